@@ -1,1 +1,195 @@
-//! Placeholder.
+//! A SCSI command reaches a Linux device through one ioctl, `SG_IO`, and a C structure of eighty-eight bytes in which
+//! three pointers, three lengths and a direction must agree, or the kernel writes where it should not. This crate is
+//! that ioctl with the agreement made by types: [`Command::read`] takes a mutable buffer, [`Command::write`] a shared
+//! one, and a command has at most one of the two.
+//!
+//! ```no_run
+//! use std::{fs::File, os::fd::AsFd};
+//!
+//! let disk = File::open("/dev/sda")?;
+//! let (mut keys, mut sense) = ([0; 128], [0; 96]);
+//! // PERSISTENT RESERVE IN, READ KEYS, allocation length 128.
+//! let cdb = [0x5e, 0, 0, 0, 0, 0, 0, 0, 128, 0];
+//! let done = sg_io::Command::new(&cdb).read(&mut keys).sense(&mut sense).execute(disk.as_fd())?;
+//! assert_eq!((done.status, done.host_status, done.driver_status), (0, 0, 0), "the command failed");
+//! println!("{:02x?}", &keys[..done.transferred]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A returned [`Completion`] says that the kernel took the command, **not** that the command succeeded: look at all
+//! of `status`, `host_status` and `driver_status`. The crate `scsi-sense` knows what they mean.
+//!
+//! # What this crate does not do
+//!
+//! It builds no commands and decodes no answers. It does no asynchronous, bidirectional or scatter-gather transfers.
+
+#![warn(missing_docs)]
+
+mod header;
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+use header::{Direction, SgIoHdr};
+
+/// The longest CDB that version 3 of the interface carries: `cmd_len` is one byte, and the kernel takes no more than
+/// 252 of it on `/dev/sgN` and 32 on block devices. It refuses what is too long for the device with `EINVAL` or
+/// `EMSGSIZE`.
+pub const CDB_MAX: usize = 252;
+
+/// The longest sense buffer: `mx_sb_len` is one byte. SPC-4 4.5.1 has sense data end at 252 bytes.
+pub const SENSE_MAX: usize = 252;
+
+/// One SCSI command, ready to be sent to any descriptor of a SCSI device.
+#[derive(Debug)]
+#[must_use = "a command does nothing until it is executed"]
+pub struct Command<'a> {
+    cdb: &'a [u8],
+    data: Data<'a>,
+    sense: &'a mut [u8],
+    timeout: Duration,
+}
+
+/// The command's data, and with it the direction of the transfer.
+#[derive(Debug)]
+enum Data<'a> {
+    None,
+    FromDevice(&'a mut [u8]),
+    ToDevice(&'a [u8]),
+}
+
+impl<'a> Command<'a> {
+    /// A command without data, without a sense buffer and with a timeout of thirty seconds.
+    ///
+    /// `cdb` is sent as it is: its length is the command's, so leave out any padding.
+    pub fn new(cdb: &'a [u8]) -> Self {
+        Self { cdb, data: Data::None, sense: &mut [], timeout: Duration::from_secs(30) }
+    }
+
+    /// The device's data goes to `buffer`. An empty buffer means a command without data.
+    ///
+    /// The kernel may write any part of the buffer; of that, [`Completion::transferred`] bytes are the device's.
+    pub fn read(mut self, buffer: &'a mut [u8]) -> Self {
+        self.data = if buffer.is_empty() { Data::None } else { Data::FromDevice(buffer) };
+        self
+    }
+
+    /// `buffer` goes to the device. An empty buffer means a command without data.
+    pub fn write(mut self, buffer: &'a [u8]) -> Self {
+        self.data = if buffer.is_empty() { Data::None } else { Data::ToDevice(buffer) };
+        self
+    }
+
+    /// Sense data goes to `buffer`, of which [`SENSE_MAX`] bytes at most are used.
+    pub fn sense(mut self, buffer: &'a mut [u8]) -> Self {
+        self.sense = buffer;
+        self
+    }
+
+    /// How long the device may take until the kernel aborts the command and recovers the device (which takes more
+    /// time: [`execute`](Self::execute) can last longer than this).
+    ///
+    /// Counted in milliseconds, at least one. Block devices raise it to seven seconds (`BLK_MIN_SG_TIMEOUT`),
+    /// `/dev/sgN` takes it as it is.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends the command and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] if the kernel did not take the command (no SCSI device, no permission, a device that is gone).
+    /// A command that was sent is never repeated, also when a signal interrupts the wait on `/dev/sgN` (`EINTR`):
+    /// block signals in threads that call this.
+    pub fn execute(self, device: BorrowedFd<'_>) -> Result<Completion, Error> {
+        let cdb_len = u8::try_from(self.cdb.len()).map_err(|_| Error::CdbLength(self.cdb.len()))?;
+        if cdb_len == 0 || self.cdb.len() > CDB_MAX {
+            return Err(Error::CdbLength(self.cdb.len()));
+        }
+        let (direction, pointer, length) = match self.data {
+            Data::None => (Direction::None, std::ptr::null_mut(), 0),
+            Data::FromDevice(buffer) => (Direction::FromDevice, buffer.as_mut_ptr().cast(), buffer.len()),
+            // The interface has one pointer for both directions; for `ToDevice` the kernel only reads.
+            Data::ToDevice(buffer) => (Direction::ToDevice, buffer.as_ptr().cast_mut().cast(), buffer.len()),
+        };
+        let dxfer_len = u32::try_from(length).map_err(|_| Error::DataLength(length))?;
+        let mut header = SgIoHdr::new(direction);
+        header.cmdp = self.cdb.as_ptr().cast_mut();
+        header.cmd_len = cdb_len;
+        header.dxferp = pointer;
+        header.dxfer_len = dxfer_len;
+        header.sbp = self.sense.as_mut_ptr();
+        #[allow(clippy::cast_possible_truncation, reason = "at most 252")]
+        {
+            header.mx_sb_len = self.sense.len().min(SENSE_MAX) as u8;
+        }
+        header.timeout = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+
+        // SAFETY: `header` is a valid, initialised sg_io_hdr of version 3 and lives through the call, which is
+        // synchronous: the kernel keeps none of its pointers. `cmdp` and `cmd_len` are the CDB, which is only read.
+        // `dxferp` and `dxfer_len` are either zero, or a buffer borrowed mutably for 'a and written by the kernel
+        // within its length, or one borrowed shared for 'a and only read (SG_DXFER_TO_DEV). `sbp` and `mx_sb_len` are
+        // a buffer borrowed mutably for 'a. `device` is open for the length of the call.
+        let result = unsafe { libc::ioctl(device.as_raw_fd(), header::SG_IO, &raw mut header) };
+        if result < 0 {
+            return Err(Error::Os(io::Error::last_os_error()));
+        }
+        Ok(Completion {
+            status: header.status,
+            host_status: header.host_status,
+            driver_status: header.driver_status,
+            sense_len: header.sb_len_wr.min(header.mx_sb_len),
+            // `resid` is the device's claim, passed on by its driver: never believed beyond the buffer.
+            transferred: length.saturating_sub(usize::try_from(header.resid).unwrap_or(0)),
+            duration: Duration::from_millis(header.duration.into()),
+        })
+    }
+}
+
+/// What the kernel answered to a command that it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a command that was sent may still have failed"]
+pub struct Completion {
+    /// The SCSI status byte as the device sent it (SAM-5 5.3).
+    pub status: u8,
+    /// What the host adapter says (`DID_*` of the kernel); 0 is no error.
+    pub host_status: u16,
+    /// What the driver says; 0 is no error, `08h` that there is sense data.
+    pub driver_status: u16,
+    /// Bytes of sense data written to the sense buffer, never more than its length.
+    pub sense_len: u8,
+    /// Bytes of data transferred, never more than the buffer's length.
+    pub transferred: usize,
+    /// How long the command took, in whole milliseconds as the kernel counted them.
+    pub duration: Duration,
+}
+
+/// Why a command could not be sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The CDB is empty or longer than [`CDB_MAX`].
+    #[error("a CDB of {0} bytes: the SG_IO interface takes 1 to {CDB_MAX}")]
+    CdbLength(usize),
+    /// The data buffer is longer than 4 GiB - 1.
+    #[error("a data buffer of {0} bytes: the SG_IO interface takes at most {max}", max = u32::MAX)]
+    DataLength(usize),
+    /// The kernel refused.
+    #[error("SG_IO failed")]
+    Os(#[source] io::Error),
+}
+
+impl Error {
+    /// The kernel's error number, if it was the kernel that refused.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Os(error) => error.raw_os_error(),
+            Self::CdbLength(_) | Self::DataLength(_) => None,
+        }
+    }
+}

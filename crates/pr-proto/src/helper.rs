@@ -1,0 +1,315 @@
+//! The helper's end of a connection.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use scsi_sense::{Cdb, Status, Transfer};
+
+use crate::{
+    error::Violation,
+    frame::{Announcement, Frame},
+    wire::{CDB_LEN, DATA_MAX, Features, GREETING_LEN, PARAMETERS_MIN, REPLY_LEN, SENSE_LEN},
+};
+
+/// One client's connection as the helper sees it. `F` is whatever stands for a file descriptor.
+///
+/// The life of a connection: send [`greeting`](Self::greeting); then, for as long as it lasts, read into
+/// [`buffer`](Self::buffer), say so by [`received`](Self::received), and when [`request`](Self::request) has one,
+/// [answer](Request::answer) it and send the reply. A client that sends its next command early is served in order,
+/// because nothing is read before the reply to the last is made.
+pub struct HelperSession<F> {
+    offered: Features,
+    phase: Phase,
+    /// Bytes of the message at hand that are there.
+    filled: usize,
+    greeting: [u8; GREETING_LEN],
+    cdb: [u8; CDB_LEN],
+    descriptor: Option<F>,
+    frame: Frame,
+}
+
+/// What the next bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    Cdb,
+    Parameters {
+        length: usize,
+    },
+    /// None: a request waits for its answer.
+    Request(Direction),
+    /// None: the client broke the protocol.
+    Closed(Violation),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    In { allocation_length: u16 },
+    Out { length: usize },
+}
+
+impl<F> HelperSession<F> {
+    /// A session that offers no features.
+    pub fn new() -> Self {
+        Self {
+            offered: Features::empty(),
+            phase: Phase::Greeting,
+            filled: 0,
+            greeting: [0; GREETING_LEN],
+            cdb: [0; CDB_LEN],
+            descriptor: None,
+            frame: Frame::new(),
+        }
+    }
+
+    /// What to send first, before anything is read.
+    #[must_use = "the client waits for it"]
+    pub fn greeting(&self) -> [u8; GREETING_LEN] {
+        self.offered.bits().to_be_bytes()
+    }
+
+    /// Where to read to: exactly as long as what the message at hand still lacks. Empty when a request waits for its
+    /// answer, and after a violation.
+    pub fn buffer(&mut self) -> &mut [u8] {
+        match self.phase {
+            Phase::Greeting => self.greeting.get_mut(self.filled..).unwrap_or_default(),
+            Phase::Cdb => self.cdb.get_mut(self.filled..).unwrap_or_default(),
+            Phase::Parameters { length } => {
+                self.frame.range(REPLY_LEN.saturating_add(self.filled), REPLY_LEN.saturating_add(length))
+            }
+            Phase::Request(_) | Phase::Closed(_) => &mut [],
+        }
+    }
+
+    /// `n` bytes of [`buffer`](Self::buffer) have been filled, and these descriptors came with them.
+    ///
+    /// The one descriptor that belongs to a command is taken out of `descriptors`. After an error those that are left
+    /// are still in it, for the caller to close where that may block.
+    ///
+    /// # Errors
+    ///
+    /// What the client did against the protocol. The connection is to be closed; the session takes nothing more.
+    pub fn received(&mut self, n: usize, descriptors: &mut Vec<F>) -> Result<(), Violation> {
+        let result = self.advance(n, descriptors);
+        if let Err(violation) = result {
+            self.phase = Phase::Closed(violation);
+        }
+        result
+    }
+
+    fn advance(&mut self, n: usize, descriptors: &mut Vec<F>) -> Result<(), Violation> {
+        let missing = self.buffer().len();
+        let complete = n >= missing;
+        self.filled = self.filled.saturating_add(n.min(missing));
+        match self.phase {
+            Phase::Closed(violation) => return Err(violation),
+            Phase::Cdb => self.take_descriptor(descriptors)?,
+            _ if !descriptors.is_empty() => return Err(Violation::StrayDescriptor),
+            _ => {}
+        }
+        if !complete {
+            return Ok(());
+        }
+        self.phase = match self.phase {
+            Phase::Greeting => self.negotiate()?,
+            Phase::Cdb => self.decode()?,
+            Phase::Parameters { length } => Phase::Request(Direction::Out { length }),
+            waiting => waiting,
+        };
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// The CDB without the protocol's padding: both commands have ten bytes.
+    fn command(&self) -> [u8; 10] {
+        let [a, b, c, d, e, f, g, h, i, j, ..] = self.cdb;
+        [a, b, c, d, e, f, g, h, i, j]
+    }
+
+    fn take_descriptor(&mut self, descriptors: &mut Vec<F>) -> Result<(), Violation> {
+        match (descriptors.len(), &self.descriptor) {
+            (0, _) => Ok(()),
+            (1, None) => {
+                self.descriptor = descriptors.pop();
+                Ok(())
+            }
+            _ => Err(Violation::ManyDescriptors),
+        }
+    }
+
+    fn negotiate(&self) -> Result<Phase, Violation> {
+        let wanted = Features::from_bits_retain(u32::from_be_bytes(self.greeting));
+        let missing = wanted.difference(self.offered);
+        if missing.is_empty() {
+            Ok(Phase::Cdb)
+        } else {
+            Err(Violation::UnsupportedFeatures { wanted: wanted.bits(), missing: missing.bits() })
+        }
+    }
+
+    fn decode(&self) -> Result<Phase, Violation> {
+        if self.descriptor.is_none() {
+            return Err(Violation::NoDescriptor);
+        }
+        let [opcode, ..] = self.cdb;
+        let transfer = Cdb::new(&self.cdb).ok().and_then(|cdb| cdb.transfer());
+        match transfer.ok_or(Violation::Opcode(opcode))? {
+            Transfer::In { allocation_length } => {
+                bounded(allocation_length.into())?;
+                Ok(Phase::Request(Direction::In { allocation_length }))
+            }
+            Transfer::Out { parameter_list_length } => match bounded(parameter_list_length)? {
+                0 => Ok(Phase::Request(Direction::Out { length: 0 })),
+                length => Ok(Phase::Parameters { length }),
+            },
+        }
+    }
+
+    /// The stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::Truncated`] if that was inside a message.
+    pub fn end_of_stream(&self) -> Result<(), Violation> {
+        match self.phase {
+            Phase::Closed(violation) => Err(violation),
+            _ if self.is_inside_message() => Err(Violation::Truncated),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a message has begun and is not whole: the time to have a deadline.
+    pub fn is_inside_message(&self) -> bool {
+        match self.phase {
+            Phase::Greeting | Phase::Cdb => self.filled > 0 || self.descriptor.is_some(),
+            Phase::Parameters { .. } => true,
+            Phase::Request(_) | Phase::Closed(_) => false,
+        }
+    }
+
+    /// The request that waits for its answer, if one does.
+    pub fn request(&mut self) -> Option<Request<'_, F>> {
+        match (self.phase, &self.descriptor) {
+            (Phase::Request(direction), Some(_)) => Some(Request { session: self, direction }),
+            _ => None,
+        }
+    }
+}
+
+impl<F> Default for HelperSession<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F> fmt::Debug for HelperSession<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HelperSession")
+            .field("phase", &self.phase)
+            .field("filled", &self.filled)
+            .field("descriptor", &self.descriptor.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn bounded(length: u32) -> Result<usize, Violation> {
+    usize::try_from(length).ok().filter(|&length| length <= DATA_MAX).ok_or(Violation::TransferLength(length))
+}
+
+/// A whole request. Dropped unanswered, it goes on waiting in its session.
+#[derive(Debug)]
+#[must_use = "the client waits for the answer"]
+pub struct Request<'a, F> {
+    session: &'a mut HelperSession<F>,
+    direction: Direction,
+}
+
+impl<'a, F> Request<'a, F> {
+    /// The ten bytes of the command.
+    pub fn cdb(&self) -> [u8; 10] {
+        self.session.command()
+    }
+
+    /// The descriptor of the device. `Some`, as long as the request waits.
+    pub fn descriptor(&self) -> Option<&F> {
+        self.session.descriptor.as_ref()
+    }
+
+    /// Has `execute` run the command, and returns the reply, to be sent whole.
+    ///
+    /// `execute` gets the command and the device's descriptor, which is its to close. Whatever it returns, the reply
+    /// carries a payload only for an IN command with status GOOD, of at most the allocation length; sense data only
+    /// with CHECK CONDITION; and no byte that `execute` has not written.
+    pub fn answer(self, execute: impl FnOnce(Command<'_>, F) -> Completion) -> &'a [u8] {
+        let Self { session, direction } = self;
+        let Some(descriptor) = session.descriptor.take() else { return &[] };
+        let cdb = session.command();
+        let (header, data) = session.frame.parts();
+        header.fill(0);
+        let (announcement, sense) = header.split_at_mut(REPLY_LEN - SENSE_LEN);
+        let (data, limit) = match direction {
+            Direction::In { allocation_length } => {
+                let limit = usize::from(allocation_length);
+                let buffer = data.get_mut(..limit).unwrap_or_default();
+                buffer.fill(0);
+                (Data::In(buffer), limit)
+            }
+            Direction::Out { length } => (Data::Out(data.get(..length).unwrap_or_default()), 0),
+        };
+
+        let Completion { status, transferred, sense_len } =
+            execute(Command { cdb: &cdb, data, sense: &mut *sense }, descriptor);
+
+        let sense_len = if status == Status::CHECK_CONDITION { sense_len } else { 0 };
+        if let Some(behind) = sense.get_mut(sense_len..) {
+            behind.fill(0);
+        }
+        let size = if status == Status::GOOD { transferred.min(limit) } else { 0 };
+        Announcement { status: status.0.into(), size: wire_size(size) }.write(announcement);
+        session.phase = Phase::Cdb;
+        session.frame.head(REPLY_LEN.saturating_add(size))
+    }
+}
+
+/// Never above [`DATA_MAX`], since all transfer lengths are checked against it.
+fn wire_size(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(0)
+}
+
+/// A command to run, with its buffers in the reply.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// The CDB, without the protocol's padding.
+    pub cdb: &'a [u8; 10],
+    /// The command's data, in the direction that the CDB has.
+    pub data: Data<'a>,
+    /// Where sense data goes: [`SENSE_LEN`] bytes, zeroed.
+    pub sense: &'a mut [u8],
+}
+
+/// The data of a command.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// PERSISTENT RESERVE IN: a buffer as long as the allocation length (0 to [`DATA_MAX`]), zeroed.
+    In(&'a mut [u8]),
+    /// PERSISTENT RESERVE OUT: the parameter list, of the length that the CDB announced (0 to [`DATA_MAX`]).
+    Out(&'a [u8]),
+}
+
+impl Command<'_> {
+    /// Whether the parameter list is shorter than any that SPC-4 knows (24 bytes): PARAMETER LIST LENGTH ERROR.
+    pub fn parameters_too_short(&self) -> bool {
+        matches!(self.data, Data::Out(parameters) if parameters.len() < PARAMETERS_MIN)
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completion {
+    /// The SCSI status.
+    pub status: Status,
+    /// Bytes of [`Data::In`] that are the device's answer. Only GOOD carries them to the client.
+    pub transferred: usize,
+    /// Bytes of sense data. Only CHECK CONDITION carries them to the client.
+    pub sense_len: usize,
+}

@@ -1,0 +1,265 @@
+//! The helper's session against clients of every kind.
+
+use pr_proto::{Completion, DATA_MAX, Data, HelperSession, REPLY_LEN, SENSE_LEN, Violation};
+use proptest::prelude::*;
+use scsi_sense::Status;
+
+/// What a conversation came to: the replies, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcome {
+    replies: Vec<Vec<u8>>,
+    executed: Vec<(Vec<u8>, Vec<u8>, u32)>,
+    end: Result<(), Violation>,
+}
+
+/// A stream of bytes in which descriptors sit at certain places.
+type Stream<'a> = (&'a [u8], &'a [(usize, u32)]);
+
+/// Feeds a stream in pieces that end at `cuts`, as a kernel would: a read ends at the buffer's end, at a piece's end,
+/// and takes the descriptors of the bytes that it took.
+fn converse((bytes, descriptors): Stream, cuts: &[usize]) -> Outcome {
+    let mut session = HelperSession::new();
+    let mut outcome = Outcome { replies: Vec::new(), executed: Vec::new(), end: Ok(()) };
+    let mut at = 0;
+    while at < bytes.len() {
+        if let Some(request) = session.request() {
+            let reply = request.answer(|command, descriptor: u32| {
+                let parameters = match command.data {
+                    Data::In(data) => {
+                        data.fill(0xda);
+                        Vec::new()
+                    }
+                    Data::Out(parameters) => parameters.to_vec(),
+                };
+                outcome.executed.push((command.cdb.to_vec(), parameters, descriptor));
+                Completion { status: Status::GOOD, transferred: usize::MAX, sense_len: 0 }
+            });
+            outcome.replies.push(reply.to_vec());
+        }
+        let piece = cuts.iter().copied().find(|&cut| cut > at).unwrap_or(bytes.len()).min(bytes.len());
+        let buffer = session.buffer();
+        let n = buffer.len().min(piece - at);
+        buffer[..n].copy_from_slice(&bytes[at..at + n]);
+        let mut came =
+            descriptors.iter().filter(|(place, _)| (at..at + n).contains(place)).map(|d| d.1).collect();
+        at += n;
+        if let Err(violation) = session.received(n, &mut came) {
+            outcome.end = Err(violation);
+            return outcome;
+        }
+    }
+    if let Some(request) = session.request() {
+        let reply = request.answer(|command, descriptor| {
+            let parameters =
+                if let Data::Out(parameters) = command.data { parameters.to_vec() } else { Vec::new() };
+            outcome.executed.push((command.cdb.to_vec(), parameters, descriptor));
+            Completion { status: Status::BUSY, transferred: 0, sense_len: 0 }
+        });
+        outcome.replies.push(reply.to_vec());
+    }
+    outcome.end = session.end_of_stream();
+    outcome
+}
+
+fn read_keys(allocation_length: u16) -> [u8; 16] {
+    let [high, low] = allocation_length.to_be_bytes();
+    [0x5e, 0, 0, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0]
+}
+
+fn register(length: u32) -> [u8; 16] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [0x5f, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0]
+}
+
+fn stream(parts: &[&[u8]]) -> Vec<u8> {
+    let greeting: &[u8] = &[0; 4];
+    std::iter::once(greeting).chain(parts.iter().copied()).flatten().copied().collect()
+}
+
+#[test]
+fn any_split_and_any_place_of_the_descriptor_give_the_same_result() {
+    let parameters: Vec<u8> = (1..=24).collect();
+    let bytes = stream(&[&register(24), &parameters, &read_keys(8)]);
+    let (out_at, in_at) = (4, 4 + 16 + 24);
+    let whole = converse((&bytes, &[(out_at, 7), (in_at, 8)]), &[]);
+    assert_eq!(whole.end, Ok(()));
+    assert_eq!(whole.executed.len(), 2);
+    assert_eq!(whole.executed[0], (register(24)[..10].to_vec(), parameters, 7));
+    assert_eq!(whole.executed[1].2, 8);
+    for first in 1..bytes.len() {
+        for second in first..bytes.len() {
+            assert_eq!(converse((&bytes, &[(out_at, 7), (in_at, 8)]), &[first, second]), whole);
+        }
+        for place in 0..16 {
+            let descriptors = [(out_at + place, 7), (in_at + place, 8)];
+            assert_eq!(converse((&bytes, &descriptors), &[first]), whole, "cut {first}, place {place}");
+        }
+    }
+    let every_byte: Vec<usize> = (1..bytes.len()).collect();
+    for place in 0..16 {
+        assert_eq!(converse((&bytes, &[(out_at + place, 7), (in_at + place, 8)]), &every_byte), whole);
+    }
+}
+
+#[test]
+fn violations_are_told_apart_however_the_stream_is_cut() {
+    let oversize = u32::try_from(DATA_MAX).unwrap() + 1;
+    let parameters = [0; 24];
+    let cases: &[(&str, Vec<u8>, &[(usize, u32)], Violation)] = &[
+        ("a feature", vec![0, 0, 0, 2], &[], Violation::UnsupportedFeatures { wanted: 2, missing: 2 }),
+        ("a descriptor with the greeting", stream(&[]), &[(0, 1)], Violation::StrayDescriptor),
+        ("no descriptor", stream(&[&read_keys(8)]), &[], Violation::NoDescriptor),
+        ("two descriptors", stream(&[&read_keys(8)]), &[(4, 1), (4, 2)], Violation::ManyDescriptors),
+        ("two descriptors apart", stream(&[&read_keys(8)]), &[(4, 1), (19, 2)], Violation::ManyDescriptors),
+        ("INQUIRY", stream(&[&[0x12; 16]]), &[(4, 1)], Violation::Opcode(0x12)),
+        ("a vendor's opcode", stream(&[&[0xff; 16]]), &[(4, 1)], Violation::Opcode(0xff)),
+        ("IN of 8193", stream(&[&read_keys(8193)]), &[(4, 1)], Violation::TransferLength(8193)),
+        ("IN of 65535", stream(&[&read_keys(65535)]), &[(4, 1)], Violation::TransferLength(65535)),
+        ("OUT of 8193", stream(&[&register(oversize)]), &[(4, 1)], Violation::TransferLength(oversize)),
+        ("OUT of 65536 + 24", stream(&[&register(65560)]), &[(4, 1)], Violation::TransferLength(65560)),
+        ("OUT of 2^32 - 1", stream(&[&register(u32::MAX)]), &[(4, 1)], Violation::TransferLength(u32::MAX)),
+        (
+            "a descriptor with the parameters",
+            stream(&[&register(24), &parameters]),
+            &[(4, 1), (30, 2)],
+            Violation::StrayDescriptor,
+        ),
+    ];
+    for (name, bytes, descriptors, violation) in cases {
+        for first in 0..=bytes.len() {
+            let outcome = converse((bytes, descriptors), &[first]);
+            assert_eq!(outcome.end, Err(*violation), "{name}, cut at {first}");
+            assert_eq!(outcome.executed, [], "{name}: nothing is executed");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_the_stream_is_a_violation_only_inside_a_message() {
+    let bytes = stream(&[&register(24), &[0; 24], &read_keys(8)]);
+    let between = [0, 4, 4 + 16 + 24, bytes.len()];
+    for end in 0..=bytes.len() {
+        let outcome = converse((&bytes[..end], &[(4, 1), (44, 2)]), &[]);
+        let expected = if between.contains(&end) { Ok(()) } else { Err(Violation::Truncated) };
+        assert_eq!(outcome.end, expected, "at {end}");
+    }
+}
+
+#[test]
+fn a_session_is_inside_a_message_from_its_first_byte_to_its_last() {
+    let mut session = HelperSession::<u32>::new();
+    assert!(!session.is_inside_message(), "an idle client has no deadline");
+    session.received(1, &mut vec![]).unwrap();
+    assert!(session.is_inside_message());
+    session.received(3, &mut vec![]).unwrap();
+    assert!(!session.is_inside_message());
+    session.buffer().copy_from_slice(&register(24));
+    session.received(16, &mut vec![1]).unwrap();
+    assert!(session.is_inside_message(), "the parameters are missing");
+    session.received(24, &mut vec![]).unwrap();
+    assert!(!session.is_inside_message(), "the rest is up to the device");
+    assert!(session.request().is_some());
+}
+
+#[test]
+fn what_a_violation_leaves_is_the_callers_to_close() {
+    let mut session = HelperSession::<u32>::new();
+    session.received(4, &mut vec![]).unwrap();
+    let mut came = vec![1, 2, 3];
+    assert_eq!(session.received(5, &mut came), Err(Violation::ManyDescriptors));
+    assert_eq!(came, [1, 2, 3]);
+    assert!(session.buffer().is_empty());
+    assert_eq!(session.received(0, &mut vec![]), Err(Violation::ManyDescriptors), "it stays closed");
+    assert!(session.request().is_none());
+}
+
+#[test]
+fn a_request_that_is_dropped_unanswered_goes_on_waiting() {
+    let mut session = HelperSession::new();
+    session.received(4, &mut vec![]).unwrap();
+    session.buffer().copy_from_slice(&read_keys(8));
+    session.received(16, &mut vec![5]).unwrap();
+    drop(session.request().unwrap());
+    assert!(session.buffer().is_empty(), "nothing is read before the answer");
+    let request = session.request().unwrap();
+    assert_eq!(request.descriptor(), Some(&5));
+    assert_eq!(request.cdb()[..], read_keys(8)[..10]);
+}
+
+/// A session with this request in it.
+fn with_request(cdb: [u8; 16], parameters: &[u8]) -> HelperSession<u32> {
+    let mut session = HelperSession::new();
+    session.received(4, &mut vec![]).unwrap();
+    session.buffer().copy_from_slice(&cdb);
+    session.received(16, &mut vec![5]).unwrap();
+    if !parameters.is_empty() {
+        session.buffer().copy_from_slice(parameters);
+        session.received(parameters.len(), &mut vec![]).unwrap();
+    }
+    session
+}
+
+proptest! {
+    /// QEMU aborts the virtual machine over a payload that it did not ask for.
+    #[test]
+    fn a_reply_carries_a_payload_only_for_a_good_in_and_never_more_than_asked_for(
+        is_in: bool,
+        length in prop_oneof![0_u16..64, 0..=8192_u16],
+        status: u8,
+        transferred: usize,
+        sense_len: usize,
+    ) {
+        let mut session = if is_in {
+            with_request(read_keys(length), &[])
+        } else {
+            with_request(register(length.into()), &vec![0xaa; length.into()])
+        };
+        let reply = session.request().unwrap().answer(|command, _| {
+            command.sense.fill(0x5e);
+            if let Data::In(data) = command.data {
+                assert_eq!(data.len(), usize::from(length));
+                data.fill(0xda);
+            }
+            Completion { status: Status(status), transferred, sense_len }
+        });
+        let expected = if is_in && status == 0 { transferred.min(length.into()) } else { 0 };
+        prop_assert_eq!(&reply[..4], &u32::from(status).to_be_bytes());
+        prop_assert_eq!(&reply[4..8], &u32::try_from(expected).unwrap().to_be_bytes());
+        let sense = if status == 2 { sense_len.min(SENSE_LEN) } else { 0 };
+        prop_assert!(reply[8..8 + sense].iter().all(|&byte| byte == 0x5e));
+        prop_assert!(reply[8 + sense..REPLY_LEN].iter().all(|&byte| byte == 0));
+        prop_assert_eq!(&reply[REPLY_LEN..], &vec![0xda; expected]);
+    }
+
+    /// What an earlier command left in the buffer is not seen by the next.
+    #[test]
+    fn no_byte_of_an_earlier_command_is_in_a_later_reply(length in 0..=8192_u16) {
+        let mut session = with_request(register(8192), &[0xaa; 8192]);
+        let _ = session.request().unwrap().answer(|command, _| {
+            command.sense.fill(0xbb);
+            Completion { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 96 }
+        });
+        session.buffer().copy_from_slice(&read_keys(length));
+        session.received(16, &mut vec![5]).unwrap();
+        // A device that claims to have written all, and has written nothing.
+        let reply = session.request().unwrap().answer(|_, _| {
+            Completion { status: Status::GOOD, transferred: length.into(), sense_len: 96 }
+        });
+        prop_assert!(reply[8..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn random_bytes_and_descriptors_never_panic(
+        bytes in proptest::collection::vec(prop_oneof![Just(0_u8), Just(0x5e), Just(0x5f), any::<u8>()], 0..200),
+        places in proptest::collection::vec(0_usize..200, 0..6),
+        cuts in proptest::collection::vec(0_usize..200, 0..10),
+    ) {
+        let mut cuts = cuts;
+        cuts.sort_unstable();
+        let descriptors: Vec<(usize, u32)> = places.into_iter().map(|place| (place, 1)).collect();
+        let pieces = converse((&bytes, &descriptors), &cuts);
+        let whole = converse((&bytes, &descriptors), &[]);
+        prop_assert_eq!(pieces.executed, whole.executed);
+        prop_assert_eq!(pieces.end.is_ok(), whole.end.is_ok());
+    }
+}
