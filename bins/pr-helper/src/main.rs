@@ -1,2 +1,164 @@
-//! Placeholder.
-fn main() {}
+//! pr-helper: runs SCSI PERSISTENT RESERVE commands for virtual machine monitors that may not.
+//!
+//! The way of a command: the main loop ([`server`]) sees that a client's socket has something to read and hands its
+//! [`connection`] to a thread ([`workers`]); the session (`pr-proto`) says when a request is whole; [`device`] tells
+//! what its descriptor is; a [`backend`] runs it, in the [lane](lanes) of its device; the reply goes out, and the
+//! connection goes back to the loop ([`client`]).
+#![deny(unsafe_code)]
+
+mod args;
+mod backend;
+mod client;
+mod connection;
+mod daemonize;
+mod device;
+mod lanes;
+mod listen;
+mod logging;
+mod pidfile;
+mod privileges;
+mod server;
+mod sys;
+mod trace;
+mod workers;
+
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use args::{Args, DEFAULT_PIDFILE, DEFAULT_SOCKET};
+use daemonize::Side;
+use listen::{Access, ListenError, Listener};
+use pidfile::Pidfile;
+use privileges::Identity;
+use server::{Limits, Server};
+use trace::Tracer;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(asked_or_wrong) => {
+            // Standard output or error may be closed; the exit status says enough.
+            let _ = asked_or_wrong.print();
+            return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    logging::start(&args);
+    start(&args).unwrap_or_else(|error| {
+        log::error!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Everything from the command line to the end. Each step makes sure that what follows can rely on it, and what a step
+/// has made goes away again if a later one fails.
+fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    // First of all, so that none is lost: the loop will read what has come until then.
+    let signals = block_signals()?;
+    let tracing = args.trace.as_deref().map(trace::Options::parse).transpose()?;
+    if tracing.as_ref().is_some_and(trace::Options::is_help) {
+        for (event, text) in trace::EVENTS {
+            writeln!(io::stdout(), "{event}  {text}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let identity = Identity::find(args.user.as_deref(), args.group.as_deref())?;
+    let access = access(args)?;
+    if !args.unprivileged {
+        privileges::check()?;
+    }
+    let activated = activation(args)?;
+    let socket_path = absolute(args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+    let pidfile_path = match &args.pidfile {
+        Some(path) => Some(absolute(path)?),
+        None => args.daemon.then(|| DEFAULT_PIDFILE.into()),
+    };
+    let tracer = tracing.as_ref().map_or_else(|| Ok(Tracer::disabled()), Tracer::open)?;
+
+    let background = if args.daemon {
+        match daemonize::daemonize()? {
+            Side::Starter(code) => return Ok(code),
+            Side::Background(background) => Some(background),
+        }
+    } else {
+        None
+    };
+    let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
+    let (listener, name) = match activated {
+        Some(socket) => (Listener::from_activation(socket)?, "the socket that systemd passed".into()),
+        None => (Listener::bind(&socket_path, &access)?, socket_path.display().to_string()),
+    };
+    let clients = client_limit(args.max_clients);
+    privileges::drop_to(identity)?;
+    let limits = Limits { timeout: args.timeout, grace: args.stop_grace, clients };
+    let server = Server::new(listener, signals, tracer, limits)?;
+    log::info!("version {}, listening on {name}", env!("CARGO_PKG_VERSION"));
+    if let Some(background) = background {
+        background.ready()?;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let code = server.run();
+    drop(pidfile);
+    Ok(code?)
+}
+
+/// Blocks the signals that end the helper, here and in all threads to come, and makes them something to read.
+fn block_signals() -> nix::Result<SignalFd> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// The socket that systemd passed, if it passed any.
+fn activation(args: &Args) -> Result<Option<OwnedFd>, ListenError> {
+    let mut passed = sys::passed_descriptors().map_err(ListenError::Activation)?;
+    match (passed.pop(), passed.len()) {
+        (None, _) => Ok(None),
+        (Some(_), 0) if args.socket.is_some() => Err(ListenError::Both),
+        (Some(socket), 0) => Ok(Some(socket)),
+        (Some(_), others) => Err(ListenError::Many(others.saturating_add(1))),
+    }
+}
+
+fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {
+    let owner = args.socket_owner.as_deref().map(privileges::find_user).transpose()?;
+    let group = args.socket_group.as_deref().map(privileges::find_group).transpose()?;
+    Ok(Access {
+        mode: args.socket_mode,
+        owner: owner.map(|(uid, _)| uid.as_raw()),
+        group: group.map(nix::unistd::Gid::as_raw),
+    })
+}
+
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// Raises the limit of open files as far as it goes, and returns how many clients that is good for, `wanted` at most.
+fn client_limit(wanted: u32) -> usize {
+    // A client has its connection and, while a command runs, a descriptor of the disk. The rest is for ourselves, and
+    // for the most that one message can bring.
+    const OURS: u64 = 300;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current };
+    let room = limit.map_or(u64::MAX, |limit| (limit.saturating_sub(OURS) / 2).max(1));
+    if room < wanted.into() {
+        log::info!(
+            "room for {room} clients, not {wanted}: raise the limit of open files (RLIMIT_NOFILE, LimitNOFILE=) for more"
+        );
+    }
+    usize::try_from(room.min(wanted.into())).unwrap_or(usize::MAX)
+}

@@ -122,8 +122,11 @@ impl<F> HelperSession<F> {
 
     /// The CDB without the protocol's padding: both commands have ten bytes.
     fn command(&self) -> [u8; 10] {
-        let [a, b, c, d, e, f, g, h, i, j, ..] = self.cdb;
-        [a, b, c, d, e, f, g, h, i, j]
+        let mut command = [0; 10];
+        for (to, from) in command.iter_mut().zip(self.cdb) {
+            *to = from;
+        }
+        command
     }
 
     fn take_descriptor(&mut self, descriptors: &mut Vec<F>) -> Result<(), Violation> {

@@ -1,0 +1,199 @@
+//! The command line: that of QEMU's qemu-pr-helper, and a few options more.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+/// Where clients look for the helper unless told otherwise: QEMU's default.
+pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
+/// The pidfile that `--daemon` alone writes: QEMU's default.
+pub(crate) const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
+
+/// Runs SCSI persistent reservation commands for virtual machine monitors that may not.
+///
+/// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE commands
+/// together with the descriptor of the disk.
+// Abbreviated long options and repeated ones (the last counts) are what getopt_long(3) gave the C helper's users.
+#[derive(Debug, Parser)]
+#[command(name = "pr-helper", version, infer_long_args = true, args_override_self = true)]
+pub(crate) struct Args {
+    /// Run in the background; implies a pidfile
+    #[arg(short, long)]
+    pub(crate) daemon: bool,
+
+    /// Write the process ID to PATH, locked while the helper runs [default with -d: /var/run/qemu-pr-helper.pid]
+    #[arg(short = 'f', long, value_name = "PATH")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Listen on this socket, unless activated by systemd [default: /var/run/qemu-pr-helper.sock]
+    #[arg(short = 'k', long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Trace commands: events that match PATTERN (or are listed in events=FILE), to standard error or to file=FILE
+    ///
+    /// `-T '*'` traces everything, `-T help` lists the events.
+    #[arg(short = 'T', long, value_name = "[enable=]PATTERN[,events=FILE][,file=FILE]")]
+    pub(crate) trace: Option<String>,
+
+    /// Run as this user (name or number) once the sockets are there
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Run as this group (name or number) once the sockets are there
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+
+    /// Say more: once for each refused or failed command, twice for everything
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Permissions of the socket, in octal [default: 0777 less the umask]
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub(crate) socket_mode: Option<u32>,
+
+    /// Owner of the socket, name or number
+    #[arg(long, value_name = "USER")]
+    pub(crate) socket_owner: Option<String>,
+
+    /// Group of the socket, name or number
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
+
+    /// How long a device may take for a command before the kernel aborts it
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub(crate) timeout: Duration,
+
+    /// How long commands in flight may take to end after SIGTERM
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    pub(crate) stop_grace: Duration,
+
+    /// How many clients may be connected at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_clients: u32,
+
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    pub(crate) log_format: LogFormat,
+
+    /// Start without `CAP_SYS_RAWIO`, the privilege to send reservations: for tests, and for devices that need none
+    #[arg(long)]
+    pub(crate) unprivileged: bool,
+
+    /// Ignored, as the C helper does
+    #[arg(hide = true)]
+    pub(crate) ignored: Vec<OsString>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For the journal if standard error leads there, else plain
+    Auto,
+    /// `pr-helper: warning: TEXT`
+    Plain,
+    /// `<4>TEXT`, the priority as sd-daemon(3) has it
+    Journal,
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("must be three octal digits, such as 0660".into()),
+    }
+}
+
+/// A day is longer than any command lasts; above 49 days the kernel's milliseconds would not hold it.
+const SECONDS_MAX: u32 = 86400;
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds.into())),
+        _ => Err(format!("must be a whole number of seconds from 1 to {SECONDS_MAX}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("pr-helper").chain(words.iter().copied()))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_spelling_of_the_c_helper_is_taken() {
+        for words in [
+            &["-d", "-f", "/p", "-k", "/s", "-T", "*", "-u", "nobody", "-g", "0", "-v", "-q"][..],
+            &[
+                "--daemon",
+                "--pidfile=/p",
+                "--socket=/s",
+                "--trace=*",
+                "--user=nobody",
+                "--group=0",
+                "--verbose",
+                "--quiet",
+            ],
+            &[
+                "--daemon",
+                "--pidfile",
+                "/p",
+                "--socket",
+                "/s",
+                "--trace",
+                "*",
+                "--user",
+                "nobody",
+                "--group",
+                "0",
+                "-v",
+                "-q",
+            ],
+            &["-df/p", "-k/s", "-T*", "-unobody", "-g0", "-vq"],
+            &["--dae", "--pid=/p", "--socket=/s", "--tr=*", "--us=nobody", "--gr=0", "--verb", "--qui"],
+        ] {
+            let args = parse(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+            assert!(args.daemon && args.quiet && args.verbose == 1, "{words:?}");
+            assert_eq!(args.pidfile, Some("/p".into()), "{words:?}");
+            assert_eq!(args.socket, Some("/s".into()), "{words:?}");
+            assert_eq!(args.trace.as_deref(), Some("*"), "{words:?}");
+            assert_eq!(
+                (args.user.as_deref(), args.group.as_deref()),
+                (Some("nobody"), Some("0")),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_of_repeated_options_counts_and_words_are_ignored() {
+        let args = parse(&["-k", "/a", "word", "-k", "/b", "-d", "-d", "-vv", "-v"]).unwrap();
+        assert_eq!((args.socket, args.verbose), (Some("/b".into()), 3));
+        assert_eq!(args.ignored, ["word"]);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        for words in [
+            ["--timeout", "0"],
+            ["--timeout", "-1"],
+            ["--timeout", "86401"],
+            ["--max-clients", "0"],
+            ["--socket-mode", "8"],
+            ["--socket-mode", "1777"],
+        ] {
+            assert!(parse(&words).is_err(), "{words:?}");
+        }
+        assert_eq!(parse(&["--socket-mode", "0660"]).unwrap().socket_mode, Some(0o660));
+    }
+}

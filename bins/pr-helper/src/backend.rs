@@ -1,0 +1,92 @@
+//! What runs a command. A new kind of device is a new file here, and a line where devices are told apart
+//! ([`Device::identify`](crate::device::Device::identify)).
+
+mod scsi;
+
+use std::{fmt, os::fd::BorrowedFd, time::Duration};
+
+use pr_proto::{Command, Completion};
+use scsi_sense::{SenseCode, Status};
+
+use crate::device::{Device, Kind, Refusal};
+
+/// Runs commands on devices of one kind.
+pub(crate) trait Backend: Send + Sync {
+    /// Runs `command` on `device`, which is of this backend's kind, and waits for its end.
+    fn execute(&self, device: BorrowedFd<'_>, id: Device, command: &mut Command<'_>) -> Outcome;
+}
+
+/// How a command ended, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The device's own answer. Its sense data, if any, is in the command's buffer.
+    Device { status: Status, transferred: usize, sense_len: usize },
+    /// The device did not answer: this stands for what happened instead. Never GOOD.
+    Failed { status: Status, sense: Option<SenseCode>, cause: Cause },
+    /// Nothing was sent to the device, since the command cannot succeed.
+    Rejected(SenseCode),
+    /// Nothing was sent to the device, since this helper does not serve it.
+    Refused(Refusal),
+}
+
+/// What kept a device from answering, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The kernel did not take the command.
+    Errno(i32),
+    /// The kernel took the command, and something failed on the way.
+    Transport { status: u8, host_status: u16, driver_status: u16 },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(f, "SG_IO: {}", std::io::Error::from_raw_os_error(*errno)),
+            Self::Transport { status, host_status, driver_status } => write!(
+                f,
+                "host_status {host_status:02X}h, driver_status {driver_status:02X}h, status {status:02X}h"
+            ),
+        }
+    }
+}
+
+impl Outcome {
+    /// As it goes into the reply. Sense data that is not the device's own is written to `sense`.
+    pub(crate) fn completion(self, sense: &mut [u8]) -> Completion {
+        let (status, code) = match self {
+            Self::Device { status, transferred, sense_len } => {
+                return Completion { status, transferred, sense_len };
+            }
+            Self::Failed { status, sense, .. } => (status, sense),
+            Self::Rejected(code) => (Status::CHECK_CONDITION, Some(code)),
+            Self::Refused(_) => (Status::CHECK_CONDITION, Some(SenseCode::INVALID_OPCODE)),
+        };
+        let sense_len = code.map_or(0, |code| {
+            let fixed = code.to_fixed();
+            for (to, from) in sense.iter_mut().zip(fixed) {
+                *to = from;
+            }
+            fixed.len()
+        });
+        Completion { status, transferred: 0, sense_len }
+    }
+}
+
+/// All the backends there are.
+pub(crate) struct Backends {
+    scsi: scsi::Scsi,
+}
+
+impl Backends {
+    /// `timeout` is for each command.
+    pub(crate) fn new(timeout: Duration) -> Self {
+        Self { scsi: scsi::Scsi::new(timeout) }
+    }
+
+    /// The one for a kind of device.
+    pub(crate) fn of(&self, kind: Kind) -> &dyn Backend {
+        match kind {
+            Kind::Scsi => &self.scsi,
+        }
+    }
+}

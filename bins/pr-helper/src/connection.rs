@@ -1,0 +1,311 @@
+//! One client: its socket, who it is, its session, and the commands that it sends.
+
+use std::{
+    fmt,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use pr_proto::{HelperSession, Violation};
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags},
+};
+use scsi_sense::{Cdb, SenseCode};
+
+use crate::{
+    backend::{Backends, Outcome},
+    device::{self, Device, Refusal},
+    trace::{Record, Tracer},
+};
+
+/// The kernel passes at most so many descriptors at once (`SCM_MAX_FD`). With room for all of them none is ever cut
+/// off, which would leak those that were already installed.
+const DESCRIPTORS_MAX: usize = 253;
+
+/// A few replies. Whoever leaves more unread is not waiting for them.
+const SEND_BUFFER: usize = 32 << 10;
+
+/// How long a message may take from its first byte to its last.
+pub(crate) const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Who is at the other end, as the kernel noted it when the connection was made. Process 0 is one of another PID
+/// namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client pid {} uid {}", self.pid, self.uid)
+    }
+}
+
+/// One client's connection.
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    peer: Peer,
+    session: HelperSession<OwnedFd>,
+    /// When the message at hand began, if one is at hand.
+    began: Option<Instant>,
+    /// What the last warning was about, so that a guest that repeats itself does not fill the log.
+    warned: Option<Outcome>,
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// Nothing more is there now.
+    Blocked,
+    /// A request waits for its answer.
+    Request,
+    /// The client has gone, between two messages.
+    Ended,
+    /// The connection is of no more use.
+    Failed(Fault),
+}
+
+/// Why a connection is closed by us.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    #[error("stayed in the middle of a message for {} seconds", MESSAGE_DEADLINE.as_secs())]
+    Deadline,
+    #[error("does not read its replies")]
+    Unread,
+    #[error(
+        "sent a descriptor that could not be received: this process is at its limit of open files (RLIMIT_NOFILE), or a security module forbids it"
+    )]
+    DescriptorLost,
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+}
+
+/// Where a thread keeps the descriptors of a message while it looks at them.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Scratch {
+    /// Takes out what is left of a message that was refused.
+    pub(crate) fn take(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.descriptors)
+    }
+}
+
+impl Connection {
+    /// Takes a new client's socket, which does not block, and greets.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        let credentials = getsockopt(&socket, PeerCredentials)?;
+        // What the kernel holds for a client is bounded, and no reply is ever sent in part.
+        rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        let session = HelperSession::new();
+        // A client that has gone already is noticed at the first read, on a thread that may close its socket.
+        let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
+        Ok(Self { socket, peer, session, began: None, warned: None })
+    }
+
+    pub(crate) fn socket(&self) -> impl AsFd + '_ {
+        &self.socket
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Whether a message has begun and not come to its end.
+    pub(crate) fn is_inside_message(&self) -> bool {
+        self.began.is_some()
+    }
+
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now.saturating_duration_since(began) >= MESSAGE_DEADLINE)
+    }
+
+    /// Whether the client has closed its end: then nobody waits for an answer.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let mut events = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        rustix::event::poll(&mut events, Some(&rustix::event::Timespec::default())).is_ok()
+            && events.iter().any(|event| event.revents().intersects(gone))
+    }
+
+    /// Reads until there is a request, or nothing more to read.
+    ///
+    /// Descriptors that do not belong stay in `scratch`: closing one may block.
+    pub(crate) fn read(&mut self, scratch: &mut Scratch) -> Read {
+        loop {
+            let (n, truncated) = match self.receive(&mut scratch.descriptors) {
+                Ok(received) => received,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => return Read::Blocked,
+                Err(Errno::CONNRESET) => return Read::Ended,
+                Err(error) => return Read::Failed(Fault::Io(error.into())),
+            };
+            if truncated {
+                return Read::Failed(Fault::DescriptorLost);
+            }
+            if n == 0 {
+                return match self.session.end_of_stream() {
+                    Ok(()) => Read::Ended,
+                    Err(violation) => Read::Failed(violation.into()),
+                };
+            }
+            if let Err(violation) = self.session.received(n, &mut scratch.descriptors) {
+                return Read::Failed(violation.into());
+            }
+            if !self.session.is_inside_message() {
+                self.began = None;
+            } else if self.began.is_none() {
+                self.began = Some(Instant::now());
+            }
+            if self.session.request().is_some() {
+                return Read::Request;
+            }
+        }
+    }
+
+    fn receive(&mut self, descriptors: &mut Vec<OwnedFd>) -> Result<(usize, bool), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut buffer = [IoSliceMut::new(self.session.buffer())];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = rustix::net::recvmsg(&self.socket, &mut buffer, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = message {
+                descriptors.extend(came);
+            }
+        }
+        Ok((received.bytes, received.flags.contains(ReturnFlags::CTRUNC)))
+    }
+
+    /// What device the waiting request is for.
+    pub(crate) fn target(&mut self) -> Result<Device, Refusal> {
+        let request = self.session.request();
+        let descriptor = request.as_ref().and_then(|request| request.descriptor());
+        // A request that waits has one.
+        Device::identify(descriptor.ok_or(Refusal::NotADevice("client without a request"))?.as_fd())
+    }
+
+    /// Runs the waiting request on `target`, closes its descriptor, and replies.
+    pub(crate) fn answer(
+        &mut self,
+        target: Result<Device, Refusal>,
+        backends: &Backends,
+        tracer: &Tracer,
+    ) -> Result<(), Fault> {
+        let Some(request) = self.session.request() else { return Ok(()) };
+        let cdb = request.cdb();
+        let begun = Instant::now();
+        let mut outcome = Outcome::Rejected(SenseCode::IO_PROCESS_TERMINATED);
+        let mut sense_seen = [0; pr_proto::SENSE_LEN];
+        let reply = request.answer(|mut command, descriptor| {
+            outcome = execute(target, &mut command, &descriptor, backends);
+            // Before the reply: once the client has its answer, nothing of its own is held here.
+            drop(descriptor);
+            let completion = outcome.completion(command.sense);
+            if tracer.wants_commands() {
+                sense_seen.copy_from_slice(command.sense);
+            }
+            completion
+        });
+        let sent = rustix::net::send(&self.socket, reply, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        let whole = reply.len();
+
+        tracer.command(&Record {
+            peer: self.peer,
+            target,
+            cdb: &cdb,
+            outcome,
+            sense: &sense_seen,
+            elapsed: begun.elapsed(),
+        });
+        self.report(target, &cdb, outcome);
+        match sent {
+            Ok(n) if n == whole => Ok(()),
+            Ok(_) | Err(Errno::AGAIN) => Err(Fault::Unread),
+            // The client did not wait. There is nobody to tell, and the next read says that it has gone.
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(error) => Err(Fault::Io(error.into())),
+        }
+    }
+
+    /// Logs what an operator should know of an outcome; once, if the client goes on and on.
+    fn report(&mut self, target: Result<Device, Refusal>, cdb: &[u8], outcome: Outcome) {
+        let level = match outcome {
+            Outcome::Device { .. } | Outcome::Rejected(_) => log::Level::Debug,
+            _ if self.warned == Some(outcome) => log::Level::Debug,
+            Outcome::Failed { .. } | Outcome::Refused(_) => log::Level::Warn,
+        };
+        if level == log::Level::Warn {
+            self.warned = Some(outcome);
+        }
+        if !log::log_enabled!(level) {
+            return;
+        }
+        let command = CommandName(cdb);
+        match (outcome, target) {
+            (Outcome::Refused(refusal), _) => log::log!(level, "{}: refused {command}: {refusal}", self.peer),
+            (Outcome::Failed { status, sense, cause }, Ok(Device { id, .. })) => {
+                let answer = sense.map_or_else(|| status.to_string(), |code| code.to_string());
+                log::log!(
+                    level,
+                    "{}: {id} did not answer {command}: {cause}; reported as {answer}",
+                    self.peer
+                );
+            }
+            (Outcome::Device { status, .. }, Ok(Device { id, .. })) => {
+                log::log!(level, "{}: {id}: {command}: {status}", self.peer);
+            }
+            (Outcome::Rejected(code), _) => log::log!(level, "{}: rejected {command}: {code}", self.peer),
+            // Only a refusal has no device.
+            (Outcome::Failed { .. } | Outcome::Device { .. }, Err(refusal)) => {
+                log::log!(level, "{}: {command}: {refusal}", self.peer);
+            }
+        }
+    }
+}
+
+fn execute(
+    target: Result<Device, Refusal>,
+    command: &mut pr_proto::Command<'_>,
+    descriptor: &OwnedFd,
+    backends: &Backends,
+) -> Outcome {
+    let device = match target {
+        Ok(device) => device,
+        Err(refusal) => return Outcome::Refused(refusal),
+    };
+    if matches!(command.data, pr_proto::Data::Out(_)) {
+        match device::is_writable(descriptor.as_fd()) {
+            Ok(true) => {}
+            Ok(false) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+            Err(refusal) => return Outcome::Refused(refusal),
+        }
+        if command.parameters_too_short() {
+            return Outcome::Rejected(SenseCode::PARAMETER_LIST_LENGTH_ERROR);
+        }
+    }
+    backends.of(device.kind).execute(descriptor.as_fd(), device, command)
+}
+
+/// A command by its name.
+pub(crate) struct CommandName<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for CommandName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Cdb::new(self.0) {
+            Ok(cdb) => cdb.fmt(f),
+            Err(_) => write!(f, "{:02X?}", self.0),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What is this descriptor, and may commands be sent to it?
+//!
+//! The daemon has a privilege that its clients lack, so it must not be talked into using it on more than what the
+//! client could open. The kernel carries a SCSI command that is sent to a partition or a linear map to the whole disk
+//! behind it, if the sender has the privilege: those are refused. Nothing but `statx` is called on a descriptor before
+//! it is known to be a block device or a SCSI generic device, and that without synchronising with the file system, so
+//! that no FUSE server can make it last.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use rustix::fs::{Access, AtFlags, FileType, OFlags, StatxFlags};
+
+/// Major number of `/dev/sgN` (`SCSI_GENERIC_MAJOR` of `<linux/major.h>`).
+const SCSI_GENERIC_MAJOR: u32 = 21;
+
+/// Kind and number of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum DeviceId {
+    Block { major: u32, minor: u32 },
+    Character { major: u32, minor: u32 },
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block { major, minor } => write!(f, "block device {major}:{minor}"),
+            Self::Character { major, minor } => write!(f, "character device {major}:{minor}"),
+        }
+    }
+}
+
+/// A device that commands may be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) id: DeviceId,
+    pub(crate) kind: Kind,
+}
+
+/// Which backend serves a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `SG_IO`, as far as the kernel lets it.
+    Scsi,
+}
+
+/// Why a descriptor is not served. The guest gets ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE: what a device says
+/// that has no persistent reservations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the descriptor is of a {0}, not of a disk: pass one of the disk itself")]
+    NotADevice(&'static str),
+    #[error("{0} is not a SCSI generic device")]
+    OtherCharacter(DeviceId),
+    #[error(
+        "{0} is a partition, and a reservation is on the whole disk: pass a descriptor of the disk itself"
+    )]
+    Partition(DeviceId),
+    #[error(
+        "{0} is a device-mapper map, and a command sent to it would reach the disk behind it: pass a descriptor of the disk itself"
+    )]
+    DeviceMapper(DeviceId),
+    #[error("{0} is not known to /sys, so it cannot be told whether it is a whole disk: is /sys mounted?")]
+    Unknown(DeviceId),
+    #[error("{0} takes no SCSI commands")]
+    NotScsi(DeviceId),
+    #[error("the descriptor was opened with O_PATH: open the disk for reading and writing")]
+    PathOnly,
+    #[error("the descriptor cannot be examined: {0}")]
+    Unreadable(rustix::io::Errno),
+}
+
+impl Device {
+    /// Tells what `descriptor` is. Never waits for a file system or a device.
+    pub(crate) fn identify(descriptor: BorrowedFd<'_>) -> Result<Self, Refusal> {
+        let stat = rustix::fs::statx(
+            descriptor,
+            c"",
+            AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+            StatxFlags::TYPE,
+        )
+        .map_err(Refusal::Unreadable)?;
+        let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
+        match FileType::from_raw_mode(stat.stx_mode.into()) {
+            FileType::BlockDevice => {
+                let id = DeviceId::Block { major, minor };
+                whole_disk(id, major, minor, in_sysfs)?;
+                Ok(Self { id, kind: Kind::Scsi })
+            }
+            FileType::CharacterDevice => {
+                let id = DeviceId::Character { major, minor };
+                if major == SCSI_GENERIC_MAJOR {
+                    Ok(Self { id, kind: Kind::Scsi })
+                } else {
+                    Err(Refusal::OtherCharacter(id))
+                }
+            }
+            FileType::RegularFile => Err(Refusal::NotADevice("file")),
+            FileType::Directory => Err(Refusal::NotADevice("directory")),
+            FileType::Fifo => Err(Refusal::NotADevice("pipe")),
+            FileType::Socket => Err(Refusal::NotADevice("socket")),
+            FileType::Symlink => Err(Refusal::NotADevice("symbolic link")),
+            FileType::Unknown => Err(Refusal::NotADevice("kernel object without a name")),
+        }
+    }
+}
+
+/// Whether `descriptor`, of a device, was opened for writing. Changing reservations takes that.
+pub(crate) fn is_writable(descriptor: BorrowedFd<'_>) -> Result<bool, Refusal> {
+    let flags = rustix::fs::fcntl_getfl(descriptor.as_fd()).map_err(Refusal::Unreadable)?;
+    if flags.contains(OFlags::PATH) {
+        return Err(Refusal::PathOnly);
+    }
+    let mode = flags & OFlags::RWMODE;
+    Ok(mode == OFlags::RDWR || mode == OFlags::WRONLY)
+}
+
+/// Whether the disk driver `sd` owns this block major (`SCSI_DISK*_MAJOR` of `<linux/major.h>`); each disk has sixteen
+/// minors, of which the first is the whole of it.
+fn is_sd(major: u32) -> bool {
+    matches!(major, 8 | 65..=71 | 128..=135)
+}
+
+/// Makes sure that a block device is neither a partition nor a map.
+///
+/// For `sd` its number tells. All others are looked up in /sys each time, since their numbers are reused: a number that
+/// was a disk's can be a map's tomorrow.
+fn whole_disk(
+    id: DeviceId,
+    major: u32,
+    minor: u32,
+    exists: impl Fn(&str) -> io::Result<bool>,
+) -> Result<(), Refusal> {
+    if is_sd(major) {
+        return if minor % 16 == 0 { Ok(()) } else { Err(Refusal::Partition(id)) };
+    }
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let look = |name: &str| exists(&format!("{device}{name}")).map_err(|_| Refusal::Unknown(id));
+    if look("/dm")? {
+        Err(Refusal::DeviceMapper(id))
+    } else if look("/partition")? {
+        Err(Refusal::Partition(id))
+    } else if look("")? {
+        Ok(())
+    } else {
+        Err(Refusal::Unknown(id))
+    }
+}
+
+fn in_sysfs(path: &str) -> io::Result<bool> {
+    match rustix::fs::access(path, Access::EXISTS) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::fs::Mode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_device_is_refused() {
+        let (pipe, _) = rustix::pipe::pipe().unwrap();
+        assert_eq!(Device::identify(pipe.as_fd()), Err(Refusal::NotADevice("pipe")));
+        let directory = File::open("/").unwrap();
+        assert_eq!(Device::identify(directory.as_fd()), Err(Refusal::NotADevice("directory")));
+        let file = File::open("/proc/self/exe").unwrap();
+        assert_eq!(Device::identify(file.as_fd()), Err(Refusal::NotADevice("file")));
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(Device::identify(socket.as_fd()), Err(Refusal::NotADevice("socket")));
+        let null = File::open("/dev/null").unwrap();
+        let id = DeviceId::Character { major: 1, minor: 3 };
+        assert_eq!(Device::identify(null.as_fd()), Err(Refusal::OtherCharacter(id)));
+    }
+
+    #[test]
+    fn a_descriptor_is_writable_as_it_was_opened() {
+        // Access mode 3 is neither reading nor writing: for ioctls only.
+        let modes =
+            [(OFlags::RDONLY, false), (OFlags::WRONLY, true), (OFlags::RDWR, true), (OFlags::RWMODE, false)];
+        for (mode, writable) in modes {
+            let descriptor = rustix::fs::open("/dev/null", mode, Mode::empty()).unwrap();
+            assert_eq!(is_writable(descriptor.as_fd()), Ok(writable), "{mode:?}");
+        }
+        let path = rustix::fs::open("/dev/null", OFlags::PATH, Mode::empty()).unwrap();
+        assert_eq!(is_writable(path.as_fd()), Err(Refusal::PathOnly));
+    }
+
+    #[test]
+    fn only_whole_disks_pass() {
+        let judge = |major, minor, present: &'static [&str]| {
+            let id = DeviceId::Block { major, minor };
+            whole_disk(id, major, minor, |path| Ok(present.contains(&path))).map_err(
+                |refusal| match refusal {
+                    Refusal::Partition(_) => "partition",
+                    Refusal::DeviceMapper(_) => "map",
+                    Refusal::Unknown(_) => "unknown",
+                    other => panic!("{other}"),
+                },
+            )
+        };
+        assert_eq!(judge(8, 0, &[]), Ok(()));
+        assert_eq!(judge(8, 16, &[]), Ok(()));
+        assert_eq!(judge(65, 240, &[]), Ok(()));
+        assert_eq!(judge(8, 17, &[]), Err("partition"));
+        assert_eq!(judge(135, 15, &[]), Err("partition"));
+        assert_eq!(judge(259, 3, &["/sys/dev/block/259:3"]), Ok(()));
+        assert_eq!(
+            judge(259, 4, &["/sys/dev/block/259:4", "/sys/dev/block/259:4/partition"]),
+            Err("partition")
+        );
+        assert_eq!(judge(254, 0, &["/sys/dev/block/254:0", "/sys/dev/block/254:0/dm"]), Err("map"));
+        assert_eq!(judge(254, 0, &[]), Err("unknown"));
+        let id = DeviceId::Block { major: 7, minor: 0 };
+        let forbidden = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(whole_disk(id, 7, 0, forbidden), Err(Refusal::Unknown(id)));
+    }
+}

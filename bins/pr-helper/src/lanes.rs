@@ -1,0 +1,185 @@
+//! Who may run now: how many commands each device may have under way, decided without threads or time.
+//!
+//! A device that hangs holds every thread that has a command on it. So no device may have more commands under way than
+//! there are places left for all the others ("dynamic threshold", as switches share their buffers): the first device
+//! to hang ends with half of the places, the next with half of what is left, and there is always room for one more.
+//! What is over a device's share waits, and holds no thread.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
+
+/// The lanes of all devices. `K` names a device, `J` is a command that waits.
+#[derive(Debug)]
+pub(crate) struct Lanes<K, J> {
+    places: usize,
+    taken: usize,
+    devices: HashMap<K, Lane<J>>,
+    /// The lanes in which somebody waits, each once; the first is the next to be looked at.
+    waiting: VecDeque<K>,
+}
+
+#[derive(Debug)]
+struct Lane<J> {
+    running: usize,
+    waiting: VecDeque<J>,
+}
+
+impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
+    /// `places` is how many commands may be under way in all.
+    pub(crate) fn new(places: usize) -> Self {
+        Self { places, taken: 0, devices: HashMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// Lets `job` run on the device `key` now, and gives it back, or keeps it until [`leave`](Self::leave) does.
+    pub(crate) fn enter(&mut self, key: K, job: J) -> Option<J> {
+        let free = self.places.saturating_sub(self.taken);
+        let lane = self.devices.entry(key).or_insert_with(|| Lane { running: 0, waiting: VecDeque::new() });
+        if lane.waiting.is_empty() && lane.running < free {
+            lane.running = lane.running.saturating_add(1);
+            self.taken = self.taken.saturating_add(1);
+            return Some(job);
+        }
+        if lane.waiting.is_empty() {
+            self.waiting.push_back(key);
+        }
+        lane.waiting.push_back(job);
+        None
+    }
+
+    /// A command on `key` has ended. `resume` is given each of those that may run now, in turn among the devices.
+    pub(crate) fn leave(&mut self, key: K, mut resume: impl FnMut(K, J)) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Some(lane) = self.devices.get_mut(&key) {
+            lane.running = lane.running.saturating_sub(1);
+            if lane.running == 0 && lane.waiting.is_empty() {
+                self.devices.remove(&key);
+            }
+        }
+        while let Some((key, job)) = self.next() {
+            resume(key, job);
+        }
+    }
+
+    fn next(&mut self) -> Option<(K, J)> {
+        for _ in 0..self.waiting.len() {
+            let key = self.waiting.pop_front()?;
+            let free = self.places.saturating_sub(self.taken);
+            let lane = self.devices.get_mut(&key)?;
+            if lane.running >= free {
+                self.waiting.push_back(key);
+                continue;
+            }
+            let job = lane.waiting.pop_front()?;
+            lane.running = lane.running.saturating_add(1);
+            self.taken = self.taken.saturating_add(1);
+            if !lane.waiting.is_empty() {
+                self.waiting.push_back(key);
+            }
+            return Some((key, job));
+        }
+        None
+    }
+
+    /// How many commands are under way.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Each device with how many of its commands are under way, and how many wait.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, usize, usize)> {
+        self.devices.iter().map(|(key, lane)| (*key, lane.running, lane.waiting.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hung_devices_leave_room_for_one_more() {
+        let mut lanes = Lanes::new(1024);
+        let mut running = Vec::new();
+        for device in 0..10 {
+            running.push((0..2000).filter(|&job| lanes.enter(device, job).is_some()).count());
+        }
+        assert_eq!(running, [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]);
+        assert_eq!(lanes.taken(), 1023);
+        assert!(lanes.enter(99, 0).is_some(), "the last place");
+        assert!(lanes.enter(98, 0).is_none(), "more than all devices of a host hang");
+    }
+
+    #[test]
+    fn those_that_wait_run_in_order_and_in_turn_among_devices() {
+        let mut lanes = Lanes::new(4);
+        assert!(lanes.enter('a', 1).is_some() && lanes.enter('a', 2).is_some());
+        assert!(lanes.enter('a', 3).is_none() && lanes.enter('a', 4).is_none());
+        assert!(lanes.enter('b', 5).is_some() && lanes.enter('c', 6).is_some());
+        assert!(lanes.enter('d', 7).is_none() && lanes.enter('d', 8).is_none());
+        let mut order = Vec::new();
+        for leaving in ['a', 'a', 'b', 'c', 'd', 'a', 'd', 'a'] {
+            lanes.leave(leaving, |_, job| order.push(job));
+        }
+        order.sort_unstable();
+        assert_eq!(order, [3, 4, 7, 8], "each once");
+        assert_eq!((lanes.taken(), lanes.iter().count()), (0, 0), "and nothing is left behind");
+    }
+
+    #[test]
+    fn a_newcomer_does_not_overtake_those_that_wait() {
+        let mut lanes = Lanes::new(2);
+        assert!(lanes.enter('a', 1).is_some());
+        assert!(lanes.enter('a', 2).is_none());
+        lanes.leave('a', |_, job| assert_eq!(job, 2));
+        assert!(lanes.enter('a', 3).is_none());
+        assert!(lanes.enter('a', 4).is_none());
+        let mut order = Vec::new();
+        lanes.leave('a', |_, job| order.push(job));
+        lanes.leave('a', |_, job| order.push(job));
+        assert_eq!(order, [3, 4]);
+    }
+
+    proptest::proptest! {
+        /// Whatever comes and goes: nobody is lost or run twice, the total is never exceeded, and whoever waits does so
+        /// only while its device has as many under way as there are places free.
+        #[test]
+        fn nobody_is_lost_and_nobody_waits_without_need(
+            places in 1_usize..20,
+            steps in proptest::collection::vec((0_u8..5, proptest::bool::weighted(0.6)), 0..300),
+        ) {
+            let mut lanes = Lanes::new(places);
+            let (mut next, mut started, mut running) = (0_u32, Vec::new(), Vec::<(u8, u32)>::new());
+            for (device, enters) in steps {
+                if enters {
+                    next += 1;
+                    if let Some((device, job)) = lanes.enter(device, (device, next)) {
+                        running.push((device, job));
+                        started.push(job);
+                    }
+                } else if !running.is_empty() {
+                    let (device, _) = running.remove(usize::from(device) % running.len());
+                    lanes.leave(device, |device, (_, job)| {
+                        running.push((device, job));
+                        started.push(job);
+                    });
+                }
+                assert_eq!(lanes.taken(), running.len());
+                assert!(lanes.taken() <= places);
+                let free = places - lanes.taken();
+                for (_, running, waiting) in lanes.iter() {
+                    assert!(waiting == 0 || running >= free);
+                }
+            }
+            while let Some((device, _)) = running.pop() {
+                lanes.leave(device, |device, (_, job)| {
+                    running.push((device, job));
+                    started.push(job);
+                });
+            }
+            started.sort_unstable();
+            assert_eq!(started, (1..=next).collect::<Vec<_>>());
+            assert_eq!(lanes.iter().count(), 0);
+        }
+    }
+}

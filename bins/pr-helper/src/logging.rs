@@ -1,0 +1,117 @@
+//! Log lines to standard error, wherever that leads: a terminal, a journal, a pipe that somebody has closed, or one
+//! that nobody empties. None of these may hold up the daemon.
+
+use std::{
+    io::{self, Write},
+    os::fd::OwnedFd,
+};
+
+use env_logger::{Builder, Target};
+use log::{Level, LevelFilter};
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    net::SendFlags,
+};
+
+use crate::args::{Args, LogFormat};
+
+/// Starts logging as the command line and `RUST_LOG` have it.
+pub(crate) fn start(args: &Args) {
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) => LevelFilter::Info,
+        (false, 1) => LevelFilter::Debug,
+        (false, _) => LevelFilter::Trace,
+    };
+    let journal = match args.log_format {
+        LogFormat::Auto => leads_to_journal(),
+        LogFormat::Plain => false,
+        LogFormat::Journal => true,
+    };
+    let mut builder = Builder::new();
+    builder.filter_level(level).parse_default_env().target(Target::Pipe(Box::new(Stderr::open())));
+    builder.format(move |buffer, record| {
+        let text = record.args();
+        if journal {
+            // A line break would end the message for the journal.
+            let text = text.to_string().replace('\n', " ");
+            writeln!(buffer, "<{}>{text}", priority(record.level()))
+        } else {
+            writeln!(buffer, "pr-helper: {}: {text}", name(record.level()))
+        }
+    });
+    // A logger is there already only if this is called twice.
+    let _ = builder.try_init();
+}
+
+/// The priority of syslog(3), as sd-daemon(3) has it in front of a line.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// Whether standard error is the journal, which systemd tells by its device and inode (systemd.exec(5)).
+fn leads_to_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(rustix::stdio::stderr())
+        .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// Standard error, without waiting for whoever reads it. What cannot be written now is lost.
+pub(crate) enum Stderr {
+    /// A pipe or terminal, opened anew so that not to block is our own affair: the mode of the one that was inherited
+    /// is shared with others.
+    Reopened(OwnedFd),
+    Socket,
+    Plain,
+}
+
+impl Stderr {
+    pub(crate) fn open() -> Self {
+        let kind =
+            rustix::fs::fstat(rustix::stdio::stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        match kind {
+            Ok(FileType::Fifo | FileType::CharacterDevice) => {
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+                match rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()) {
+                    Ok(descriptor) => Self::Reopened(descriptor),
+                    Err(_) => Self::Plain,
+                }
+            }
+            Ok(FileType::Socket) => Self::Socket,
+            _ => Self::Plain,
+        }
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // An error is no news: there is no better place to tell it. So all bytes count as written.
+        let _ = match self {
+            Self::Reopened(descriptor) => rustix::io::write(descriptor, bytes),
+            Self::Socket => {
+                rustix::net::send(rustix::stdio::stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
+            Self::Plain => rustix::io::write(rustix::stdio::stderr(), bytes),
+        };
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

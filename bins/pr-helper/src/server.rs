@@ -1,0 +1,232 @@
+//! The main loop: it waits, accepts clients, hands what is readable to the threads, and ends when told to. Nothing that
+//! can block is done on it, no client's descriptor is touched on it, and no connection is closed on it (a message in
+//! its queue may hold a descriptor whose close blocks).
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, RawFd},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
+use nix::sys::{signal::Signal, signalfd::SignalFd};
+use rustix::{io::Errno, net::SocketFlags};
+
+use crate::{
+    backend::Backends,
+    client::{Clients, Job, Lane},
+    connection::Connection,
+    listen::Listener,
+    trace::Tracer,
+    workers::Workers,
+};
+
+const SIGNALS: Token = Token(0);
+const WAKER: Token = Token(1);
+const LISTENER: Token = Token(2);
+/// The token of a client is its key and this.
+const CLIENTS: usize = 3;
+
+/// How many commands may be under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
+const PLACES: usize = 1024;
+
+/// How long to wait before clients are accepted again, when there was no room for one.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How often overdue clients are looked for, while any might be.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// What an operator may set.
+pub(crate) struct Limits {
+    /// For each command.
+    pub(crate) timeout: Duration,
+    /// For all commands in flight to end, once told to stop.
+    pub(crate) grace: Duration,
+    pub(crate) clients: usize,
+}
+
+/// The running daemon.
+pub(crate) struct Server {
+    poll: Poll,
+    listener: Option<Listener>,
+    signals: SignalFd,
+    clients: Arc<Clients>,
+    workers: Workers<Job>,
+    limits: Limits,
+    /// When to try again to accept clients, if there was no room for one.
+    paused: Option<Instant>,
+    /// The reason of the last pause has been logged.
+    complained: bool,
+    /// When commands still in flight are given up.
+    deadline: Option<Instant>,
+    watching: bool,
+}
+
+impl Server {
+    /// Everything that is needed to run, among it the first thread. Privileges must have been dropped.
+    pub(crate) fn new(
+        listener: Listener,
+        signals: SignalFd,
+        tracer: Tracer,
+        limits: Limits,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let register =
+            |fd: RawFd, token| poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
+        register(signals.as_fd().as_raw_fd(), SIGNALS)?;
+        register(listener.as_fd().as_raw_fd(), LISTENER)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let clients = Arc::new(Clients::new(waker, Backends::new(limits.timeout), tracer));
+        let workers = Workers::start(PLACES)?;
+        Ok(Self {
+            poll,
+            listener: Some(listener),
+            signals,
+            clients,
+            workers,
+            limits,
+            paused: None,
+            complained: false,
+            deadline: None,
+            watching: false,
+        })
+    }
+
+    /// Runs until told to stop by a signal.
+    pub(crate) fn run(mut self) -> io::Result<ExitCode> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            for event in &events {
+                match event.token() {
+                    SIGNALS => {
+                        if let Some(code) = self.signalled()? {
+                            return Ok(code);
+                        }
+                    }
+                    // Whoever woke us has changed what is looked at below.
+                    WAKER => self.watching = true,
+                    LISTENER => self.accept(),
+                    Token(token) => {
+                        if let Some(job) = self.clients.readable(token.saturating_sub(CLIENTS)) {
+                            self.workers.submit(job);
+                        }
+                    }
+                }
+            }
+            if self.paused.is_some_and(|until| until <= Instant::now()) {
+                self.accept();
+            }
+            if self.watching {
+                let (overdue, again) = self.clients.overdue();
+                self.watching = again;
+                for job in overdue {
+                    self.workers.submit(job);
+                }
+            }
+            if let Some(deadline) = self.deadline {
+                if self.clients.busy() == 0 {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                if deadline <= Instant::now() {
+                    let reason = format!("did not end within {} seconds", self.limits.grace.as_secs());
+                    return Ok(self.give_up(&reason));
+                }
+            }
+        }
+    }
+
+    /// How long there is nothing to do but to wait for events.
+    fn patience(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let until = |instant: Instant| instant.saturating_duration_since(now);
+        [self.paused.map(until), self.deadline.map(until), self.watching.then_some(WATCH)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Accepts all clients that wait, as far as there is room.
+    fn accept(&mut self) {
+        self.paused = None;
+        loop {
+            let Some(listener) = &self.listener else { return };
+            if self.clients.len() >= self.limits.clients {
+                let reason = format!(
+                    "{} clients are connected, which is the limit (--max-clients)",
+                    self.limits.clients
+                );
+                return self.pause(&reason);
+            }
+            match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(socket) => {
+                    self.complained = false;
+                    let added = Connection::new(socket).and_then(|connection| {
+                        self.clients.insert(connection, |connection, key| {
+                            log::debug!("{}: connected", connection.peer());
+                            self.poll.registry().register(
+                                &mut SourceFd(&connection.socket().as_fd().as_raw_fd()),
+                                Token(key.saturating_add(CLIENTS)),
+                                Interest::READABLE,
+                            )
+                        })
+                    });
+                    if let Err(error) = added {
+                        log::error!("a client cannot be served: {error}");
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                // The client has gone before it was accepted.
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::MFILE) => {
+                    return self.pause("this process is at its limit of open files (RLIMIT_NOFILE)");
+                }
+                Err(error) => return self.pause(&format!("accept: {error}")),
+            }
+        }
+    }
+
+    fn pause(&mut self, reason: &str) {
+        self.paused = Some(Instant::now() + BACK_OFF);
+        if !self.complained {
+            self.complained = true;
+            log::warn!("new clients wait: {reason}");
+        }
+    }
+
+    /// The first signal begins the end, the second is the end.
+    fn signalled(&mut self) -> io::Result<Option<ExitCode>> {
+        while let Some(info) = self.signals.read_signal()? {
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            let name = signal.map_or("a signal", Signal::as_str);
+            if self.deadline.is_some() {
+                return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
+            }
+            let busy = self.clients.busy();
+            log::info!("{name} received, stopping: {busy} commands in flight");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            self.clients.stop();
+            if let Some(listener) = self.listener.take() {
+                self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;
+            }
+            self.deadline = Some(Instant::now() + self.limits.grace);
+        }
+        Ok(None)
+    }
+
+    fn give_up(&self, reason: &str) -> ExitCode {
+        for (lane, running, waiting) in self.workers.lanes() {
+            if lane != Lane::Foreign {
+                log::error!("{lane}: {running} commands under way and {waiting} waiting {reason}");
+            }
+        }
+        log::error!("stopped with commands in flight: whether they take effect is up to the devices");
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,212 @@
+//! `--trace`: a record of each command, in the C helper's syntax and QEMU's line format, `PID@SECONDS.MICROSECONDS:EVENT
+//! TEXT`.
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use scsi_sense::{Sense, Status};
+
+use crate::{
+    backend::Outcome,
+    connection::{CommandName, Peer},
+    device::{Device, Refusal},
+    logging::Stderr,
+};
+
+/// The one event there is: a command has ended.
+const COMMAND: &str = "pr_helper_command";
+
+/// All events, each with what it tells.
+pub(crate) const EVENTS: &[(&str, &str)] =
+    &[(COMMAND, "a command has ended: client, device, command, status, sense, microseconds")];
+
+/// What `--trace` asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    patterns: Vec<String>,
+    events: Option<PathBuf>,
+    file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Parses `[enable=]PATTERN[,events=FILE][,file=FILE]`.
+    pub(crate) fn parse(text: &str) -> Result<Self, TraceError> {
+        let mut options = Self::default();
+        for (index, word) in text.split(',').enumerate() {
+            match word.split_once('=') {
+                Some(("enable", pattern)) => options.patterns.push(pattern.into()),
+                Some(("events", file)) => options.events = Some(file.into()),
+                Some(("file", file)) => options.file = Some(file.into()),
+                None if index == 0 => options.patterns.push(word.into()),
+                _ => return Err(TraceError::Syntax(word.into())),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether it is the list of events that is asked for.
+    pub(crate) fn is_help(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern == "help" || pattern == "?")
+    }
+}
+
+/// What is wrong with `--trace`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error("--trace: {0:?} is not of the form [enable=]PATTERN[,events=FILE][,file=FILE]")]
+    Syntax(String),
+    #[error("--trace: {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+}
+
+/// Writes the records that were asked for.
+pub(crate) struct Tracer(Option<Mutex<Box<dyn Write + Send>>>);
+
+impl Tracer {
+    /// One that writes nothing.
+    pub(crate) fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// Opens the file that the options name. Relative paths are relative to where the daemon was started.
+    pub(crate) fn open(options: &Options) -> Result<Self, TraceError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| TraceError::File { path, error }
+        };
+        let mut patterns = options.patterns.clone();
+        if let Some(path) = &options.events {
+            let list = fs::read_to_string(path).map_err(failed(path))?;
+            let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            patterns.extend(lines.map(str::to_owned));
+        }
+        // As in QEMU, a leading minus takes an event out again.
+        let mut enabled = false;
+        for pattern in &patterns {
+            let (pattern, enable) =
+                pattern.strip_prefix('-').map_or((pattern.as_str(), true), |rest| (rest, false));
+            if matches(pattern, COMMAND) {
+                enabled = enable;
+            } else {
+                log::warn!("--trace: there is no event {pattern:?}; -T help lists those that there are");
+            }
+        }
+        let writer: Box<dyn Write + Send> = match &options.file {
+            Some(path) => {
+                Box::new(fs::File::options().append(true).create(true).open(path).map_err(failed(path))?)
+            }
+            None => Box::new(Stderr::open()),
+        };
+        Ok(Self(enabled.then(|| Mutex::new(writer))))
+    }
+
+    pub(crate) fn wants_commands(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Writes the record of a command that has ended.
+    pub(crate) fn command(&self, record: &Record<'_>) {
+        if let Some(writer) = &self.0 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let line = format!(
+                "{}@{}.{:06}:{COMMAND} {record}\n",
+                std::process::id(),
+                now.as_secs(),
+                now.subsec_micros()
+            );
+            // A full disk must not stop reservations.
+            let _ = writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        }
+    }
+}
+
+/// A command that has ended.
+pub(crate) struct Record<'a> {
+    pub(crate) peer: Peer,
+    pub(crate) target: Result<Device, Refusal>,
+    pub(crate) cdb: &'a [u8],
+    pub(crate) outcome: Outcome,
+    /// The sense data of the reply.
+    pub(crate) sense: &'a [u8],
+    pub(crate) elapsed: Duration,
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.peer)?;
+        match self.target {
+            Ok(Device { id, .. }) => write!(f, "{id}: ")?,
+            Err(refusal) => write!(f, "refused ({refusal}): ")?,
+        }
+        let status = match self.outcome {
+            Outcome::Device { status, .. } | Outcome::Failed { status, .. } => status,
+            Outcome::Rejected(_) | Outcome::Refused(_) => Status::CHECK_CONDITION,
+        };
+        write!(f, "{}: {status}", CommandName(self.cdb))?;
+        if let Outcome::Device { status: Status::GOOD, transferred, .. } = self.outcome {
+            write!(f, ", {transferred} bytes")?;
+        }
+        if status == Status::CHECK_CONDITION {
+            match Sense::parse(self.sense) {
+                Ok(sense) => write!(f, ", {sense}")?,
+                Err(error) => write!(f, ", sense unreadable ({error})")?,
+            }
+        }
+        if let Outcome::Failed { cause, .. } = self.outcome {
+            write!(f, " ({cause})")?;
+        }
+        write!(f, ", {} us", self.elapsed.as_micros())
+    }
+}
+
+/// Shell patterns as QEMU's trace options have them: `*` is any text, `?` any one character.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.chars().next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let rest = pattern.trim_start_matches('*');
+            text.char_indices()
+                .map(|(at, _)| at)
+                .chain([text.len()])
+                .any(|at| text.get(at..).is_some_and(|tail| matches(rest, tail)))
+        }
+        Some(first) => {
+            let mut characters = text.chars();
+            characters.next().is_some_and(|character| first == '?' || first == character)
+                && matches(pattern.get(first.len_utf8()..).unwrap_or_default(), characters.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_those_of_a_shell() {
+        for pattern in ["*", "pr_helper_command", "pr_*", "*command", "pr_?elper_*", "p*r*d", "**"] {
+            assert!(matches(pattern, COMMAND), "{pattern}");
+        }
+        for pattern in ["", "pr_helper", "*x*", "pr_helper_command?", "Pr_*", "?"] {
+            assert!(!matches(pattern, COMMAND), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_c_helpers_syntax_is_taken() {
+        let parse = |text| Options::parse(text).unwrap();
+        assert_eq!(parse("pr_*"), parse("enable=pr_*"));
+        let options = parse("enable=*,events=/e,file=/f");
+        assert_eq!((options.events, options.file), (Some("/e".into()), Some("/f".into())));
+        assert_eq!(parse("events=/e").patterns, Vec::<String>::new());
+        assert!(parse("help").is_help() && parse("?").is_help());
+        for text in ["a,b", "*,files=x", "depth=3"] {
+            assert!(Options::parse(text).is_err(), "{text}");
+        }
+    }
+}
