@@ -1,1 +1,11 @@
-//! Placeholder.
+//! What tests of the whole share: a client that can behave and misbehave, and a daemon to do it to.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod daemon;
+mod direct;
+
+pub use client::{Client, Reply};
+pub use daemon::{Daemon, Options, eventually};
+pub use direct::direct;

@@ -15,7 +15,7 @@ use rustix::{
     pipe::PipeFlags,
 };
 
-use crate::sys;
+use crate::{logging::Stderr, sys};
 
 /// Which of the two processes this is now.
 pub(crate) enum Side {
@@ -63,6 +63,7 @@ impl Background {
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
+        Stderr::detach();
         // A starter that has been killed meanwhile needs no answer.
         let _ = self.starter.write_all(&[0]);
         Ok(())

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::{FlockOperation, Mode, OFlags},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
@@ -112,6 +113,12 @@ impl Listener {
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)
             .map_err(|error| ListenError::Activation(error.into()))?;
         Ok(Self { socket, file: None })
+    }
+
+    /// Whether a client waits to be accepted.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let mut events = [PollFd::new(&self.socket, PollFlags::IN)];
+        rustix::event::poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     io::{self, Write},
     os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
 };
 
 use env_logger::{Builder, Target};
@@ -29,7 +30,7 @@ pub(crate) fn start(args: &Args) {
         LogFormat::Journal => true,
     };
     let mut builder = Builder::new();
-    builder.filter_level(level).parse_default_env().target(Target::Pipe(Box::new(Stderr::open())));
+    builder.filter_level(level).parse_default_env().target(Target::Pipe(Box::new(Stderr)));
     builder.format(move |buffer, record| {
         let text = record.args();
         if journal {
@@ -72,16 +73,33 @@ fn leads_to_journal() -> bool {
 }
 
 /// Standard error, without waiting for whoever reads it. What cannot be written now is lost.
-pub(crate) enum Stderr {
+///
+/// All values are the same one.
+pub(crate) struct Stderr;
+
+/// Where standard error leads.
+enum Output {
+    /// Nobody has asked yet.
+    Unknown,
     /// A pipe or terminal, opened anew so that not to block is our own affair: the mode of the one that was inherited
     /// is shared with others.
     Reopened(OwnedFd),
     Socket,
     Plain,
+    Nowhere,
 }
 
+static OUTPUT: Mutex<Output> = Mutex::new(Output::Unknown);
+
 impl Stderr {
-    pub(crate) fn open() -> Self {
+    /// Lets go of standard error for good: whoever waits for its end (a shell, `ssh`) waits no longer.
+    pub(crate) fn detach() {
+        *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Output::Nowhere;
+    }
+}
+
+impl Output {
+    fn find() -> Self {
         let kind =
             rustix::fs::fstat(rustix::stdio::stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
         match kind {
@@ -100,13 +118,18 @@ impl Stderr {
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*output, Output::Unknown) {
+            *output = Output::find();
+        }
         // An error is no news: there is no better place to tell it. So all bytes count as written.
-        let _ = match self {
-            Self::Reopened(descriptor) => rustix::io::write(descriptor, bytes),
-            Self::Socket => {
+        let _ = match &*output {
+            Output::Reopened(descriptor) => rustix::io::write(descriptor, bytes),
+            Output::Socket => {
                 rustix::net::send(rustix::stdio::stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             }
-            Self::Plain => rustix::io::write(rustix::stdio::stderr(), bytes),
+            Output::Plain => rustix::io::write(rustix::stdio::stderr(), bytes),
+            Output::Unknown | Output::Nowhere => Ok(0),
         };
         Ok(bytes.len())
     }

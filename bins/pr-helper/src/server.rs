@@ -158,6 +158,9 @@ impl Server {
         loop {
             let Some(listener) = &self.listener else { return };
             if self.clients.len() >= self.limits.clients {
+                if !listener.has_waiting() {
+                    return;
+                }
                 let reason = format!(
                     "{} clients are connected, which is the limit (--max-clients)",
                     self.limits.clients

@@ -100,7 +100,7 @@ impl Tracer {
             Some(path) => {
                 Box::new(fs::File::options().append(true).create(true).open(path).map_err(failed(path))?)
             }
-            None => Box::new(Stderr::open()),
+            None => Box::new(Stderr),
         };
         Ok(Self(enabled.then(|| Mutex::new(writer))))
     }

@@ -4,10 +4,13 @@ use std::{os::fd::BorrowedFd, time::Duration};
 
 use pr_proto::{Command, Data};
 use rustix::io::Errno;
-use scsi_sense::sg::{SgResult, Verdict, verdict};
+use scsi_sense::{
+    Sense, SenseCode, Status,
+    sg::{SgResult, Verdict, verdict},
+};
 
 use super::{Backend, Cause, Outcome};
-use crate::device::{Device, Refusal};
+use crate::device::{Device, DeviceId, Refusal};
 
 pub(crate) struct Scsi {
     timeout: Duration,
@@ -38,11 +41,12 @@ impl Backend for Scsi {
             // A command that could not be formed is as good as one the kernel finds invalid.
             Err(error) => (SgResult::Errno(error.errno().unwrap_or(Errno::INVAL.raw_os_error())), 0),
         };
-        judge(result, transferred, id)
+        judge(result, transferred, command.sense, id)
     }
 }
 
-fn judge(result: SgResult, transferred: usize, id: crate::device::DeviceId) -> Outcome {
+/// What the reply says. `sense` is the command's buffer, with what the device wrote into it.
+fn judge(result: SgResult, transferred: usize, sense: &[u8], id: DeviceId) -> Outcome {
     let cause = match result {
         SgResult::Errno(errno) if errno == Errno::NOTTY.raw_os_error() => {
             return Outcome::Refused(Refusal::NotScsi(id));
@@ -56,23 +60,27 @@ fn judge(result: SgResult, transferred: usize, id: crate::device::DeviceId) -> O
         }
     };
     match (verdict(result), result) {
-        (Verdict::Device(status), SgResult::Done { sense_len, .. }) => {
+        (Verdict::Device(status), SgResult::Done { sense_len, .. })
+            if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) =>
+        {
             Outcome::Device { status, transferred, sense_len: sense_len.into() }
         }
-        // A device's answer without an answer cannot be: `verdict` says Host for every errno.
-        (Verdict::Device(_), SgResult::Errno(_)) => {
-            Outcome::Rejected(scsi_sense::SenseCode::IO_PROCESS_TERMINATED)
+        // Sense data that is none would leave the guest to guess.
+        (Verdict::Device(_), _) => {
+            let sense = Some(SenseCode::IO_PROCESS_TERMINATED);
+            Outcome::Failed { status: Status::CHECK_CONDITION, sense, cause }
         }
         (Verdict::Host { status, sense }, _) => Outcome::Failed { status, sense, cause },
     }
 }
 
+fn is_sense(buffer: &[u8], length: u8) -> bool {
+    buffer.get(..length.into()).is_some_and(|sense| Sense::parse(sense).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
-    use scsi_sense::Status;
-
     use super::*;
-    use crate::device::DeviceId;
 
     const ID: DeviceId = DeviceId::Block { major: 8, minor: 0 };
 
@@ -82,7 +90,7 @@ mod tests {
         for host_status in 1..=u16::MAX {
             let result = SgResult::Done { status: 0, host_status, driver_status: 0, sense_len: 0 };
             let mut sense = [0; 96];
-            let completion = judge(result, 24, ID).completion(&mut sense);
+            let completion = judge(result, 24, &[], ID).completion(&mut sense);
             assert_ne!(completion.status, Status::GOOD, "host_status {host_status:#x}");
             assert_eq!(completion.transferred, 0);
             if completion.status == Status::CHECK_CONDITION {
@@ -96,7 +104,7 @@ mod tests {
         for errno in -1..=4096 {
             let mut sense = [0; 96];
             assert_ne!(
-                judge(SgResult::Errno(errno), 0, ID).completion(&mut sense).status,
+                judge(SgResult::Errno(errno), 0, &[], ID).completion(&mut sense).status,
                 Status::GOOD,
                 "{errno}"
             );
@@ -105,6 +113,23 @@ mod tests {
 
     #[test]
     fn what_takes_no_scsi_commands_is_refused() {
-        assert_eq!(judge(SgResult::Errno(25), 0, ID), Outcome::Refused(Refusal::NotScsi(ID)));
+        assert_eq!(judge(SgResult::Errno(25), 0, &[], ID), Outcome::Refused(Refusal::NotScsi(ID)));
+    }
+
+    #[test]
+    fn sense_data_that_is_none_is_replaced() {
+        let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len: 18 };
+        let fixed = SenseCode::RESERVATIONS_PREEMPTED.to_fixed();
+        let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 18 };
+        assert_eq!(judge(result, 0, &fixed, ID), expected, "the device's own is not touched");
+        for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[]] {
+            let mut sense = [0; 96];
+            let completion = judge(result, 0, junk, ID).completion(&mut sense);
+            assert_eq!(
+                (completion.status, sense[2], sense[13]),
+                (Status::CHECK_CONDITION, 0xb, 6),
+                "{junk:02x?}"
+            );
+        }
     }
 }

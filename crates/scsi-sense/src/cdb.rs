@@ -1,0 +1,252 @@
+//! Command descriptor blocks.
+
+use core::fmt;
+
+use crate::opcode;
+use crate::pr::{PersistentReserveIn, PersistentReserveOut};
+
+/// A command descriptor block, cut to the length that its operation code gives it (SPC-4 clause 4.2).
+///
+/// ```
+/// use scsi_sense::{Cdb, Transfer};
+///
+/// // PERSISTENT RESERVE OUT has ten bytes; a protocol with a fixed frame pads it to sixteen.
+/// let frame = [0x5f, 0x04, 0x05, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+/// let cdb = Cdb::new(&frame)?;
+/// assert_eq!(cdb.as_bytes().len(), 10);
+/// assert_eq!(cdb.transfer(), Some(Transfer::Out { parameter_list_length: 24 }));
+/// assert_eq!(
+///     cdb.to_string(),
+///     "PERSISTENT RESERVE OUT, PREEMPT, type WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), 24 bytes",
+/// );
+/// # Ok::<(), scsi_sense::CdbError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cdb<'a> {
+    bytes: &'a [u8],
+    opcode: u8,
+}
+
+/// The bytes that a PERSISTENT RESERVE command announces to move between initiator and device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transfer {
+    /// From the device: it returns at most this many bytes.
+    In {
+        /// ALLOCATION LENGTH in bytes, CDB bytes 7-8.
+        allocation_length: u16,
+    },
+    /// To the device: the parameter list has exactly this many bytes.
+    Out {
+        /// PARAMETER LIST LENGTH in bytes, CDB bytes 5-8.
+        parameter_list_length: u32,
+    },
+}
+
+/// Why bytes are not the CDB that they were taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CdbError {
+    /// There are fewer bytes than the operation code calls for.
+    TooShort {
+        /// Bytes that are needed at the least.
+        needed: usize,
+        /// Bytes that are there.
+        got: usize,
+    },
+    /// The operation code is another one than that of the command asked for.
+    WrongOpcode {
+        /// The operation code of the command asked for.
+        expected: u8,
+        /// The operation code in byte 0.
+        got: u8,
+    },
+}
+
+impl<'a> Cdb<'a> {
+    /// The length of the longest CDB: 7Fh with an ADDITIONAL CDB LENGTH of 255.
+    pub const MAX_LENGTH: usize = 8 + 255;
+
+    /// Takes the command that `bytes` start with; bytes behind its end (padding) are ignored.
+    ///
+    /// The length follows from the group code (operation code bits 7-5): 6, 10, 10, 12, 16, 12, 10, 10 bytes;
+    /// 7Fh says itself how long it is (byte 7, plus 8).
+    ///
+    /// # Errors
+    ///
+    /// [`CdbError::TooShort`] if there are fewer bytes than that.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, CdbError> {
+        let got = bytes.len();
+        let &opcode = bytes.first().ok_or(CdbError::TooShort { needed: 1, got })?;
+        let needed = if opcode == opcode::VARIABLE_LENGTH_CDB {
+            let &additional = bytes.get(7).ok_or(CdbError::TooShort { needed: 8, got })?;
+            8 + usize::from(additional)
+        } else {
+            group_length(opcode)
+        };
+        let bytes = bytes.get(..needed).ok_or(CdbError::TooShort { needed, got })?;
+        Ok(Self { bytes, opcode })
+    }
+
+    /// OPERATION CODE, byte 0. The known ones are in [`opcode`](crate::opcode).
+    pub const fn opcode(&self) -> u8 {
+        self.opcode
+    }
+
+    /// The command's bytes, exactly as many as it has: 10 for PERSISTENT RESERVE IN and OUT.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// SERVICE ACTION, byte 1 bits 4-0, for those operation codes that have one there
+    /// ([`opcode::has_service_action`]).
+    pub fn service_action(&self) -> Option<u8> {
+        if opcode::has_service_action(self.opcode) { self.bytes.get(1).map(|byte| byte & 0x1f) } else { None }
+    }
+
+    /// SERVICE ACTION of a variable-length CDB (7Fh), bytes 8-9.
+    pub fn variable_length_service_action(&self) -> Option<u16> {
+        if self.opcode != opcode::VARIABLE_LENGTH_CDB {
+            return None;
+        }
+        self.bytes.get(8..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+    }
+
+    /// What a PERSISTENT RESERVE IN or OUT moves; `None` for every other command.
+    pub fn transfer(&self) -> Option<Transfer> {
+        match *self.bytes {
+            [opcode::PERSISTENT_RESERVE_IN, _, _, _, _, _, _, high, low, ..] => {
+                Some(Transfer::In { allocation_length: u16::from_be_bytes([high, low]) })
+            }
+            [opcode::PERSISTENT_RESERVE_OUT, _, _, _, _, b5, b6, b7, b8, ..] => {
+                Some(Transfer::Out { parameter_list_length: u32::from_be_bytes([b5, b6, b7, b8]) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Bytes in a CDB whose length its group code gives (SPC-4 clause 4.2.5.1; groups 3, 6 and 7 as Linux counts them).
+const fn group_length(opcode: u8) -> usize {
+    match opcode >> 5 {
+        0 => 6,
+        3 | 5 => 12,
+        4 => 16,
+        _ => 10,
+    }
+}
+
+/// The command's name; for PERSISTENT RESERVE also service action, scope, type and length.
+impl fmt::Display for Cdb<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Ok(command) = PersistentReserveIn::try_from(*self) {
+            return command.fmt(f);
+        }
+        if let Ok(command) = PersistentReserveOut::try_from(*self) {
+            return command.fmt(f);
+        }
+        match opcode::name(self.opcode) {
+            Some(name) => f.write_str(name)?,
+            None => write!(f, "operation code {:02X}h", self.opcode)?,
+        }
+        if let Some(action) = self.service_action() {
+            write!(f, ", service action {action:02X}h")?;
+        }
+        if let Some(action) = self.variable_length_service_action() {
+            write!(f, ", service action {action:04X}h")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for CdbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TooShort { needed, got } => write!(f, "a CDB of {got} bytes where {needed} are needed"),
+            Self::WrongOpcode { expected, got } => {
+                write!(f, "operation code {got:02X}h where {expected:02X}h is needed")
+            }
+        }
+    }
+}
+
+impl core::error::Error for CdbError {}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn the_group_code_gives_the_length() {
+        for (opcode, length) in [
+            (0x00, 6),
+            (0x12, 6),
+            (0x1f, 6),
+            (0x28, 10),
+            (0x5e, 10),
+            (0x5f, 10),
+            (0x60, 12),
+            (0x88, 16),
+            (0x9e, 16),
+            (0xa0, 12),
+            (0xc0, 10),
+            (0xff, 10),
+        ] {
+            let mut bytes = [0xaa; 16];
+            bytes[0] = opcode;
+            assert_eq!(Cdb::new(&bytes).unwrap().as_bytes(), &bytes[..length], "{opcode:02X}h");
+            assert_eq!(
+                Cdb::new(&bytes[..length - 1]),
+                Err(CdbError::TooShort { needed: length, got: length - 1 })
+            );
+        }
+        assert_eq!(Cdb::new(&[]), Err(CdbError::TooShort { needed: 1, got: 0 }));
+    }
+
+    #[test]
+    fn a_variable_length_cdb_says_how_long_it_is() {
+        let mut bytes = [0; Cdb::MAX_LENGTH];
+        bytes[0] = opcode::VARIABLE_LENGTH_CDB;
+        assert_eq!(Cdb::new(&bytes[..7]), Err(CdbError::TooShort { needed: 8, got: 7 }));
+        assert_eq!(Cdb::new(&bytes[..8]).unwrap().variable_length_service_action(), None);
+        bytes[7] = 24;
+        bytes[9] = 0x09;
+        assert_eq!(Cdb::new(&bytes[..31]), Err(CdbError::TooShort { needed: 32, got: 31 }));
+        let cdb = Cdb::new(&bytes).unwrap();
+        assert_eq!(cdb.as_bytes().len(), 32);
+        assert_eq!(cdb.service_action(), None);
+        assert_eq!(cdb.variable_length_service_action(), Some(9));
+        assert_eq!(cdb.to_string(), "variable-length CDB, service action 0009h");
+        bytes[7] = 255;
+        assert_eq!(Cdb::new(&bytes).unwrap().as_bytes().len(), Cdb::MAX_LENGTH);
+    }
+
+    #[test]
+    fn only_persistent_reserve_has_a_transfer() {
+        for opcode in 0..=u8::MAX {
+            let mut bytes = [0xff; Cdb::MAX_LENGTH];
+            bytes[0] = opcode;
+            let expected = match opcode {
+                0x5e => Some(Transfer::In { allocation_length: 0xffff }),
+                0x5f => Some(Transfer::Out { parameter_list_length: 0xffff_ffff }),
+                _ => None,
+            };
+            assert_eq!(Cdb::new(&bytes).unwrap().transfer(), expected);
+        }
+    }
+
+    #[test]
+    fn an_operator_can_read_a_command() {
+        for (bytes, text) in [
+            (&[0u8; 6][..], "TEST UNIT READY"),
+            (&[0x12, 0, 0, 0, 36, 0], "INQUIRY"),
+            (&[0xc1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "operation code C1h"),
+            (&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "MAINTENANCE IN, service action 0Ah"),
+            (&[0x5e, 0x00, 0, 0, 0, 0, 0, 0x20, 0x00, 0], "PERSISTENT RESERVE IN, READ KEYS, 8192 bytes"),
+            (&[0x5f, 0x00, 0, 0, 0, 0, 0, 0, 0x18, 0], "PERSISTENT RESERVE OUT, REGISTER, 24 bytes"),
+        ] {
+            assert_eq!(Cdb::new(bytes).unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What the data of PERSISTENT RESERVE IN have in common: the header of three of the four kinds.
+
+use core::fmt;
+
+use crate::BuildError;
+use crate::build::Cursor;
+
+/// Why bytes are not the data of a PERSISTENT RESERVE IN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InDataError {
+    /// Data are missing: the allocation length was too small, or the device stopped early.
+    TooShort {
+        /// Bytes that are needed.
+        needed: usize,
+        /// Bytes that are there.
+        got: usize,
+    },
+    /// A length field says less than the fixed part of the data.
+    Length(u32),
+}
+
+impl fmt::Display for InDataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { needed, got } => write!(f, "{got} bytes of data where {needed} are needed"),
+            Self::Length(length) => write!(f, "a length of {length} bytes is too small for these data"),
+        }
+    }
+}
+
+impl core::error::Error for InDataError {}
+
+/// PRGENERATION, ADDITIONAL LENGTH and what follows (SPC-4 clauses 6.15.2, 6.15.3, 6.15.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Listing<'a> {
+    pub(super) generation: u32,
+    pub(super) additional_length: u32,
+    /// The bytes behind the header, ended by ADDITIONAL LENGTH.
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Listing<'a> {
+    /// Bytes of the header.
+    pub(super) const HEADER: usize = 8;
+
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
+        let (&[g0, g1, g2, g3, l0, l1, l2, l3], rest) = bytes
+            .split_first_chunk()
+            .ok_or(InDataError::TooShort { needed: Self::HEADER, got: bytes.len() })?;
+        let additional_length = u32::from_be_bytes([l0, l1, l2, l3]);
+        let end = usize::try_from(additional_length).unwrap_or(usize::MAX);
+        Ok(Self {
+            generation: u32::from_be_bytes([g0, g1, g2, g3]),
+            additional_length,
+            body: rest.get(..end).unwrap_or(rest),
+        })
+    }
+
+    pub(super) fn is_truncated(&self) -> bool {
+        usize::try_from(self.additional_length).map_or(true, |length| self.body.len() < length)
+    }
+
+    /// The bytes of the header.
+    pub(super) const fn header(generation: u32, additional_length: u32) -> [u8; 8] {
+        let [g0, g1, g2, g3] = generation.to_be_bytes();
+        let [l0, l1, l2, l3] = additional_length.to_be_bytes();
+        [g0, g1, g2, g3, l0, l1, l2, l3]
+    }
+
+    /// Sets the header of what was put behind room for it, and cuts the whole where the buffer ends.
+    pub(super) fn finish(mut cursor: Cursor<'_>, generation: u32) -> Result<usize, BuildError> {
+        let whole = BuildError::length_field(cursor.position())?;
+        cursor.set(0, &Self::header(generation, whole.saturating_sub(8)));
+        Ok(cursor.finish_cut())
+    }
+}
+
+/// The accessors that all types around a [`Listing`] have.
+macro_rules! listing_accessors {
+    () => {
+        /// PRGENERATION, bytes 0-3: how often registrations were changed since power on. It wraps.
+        pub const fn generation(&self) -> u32 {
+            self.listing.generation
+        }
+
+        /// ADDITIONAL LENGTH, bytes 4-7: bytes that the device has behind the header, also if they are not all
+        /// here.
+        pub const fn additional_length(&self) -> u32 {
+            self.listing.additional_length
+        }
+
+        /// The allocation length in bytes with which all data come, header included. It may be more than the
+        /// command can ask for (65535).
+        pub fn full_length(&self) -> u64 {
+            u64::from(self.listing.additional_length) + 8
+        }
+
+        /// Whether there are fewer bytes here than the device has.
+        pub fn is_truncated(&self) -> bool {
+            self.listing.is_truncated()
+        }
+    };
+}
+pub(super) use listing_accessors;

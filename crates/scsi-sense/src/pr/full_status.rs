@@ -1,0 +1,160 @@
+//! What READ FULL STATUS returns.
+
+use super::data::{InDataError, Listing, listing_accessors};
+use super::kind::{join_scope_type, split_scope_type};
+use super::{ReservationKey, ReservationType, Scope, TransportId, TransportIdError};
+use crate::BuildError;
+use crate::build::Cursor;
+
+/// The data of READ FULL STATUS: each registration with its I_T nexus (SPC-4 clause 6.15.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FullStatus<'a> {
+    listing: Listing<'a>,
+}
+
+/// One registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FullStatusDescriptor<'a> {
+    /// RESERVATION KEY, bytes 0-7.
+    pub key: ReservationKey,
+    /// `ALL_TG_PT`, byte 12 bit 1: it is with all target ports.
+    pub all_target_ports: bool,
+    /// `R_HOLDER`, byte 12 bit 0: it holds the reservation.
+    pub reservation_holder: bool,
+    /// SCOPE, byte 13 bits 7-4. Of no meaning unless it holds the reservation.
+    pub scope: Scope,
+    /// TYPE, byte 13 bits 3-0. Of no meaning unless it holds the reservation.
+    pub kind: ReservationType,
+    /// RELATIVE TARGET PORT IDENTIFIER, bytes 18-19. Of no meaning if it is with all target ports.
+    pub relative_port: u16,
+    /// The TransportID's bytes, as many as ADDITIONAL DESCRIPTOR LENGTH (bytes 20-23) says.
+    pub transport_id_bytes: &'a [u8],
+}
+
+/// Byte 12.
+const ALL_TG_PT: u8 = 0x02;
+const R_HOLDER: u8 = 0x01;
+
+impl<'a> FullStatus<'a> {
+    /// Takes the data that a READ FULL STATUS returned.
+    ///
+    /// # Errors
+    ///
+    /// [`InDataError::TooShort`], if not even the header (8 bytes) is there.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
+        Listing::parse(bytes).map(|listing| Self { listing })
+    }
+
+    listing_accessors!();
+
+    /// The registrations that are here in whole.
+    pub const fn iter(&self) -> FullStatusIter<'a> {
+        FullStatusIter { rest: self.listing.body }
+    }
+
+    /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,
+    /// and returns how many bytes that are.
+    ///
+    /// ADDITIONAL LENGTH counts all registrations, also those for which there is no room. TransportIDs are
+    /// written as they are, without a look at them.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::TooLong`], if the data have more than 2^32-1 bytes.
+    pub fn build<'d>(
+        generation: u32,
+        descriptors: impl IntoIterator<Item = FullStatusDescriptor<'d>>,
+        buffer: &mut [u8],
+    ) -> Result<usize, BuildError> {
+        let mut cursor = Cursor::new(buffer);
+        cursor.put_zeros(Listing::HEADER);
+        for descriptor in descriptors {
+            descriptor.put(&mut cursor)?;
+        }
+        Listing::finish(cursor, generation)
+    }
+}
+
+impl<'a> FullStatusDescriptor<'a> {
+    /// The initiator port.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportIdError`], if the device's TransportID is malformed; its bytes are still there.
+    pub fn transport_id(&self) -> Result<TransportId<'a>, TransportIdError> {
+        TransportId::split_first(self.transport_id_bytes).map(|(id, _)| id)
+    }
+
+    fn decode(head: &[u8; 24], transport_id_bytes: &'a [u8]) -> Self {
+        let &[k0, k1, k2, k3, k4, k5, k6, k7, _, _, _, _, flags, scope_type, _, _, _, _, p0, p1, ..] = head;
+        let (scope, kind) = split_scope_type(scope_type);
+        Self {
+            key: ReservationKey::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]),
+            all_target_ports: flags & ALL_TG_PT != 0,
+            reservation_holder: flags & R_HOLDER != 0,
+            scope,
+            kind,
+            relative_port: u16::from_be_bytes([p0, p1]),
+            transport_id_bytes,
+        }
+    }
+
+    fn put(&self, cursor: &mut Cursor<'_>) -> Result<(), BuildError> {
+        let length = BuildError::length_field(self.transport_id_bytes.len())?;
+        let mut flags = 0;
+        if self.all_target_ports {
+            flags |= ALL_TG_PT;
+        }
+        if self.reservation_holder {
+            flags |= R_HOLDER;
+        }
+        cursor.put(&self.key.to_be_bytes());
+        cursor.put(&[0, 0, 0, 0, flags, join_scope_type(self.scope, self.kind), 0, 0, 0, 0]);
+        cursor.put(&self.relative_port.to_be_bytes());
+        cursor.put(&length.to_be_bytes());
+        cursor.put(self.transport_id_bytes);
+        Ok(())
+    }
+}
+
+impl<'a> IntoIterator for FullStatus<'a> {
+    type Item = FullStatusDescriptor<'a>;
+    type IntoIter = FullStatusIter<'a>;
+
+    fn into_iter(self) -> FullStatusIter<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &FullStatus<'a> {
+    type Item = FullStatusDescriptor<'a>;
+    type IntoIter = FullStatusIter<'a>;
+
+    fn into_iter(self) -> FullStatusIter<'a> {
+        self.iter()
+    }
+}
+
+/// The registrations of a READ FULL STATUS: [`FullStatus::iter`].
+///
+/// It ends before one that is cut.
+#[derive(Clone, Debug)]
+pub struct FullStatusIter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for FullStatusIter<'a> {
+    type Item = FullStatusDescriptor<'a>;
+
+    fn next(&mut self) -> Option<FullStatusDescriptor<'a>> {
+        // Whatever comes behind a descriptor that is cut has no place of its own: it is the end.
+        let (head, rest) = core::mem::take(&mut self.rest).split_first_chunk::<24>()?;
+        let [.., l0, l1, l2, l3] = *head;
+        let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).ok()?;
+        let (transport_id, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(FullStatusDescriptor::decode(head, transport_id))
+    }
+}
+
+impl core::iter::FusedIterator for FullStatusIter<'_> {}

@@ -1,0 +1,87 @@
+//! What READ RESERVATION returns.
+
+use core::fmt;
+
+use super::data::{InDataError, Listing, listing_accessors};
+use super::kind::{join_scope_type, split_scope_type};
+use super::{ReservationKey, ReservationType, Scope};
+use crate::build::Cursor;
+
+/// A persistent reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reservation {
+    /// The holder's key; zero if all registrants hold it.
+    pub key: ReservationKey,
+    /// What it is on.
+    pub scope: Scope,
+    /// What it forbids to whom.
+    pub kind: ReservationType,
+}
+
+/// For example `WRITE EXCLUSIVE (1h), key 0x123abc`.
+impl fmt::Display for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scope.code() != 0 {
+            write!(f, "scope {}, ", self.scope)?;
+        }
+        write!(f, "{}, key {}", self.kind, self.key)
+    }
+}
+
+/// The data of READ RESERVATION: the reservation, if there is one (SPC-4 clause 6.15.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReservationData<'a> {
+    listing: Listing<'a>,
+}
+
+/// ADDITIONAL LENGTH where there is a reservation.
+const LENGTH: u32 = 16;
+
+impl<'a> ReservationData<'a> {
+    /// Takes the data that a READ RESERVATION returned.
+    ///
+    /// # Errors
+    ///
+    /// [`InDataError::TooShort`], if not even the header (8 bytes) is there.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
+        Listing::parse(bytes).map(|listing| Self { listing })
+    }
+
+    listing_accessors!();
+
+    /// The reservation; `None` if ADDITIONAL LENGTH says that there is none.
+    ///
+    /// # Errors
+    ///
+    /// There is one, but it cannot be read: [`InDataError::TooShort`] if its bytes are not here,
+    /// [`InDataError::Length`] if ADDITIONAL LENGTH is neither zero nor at least 16.
+    pub fn reservation(&self) -> Result<Option<Reservation>, InDataError> {
+        match self.listing.additional_length {
+            0 => return Ok(None),
+            short @ 1..LENGTH => return Err(InDataError::Length(short)),
+            LENGTH.. => {}
+        }
+        let body = self.listing.body;
+        let &[k0, k1, k2, k3, k4, k5, k6, k7, _, _, _, _, _, scope_type, _, _] = body
+            .first_chunk()
+            .ok_or(InDataError::TooShort { needed: 24, got: body.len().saturating_add(Listing::HEADER) })?;
+        let (scope, kind) = split_scope_type(scope_type);
+        let key = ReservationKey::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
+        Ok(Some(Reservation { key, scope, kind }))
+    }
+
+    /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,
+    /// and returns how many bytes that are: at most 24.
+    pub fn build(generation: u32, reservation: Option<Reservation>, buffer: &mut [u8]) -> usize {
+        let mut cursor = Cursor::new(buffer);
+        match reservation {
+            None => cursor.put(&Listing::header(generation, 0)),
+            Some(Reservation { key, scope, kind }) => {
+                cursor.put(&Listing::header(generation, LENGTH));
+                cursor.put(&key.to_be_bytes());
+                cursor.put(&[0, 0, 0, 0, 0, join_scope_type(scope, kind), 0, 0]);
+            }
+        }
+        cursor.finish_cut()
+    }
+}

@@ -1,0 +1,71 @@
+//! SCSI status codes.
+
+use core::fmt;
+
+/// The status byte with which a command ends (SAM-5 clause 5.3).
+///
+/// Any byte is a `Status`: those without a name stay what they are.
+///
+/// ```
+/// use scsi_sense::Status;
+///
+/// assert_eq!(Status(0x18), Status::RESERVATION_CONFLICT);
+/// assert_eq!(Status(0x18).to_string(), "RESERVATION CONFLICT (18h)");
+/// assert_eq!(Status(0xee).to_string(), "unknown status (EEh)");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Status(pub u8);
+
+impl Status {
+    /// The command is done.
+    pub const GOOD: Self = Self(0x00);
+    /// Sense data say what happened.
+    pub const CHECK_CONDITION: Self = Self(0x02);
+    /// A PRE-FETCH or a search found what it was asked for.
+    pub const CONDITION_MET: Self = Self(0x04);
+    /// The device cannot take the command now; it may be sent again.
+    pub const BUSY: Self = Self(0x08);
+    /// A reservation of another I_T nexus forbids the command, or this one has no registration for it.
+    pub const RESERVATION_CONFLICT: Self = Self(0x18);
+    /// The device has no room for another command.
+    pub const TASK_SET_FULL: Self = Self(0x28);
+    /// An auto contingent allegiance condition exists.
+    pub const ACA_ACTIVE: Self = Self(0x30);
+    /// Another I_T nexus aborted the command.
+    pub const TASK_ABORTED: Self = Self(0x40);
+
+    /// The standard's name, if the code has one.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::GOOD => "GOOD",
+            Self::CHECK_CONDITION => "CHECK CONDITION",
+            Self::CONDITION_MET => "CONDITION MET",
+            Self::BUSY => "BUSY",
+            Self::RESERVATION_CONFLICT => "RESERVATION CONFLICT",
+            Self::TASK_SET_FULL => "TASK SET FULL",
+            Self::ACA_ACTIVE => "ACA ACTIVE",
+            Self::TASK_ABORTED => "TASK ABORTED",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:02X}h)", self.name().unwrap_or("unknown status"), self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_is_shown_with_its_number() {
+        use std::string::ToString;
+        for code in 0..=u8::MAX {
+            assert!(Status(code).to_string().ends_with(&std::format!("({code:02X}h)")));
+        }
+        assert_eq!(Status::TASK_SET_FULL.to_string(), "TASK SET FULL (28h)");
+    }
+}

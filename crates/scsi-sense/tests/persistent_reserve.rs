@@ -1,0 +1,406 @@
+//! Parameter lists and data of PERSISTENT RESERVE OUT and IN, byte by byte.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail as tests do"
+)]
+
+use scsi_sense::pr::{
+    BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InDataError, Keys, OutParameters,
+    OutServiceAction, ParameterError, RegisterAndMoveParameters, Reservation, ReservationData,
+    ReservationKey, ReservationType, Scope, TransportId, TransportIdError, TransportIds, TypeMask,
+};
+use scsi_sense::{BuildError, SenseCode};
+
+const SAS: [u8; 24] =
+    [6, 0, 0, 0, 0x50, 0x00, 0xc5, 0x00, 0x05, 0xb3, 0x20, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+const BASIC: [u8; 24] =
+    [0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 1, 0, 0, 0, 0, 0x05, 0, 0, 0];
+
+/// The basic list with SPEC_I_PT and these TransportIDs.
+fn with_transport_ids(stated: u32, ids: &[u8]) -> Vec<u8> {
+    let mut bytes = BASIC.to_vec();
+    bytes[20] |= 0x08;
+    bytes.extend(stated.to_be_bytes());
+    bytes.extend(ids);
+    bytes
+}
+
+/// A REGISTER AND MOVE list with this TransportID.
+fn register_and_move(stated: u32, id: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 24];
+    bytes[7] = 0x11;
+    bytes[15] = 0x22;
+    bytes[17] = 0x03;
+    bytes[18..20].copy_from_slice(&[0x01, 0x02]);
+    bytes[20..24].copy_from_slice(&stated.to_be_bytes());
+    bytes.extend(id);
+    bytes
+}
+
+#[test]
+fn the_basic_list_has_two_keys_and_flags() {
+    let expected = BasicParameters {
+        reservation_key: ReservationKey(0x12_3abc),
+        service_action_key: ReservationKey(0xdead_beef_0000_0001),
+        transport_ids: None,
+        all_target_ports: true,
+        aptpl: true,
+    };
+    for action in OutServiceAction::ALL {
+        if *action == OutServiceAction::RegisterAndMove {
+            continue;
+        }
+        let list = OutParameters::parse(*action, &BASIC).unwrap();
+        assert_eq!(list, OutParameters::Basic(expected), "{action}");
+        assert_eq!(list.reservation_key(), expected.reservation_key);
+        assert_eq!(list.service_action_key(), expected.service_action_key);
+    }
+    assert_eq!(expected.to_bytes(), BASIC);
+    let mut buffer = [0xee; 24];
+    assert_eq!(expected.write(&mut buffer), Ok(24));
+    assert_eq!(buffer, BASIC);
+}
+
+#[test]
+fn register_may_name_initiator_ports() {
+    let ids = [SAS, SAS].concat();
+    let bytes = with_transport_ids(48, &ids);
+    let list = OutParameters::parse(OutServiceAction::Register, &bytes).unwrap();
+    let OutParameters::Basic(basic) = list else { panic!("{list:?}") };
+    let sas = TransportId::Sas { address: 0x5000_c500_05b3_2001 };
+    assert!(basic.transport_ids.unwrap().iter().eq([sas, sas]));
+    let mut buffer = [0xee; 80];
+    assert_eq!(list.write(&mut buffer), Ok(76));
+    assert_eq!(buffer[..76], bytes);
+    assert_eq!(list.write(&mut buffer[..75]), Err(BuildError::BufferTooSmall { needed: 76, got: 75 }));
+
+    let empty = with_transport_ids(0, &[]);
+    let list = OutParameters::parse(OutServiceAction::Register, &empty).unwrap();
+    let OutParameters::Basic(basic) = list else { panic!("{list:?}") };
+    assert_eq!(basic.transport_ids, Some(TransportIds::default()));
+    assert_eq!(list.write(&mut buffer), Ok(28));
+    assert_eq!(buffer[..28], empty);
+}
+
+#[test]
+fn register_and_move_names_one_initiator_port() {
+    let bytes = register_and_move(24, &SAS);
+    let list = OutParameters::parse(OutServiceAction::RegisterAndMove, &bytes).unwrap();
+    assert_eq!(
+        list,
+        OutParameters::RegisterAndMove(RegisterAndMoveParameters {
+            reservation_key: ReservationKey(0x11),
+            service_action_key: ReservationKey(0x22),
+            unregister: true,
+            aptpl: true,
+            relative_port: 0x0102,
+            transport_id: TransportId::Sas { address: 0x5000_c500_05b3_2001 },
+        })
+    );
+    let mut buffer = [0xee; 64];
+    assert_eq!(list.write(&mut buffer), Ok(48));
+    assert_eq!(buffer[..48], bytes);
+    assert_eq!(list.write(&mut buffer[..10]), Err(BuildError::BufferTooSmall { needed: 48, got: 10 }));
+}
+
+#[test]
+fn a_wrong_list_is_refused_as_a_device_does() {
+    let length = SenseCode::PARAMETER_LIST_LENGTH_ERROR;
+    let field = SenseCode::INVALID_FIELD_IN_PARAMETER_LIST;
+    let register = OutServiceAction::Register;
+    let moving = OutServiceAction::RegisterAndMove;
+    let two = [SAS, SAS].concat();
+    let cut_id = TransportIdError::TooShort { needed: 24, got: 4 };
+    for (action, bytes, error, sense) in [
+        (register, vec![], ParameterError::Length { needed: 24, got: 0 }, length),
+        (register, BASIC[..23].to_vec(), ParameterError::Length { needed: 24, got: 23 }, length),
+        (register, [&BASIC[..], &[0]].concat(), ParameterError::Length { needed: 24, got: 25 }, length),
+        (moving, BASIC[..23].to_vec(), ParameterError::Length { needed: 24, got: 23 }, length),
+        (
+            register,
+            with_transport_ids(0, &[])[..27].to_vec(),
+            ParameterError::Length { needed: 28, got: 27 },
+            length,
+        ),
+        (
+            OutServiceAction::Reserve,
+            with_transport_ids(24, &SAS),
+            ParameterError::SpecifyInitiatorPorts,
+            field,
+        ),
+        (
+            OutServiceAction::RegisterAndIgnoreExistingKey,
+            with_transport_ids(24, &SAS),
+            ParameterError::SpecifyInitiatorPorts,
+            field,
+        ),
+        (
+            register,
+            with_transport_ids(48, &SAS),
+            ParameterError::TransportIdLength { stated: 48, got: 24 },
+            field,
+        ),
+        (
+            register,
+            with_transport_ids(u32::MAX, &SAS),
+            ParameterError::TransportIdLength { stated: u32::MAX, got: 24 },
+            field,
+        ),
+        (register, with_transport_ids(4, &SAS[..4]), ParameterError::TransportId(cut_id), field),
+        (moving, register_and_move(4, &SAS[..4]), ParameterError::TransportId(cut_id), field),
+        (
+            moving,
+            register_and_move(0, &[]),
+            ParameterError::TransportId(TransportIdError::TooShort { needed: 24, got: 0 }),
+            field,
+        ),
+        (
+            moving,
+            register_and_move(23, &SAS),
+            ParameterError::TransportIdLength { stated: 23, got: 24 },
+            field,
+        ),
+        (
+            moving,
+            register_and_move(48, &two),
+            ParameterError::TransportId(TransportIdError::TrailingBytes(24)),
+            field,
+        ),
+    ] {
+        assert_eq!(OutParameters::parse(action, &bytes), Err(error), "{action}");
+        assert_eq!(error.sense_code(), sense);
+    }
+}
+
+#[test]
+fn keys_as_a_device_returns_them() {
+    let data = [
+        0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x10, 0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x00,
+        0xab, 0xcd,
+    ];
+    let keys = [ReservationKey(0x12_3abc), ReservationKey(0xabcd)];
+    let parsed = Keys::parse(&data).unwrap();
+    assert_eq!((parsed.generation(), parsed.additional_length()), (7, 16));
+    assert!(!parsed.is_truncated());
+    assert_eq!(parsed.full_length(), 24);
+    assert_eq!(parsed.iter().len(), 2);
+    assert!(parsed.iter().eq(keys));
+    let mut buffer = [0xee; 64];
+    assert_eq!(Keys::build(7, keys, &mut buffer), Ok(24));
+    assert_eq!(buffer[..24], data);
+}
+
+#[test]
+fn an_allocation_length_cuts_the_data_and_not_the_length_in_them() {
+    let keys = [ReservationKey(1), ReservationKey(2), ReservationKey(3)];
+    for allocation_length in 0..40 {
+        let mut buffer = vec![0xee; allocation_length];
+        let length = Keys::build(9, keys, &mut buffer).unwrap();
+        assert_eq!(length, allocation_length.min(32));
+        let Ok(parsed) = Keys::parse(&buffer[..length]) else {
+            assert!(length < 8);
+            continue;
+        };
+        assert_eq!(parsed.additional_length(), 24);
+        assert_eq!(parsed.is_truncated(), length < 32);
+        assert!(parsed.iter().eq(keys[..(length - 8) / 8].iter().copied()));
+    }
+}
+
+#[test]
+fn a_device_that_claims_four_gigabytes_is_not_believed() {
+    let mut data = [0; 24];
+    data[4..8].fill(0xff);
+    data[15] = 1;
+    data[23] = 2;
+    let keys = Keys::parse(&data).unwrap();
+    assert_eq!(keys.additional_length(), u32::MAX);
+    assert_eq!(keys.full_length(), 0x1_0000_0007);
+    assert!(keys.is_truncated());
+    assert!(keys.iter().eq([ReservationKey(1), ReservationKey(2)]));
+
+    let mut data = [0; 56];
+    data[4..8].fill(0xff);
+    data[28..32].fill(0xff);
+    let status = FullStatus::parse(&data).unwrap();
+    assert_eq!(status.iter().next(), None);
+    assert!(status.is_truncated());
+}
+
+#[test]
+fn a_length_below_what_follows_ends_the_data() {
+    let mut data = [0xff; 64];
+    data[4..8].copy_from_slice(&12_u32.to_be_bytes());
+    let keys = Keys::parse(&data).unwrap();
+    assert!(!keys.is_truncated());
+    assert!(keys.iter().eq([ReservationKey(u64::MAX)]));
+}
+
+#[test]
+fn no_reservation_one_reservation_and_one_that_is_cut() {
+    let none = [0, 0, 0, 3, 0, 0, 0, 0];
+    assert_eq!(ReservationData::parse(&none).unwrap().reservation(), Ok(None));
+
+    let data = [0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x05, 0, 0];
+    let reservation = Reservation {
+        key: ReservationKey(0x12_3abc),
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::WriteExclusiveRegistrantsOnly,
+    };
+    let parsed = ReservationData::parse(&data).unwrap();
+    assert_eq!(parsed.generation(), 3);
+    assert_eq!(parsed.reservation(), Ok(Some(reservation)));
+    assert_eq!(reservation.to_string(), "WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), key 0x123abc");
+
+    // Cut, it is not taken for none.
+    for length in 8..24 {
+        let parsed = ReservationData::parse(&data[..length]).unwrap();
+        assert!(parsed.is_truncated());
+        assert_eq!(parsed.reservation(), Err(InDataError::TooShort { needed: 24, got: length }));
+    }
+    let mut short = data;
+    short[7] = 15;
+    assert_eq!(ReservationData::parse(&short).unwrap().reservation(), Err(InDataError::Length(15)));
+
+    let mut buffer = [0xee; 24];
+    assert_eq!(ReservationData::build(3, Some(reservation), &mut buffer), 24);
+    assert_eq!(buffer, data);
+    assert_eq!(ReservationData::build(3, None, &mut buffer), 8);
+    assert_eq!(buffer[..8], none);
+    assert_eq!(ReservationData::build(3, Some(reservation), &mut buffer[..5]), 5);
+}
+
+#[test]
+fn capabilities_bit_by_bit() {
+    let all = Capabilities {
+        replace_lost_reservation: true,
+        compatible_reservation_handling: true,
+        specify_initiator_ports: true,
+        all_target_ports: true,
+        persist_through_power_loss_capable: true,
+        persist_through_power_loss_activated: true,
+        allow_commands: 5,
+        types: Some(TypeMask::new(ReservationType::ALL)),
+    };
+    let none = Capabilities::default();
+    for (data, expected) in [
+        ([0, 8, 0, 0, 0, 0, 0, 0], none),
+        ([0, 8, 0x9d, 0xd1, 0xea, 0x01, 0, 0], all),
+        ([0, 8, 0x80, 0, 0, 0, 0, 0], Capabilities { replace_lost_reservation: true, ..none }),
+        ([0, 8, 0x10, 0, 0, 0, 0, 0], Capabilities { compatible_reservation_handling: true, ..none }),
+        ([0, 8, 0x08, 0, 0, 0, 0, 0], Capabilities { specify_initiator_ports: true, ..none }),
+        ([0, 8, 0x04, 0, 0, 0, 0, 0], Capabilities { all_target_ports: true, ..none }),
+        ([0, 8, 0x01, 0, 0, 0, 0, 0], Capabilities { persist_through_power_loss_capable: true, ..none }),
+        ([0, 8, 0, 0x01, 0, 0, 0, 0], Capabilities { persist_through_power_loss_activated: true, ..none }),
+        ([0, 8, 0, 0x70, 0, 0, 0, 0], Capabilities { allow_commands: 7, ..none }),
+        ([0, 8, 0, 0x80, 0, 0, 0, 0], Capabilities { types: Some(TypeMask(0)), ..none }),
+    ] {
+        assert_eq!(Capabilities::parse(&data), Ok(expected));
+        assert_eq!(expected.to_bytes(), data);
+    }
+    assert_eq!(Capabilities::parse(&[0, 8, 0x9d]), Err(InDataError::TooShort { needed: 8, got: 3 }));
+    assert_eq!(Capabilities::parse(&[0, 6, 0, 0, 0, 0, 0, 0]), Err(InDataError::Length(6)));
+    assert!(all.types.unwrap().iter().eq(ReservationType::ALL));
+}
+
+#[test]
+fn the_type_mask_has_a_bit_for_each_type() {
+    for (mask, kind) in [
+        (0x8000, ReservationType::WriteExclusiveAllRegistrants),
+        (0x4000, ReservationType::ExclusiveAccessRegistrantsOnly),
+        (0x2000, ReservationType::WriteExclusiveRegistrantsOnly),
+        (0x0800, ReservationType::ExclusiveAccess),
+        (0x0200, ReservationType::WriteExclusive),
+        (0x0001, ReservationType::ExclusiveAccessAllRegistrants),
+    ] {
+        assert!(TypeMask(mask).iter().eq([kind]));
+        assert_eq!(TypeMask::new([kind, ReservationType::new(2)]), TypeMask(mask));
+    }
+    assert_eq!(TypeMask(0x0a00).to_string(), "WRITE EXCLUSIVE (1h); EXCLUSIVE ACCESS (3h)");
+}
+
+#[test]
+fn full_status_as_a_device_returns_it() {
+    let mut data = vec![0, 0, 0, 4, 0, 0, 0, 96];
+    for (key, flags, scope_type, port, address) in
+        [(0x11, 0x01, 0x06, 0x0001_u16, 0x01), (0x22, 0x02, 0x00, 0x0203, 0x02)]
+    {
+        data.extend([0, 0, 0, 0, 0, 0, 0, key, 0, 0, 0, 0, flags, scope_type, 0, 0, 0, 0]);
+        data.extend(port.to_be_bytes());
+        data.extend([0, 0, 0, 24]);
+        data.extend([6, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0, address, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    let status = FullStatus::parse(&data).unwrap();
+    assert_eq!((status.generation(), status.is_truncated()), (4, false));
+    let registrations: Vec<_> = status.iter().collect();
+    let [holder, other] = registrations[..] else { panic!("{registrations:?}") };
+    assert_eq!(
+        holder,
+        FullStatusDescriptor {
+            key: ReservationKey(0x11),
+            all_target_ports: false,
+            reservation_holder: true,
+            scope: Scope::LogicalUnit,
+            kind: ReservationType::ExclusiveAccessRegistrantsOnly,
+            relative_port: 1,
+            transport_id_bytes: &data[32..56],
+        }
+    );
+    assert_eq!(holder.transport_id(), Ok(TransportId::Sas { address: 0x5000_0000_0000_0001 }));
+    assert_eq!((other.all_target_ports, other.relative_port), (true, 0x0203));
+
+    let mut buffer = [0xee; 128];
+    assert_eq!(FullStatus::build(4, registrations.iter().copied(), &mut buffer), Ok(104));
+    assert_eq!(buffer[..104], data);
+
+    // Cut anywhere, only whole registrations are there.
+    for length in 8..104 {
+        let mut cut = vec![0; length];
+        assert_eq!(FullStatus::build(4, registrations.iter().copied(), &mut cut), Ok(length));
+        assert_eq!(cut, data[..length]);
+        let status = FullStatus::parse(&cut).unwrap();
+        assert!(status.is_truncated());
+        assert_eq!(status.full_length(), 104);
+        let whole = (length - 8) / 48;
+        assert!(status.iter().eq(registrations[..whole].iter().copied()));
+    }
+}
+
+#[test]
+fn a_registration_with_a_malformed_transport_id_is_still_there() {
+    let bytes = [6, 0, 0, 0];
+    let descriptor = FullStatusDescriptor {
+        key: ReservationKey(1),
+        all_target_ports: false,
+        reservation_holder: false,
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::new(0),
+        relative_port: 1,
+        transport_id_bytes: &bytes,
+    };
+    let mut buffer = [0; 36];
+    assert_eq!(FullStatus::build(0, [descriptor], &mut buffer), Ok(36));
+    let status = FullStatus::parse(&buffer).unwrap();
+    assert!(status.iter().eq([descriptor]));
+    assert_eq!(
+        status.iter().next().unwrap().transport_id(),
+        Err(TransportIdError::TooShort { needed: 24, got: 4 })
+    );
+}
+
+#[test]
+fn data_without_a_header_are_too_short() {
+    for length in 0..8 {
+        let data = vec![0; length];
+        let error = InDataError::TooShort { needed: 8, got: length };
+        assert_eq!(Keys::parse(&data), Err(error));
+        assert_eq!(ReservationData::parse(&data), Err(error));
+        assert_eq!(FullStatus::parse(&data), Err(error));
+        assert_eq!(Capabilities::parse(&data), Err(error));
+    }
+}

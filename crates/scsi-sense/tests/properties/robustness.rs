@@ -1,0 +1,163 @@
+//! Every parser, and everything that it returns, on what a stranger wrote.
+
+use proptest::prelude::*;
+use scsi_sense::pr::{
+    BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, Keys, OutParameters, OutServiceAction,
+    PersistentReserveIn, PersistentReserveOut, ReservationData, ReservationKey, ReservationType, Scope,
+    TransportId, TransportIdBuf, TransportIds,
+};
+use scsi_sense::{Cdb, Descriptor, Sense};
+
+use crate::transport_ids;
+
+/// Looks at all of it; the sum of lengths keeps the compiler from leaving anything out.
+fn look_at_everything(bytes: &[u8]) -> usize {
+    look_at_cdb(bytes) + look_at_sense(bytes) + look_at_parameters(bytes) + look_at_data(bytes)
+}
+
+fn look_at_cdb(bytes: &[u8]) -> usize {
+    let Ok(cdb) = Cdb::new(bytes) else { return 0 };
+    assert!(cdb.as_bytes().len() <= Cdb::MAX_LENGTH);
+    let typed = PersistentReserveIn::try_from(cdb).is_ok() || PersistentReserveOut::try_from(cdb).is_ok();
+    assert_eq!(cdb.transfer().is_some(), typed);
+    format!("{cdb} {cdb:?} {:?} {:?}", cdb.service_action(), cdb.variable_length_service_action()).len()
+}
+
+fn look_at_sense(bytes: &[u8]) -> usize {
+    let Ok(sense) = Sense::parse(bytes) else { return 0 };
+    assert!(sense.as_bytes().len() <= bytes.len());
+    let nested: usize = sense
+        .descriptors()
+        .map(|descriptor| match descriptor {
+            Descriptor::ForwardedSense { sense, .. } => look_at_sense(sense),
+            other => format!("{other:?}").len(),
+        })
+        .sum();
+    nested + format!("{sense} {sense:?}").len()
+}
+
+fn look_at_parameters(bytes: &[u8]) -> usize {
+    let lists: usize = (0..0x20)
+        .map(|action| match OutParameters::parse(OutServiceAction::new(action), bytes) {
+            Ok(list) => {
+                let mut buffer = vec![0; bytes.len()];
+                // TransportIDs are as long as they were, but for padding.
+                assert!(list.write(&mut buffer).unwrap() <= bytes.len());
+                format!("{list:?}").len()
+            }
+            Err(error) => format!("{error} {}", error.sense_code()).len(),
+        })
+        .sum();
+    let id = match TransportId::parse(bytes) {
+        Ok(id) => format!("{id} {id:?}").len(),
+        Err(error) => error.to_string().len(),
+    };
+    let ids =
+        TransportIds::parse(bytes).map_or(0, |ids| ids.iter().map(|id| id.to_string().len()).sum::<usize>());
+    lists + id + ids
+}
+
+fn look_at_data(bytes: &[u8]) -> usize {
+    let keys = Keys::parse(bytes).map_or(0, |keys| {
+        assert!(keys.iter().len() <= bytes.len() / 8);
+        keys.iter().map(|key| key.to_string().len()).sum()
+    });
+    let reservation = ReservationData::parse(bytes)
+        .map_or(0, |data| data.reservation().map_or(0, |reservation| format!("{reservation:?}").len()));
+    let capabilities =
+        Capabilities::parse(bytes).map_or(0, |data| data.types.map_or(0, |mask| mask.to_string().len()));
+    let status = FullStatus::parse(bytes).map_or(0, |status| {
+        let used: usize = status.iter().map(|one| 24 + one.transport_id_bytes.len()).sum();
+        assert!(used + 8 <= bytes.len());
+        status.iter().map(|one| one.transport_id().map_or(0, |id| id.to_string().len())).sum()
+    });
+    keys + reservation + capabilities + status
+}
+
+/// The start of something that a parser accepts, to get behind its first check.
+fn headers() -> impl Strategy<Value = Vec<u8>> {
+    let additional_length = prop_oneof![Just(u32::MAX), Just(u32::MAX - 7), 0..200_u32];
+    prop_oneof![
+        Just(vec![]),
+        (0x70..=0x73_u8).prop_map(|code| vec![code]),
+        (0x72..=0x73_u8, any::<u8>()).prop_map(|(code, length)| vec![code, 5, 0x24, 0, 0, 0, 0, length]),
+        Just(vec![0x5e]),
+        Just(vec![0x5f]),
+        Just(vec![0x7f]),
+        prop_oneof![Just(5_u8), Just(0x45)].prop_map(|first| vec![first, 0, 0, 20]),
+        additional_length.prop_map(|length| [&[0, 0, 0, 1][..], &length.to_be_bytes()].concat()),
+    ]
+}
+
+/// Parameter lists and data that are right, for being spoilt.
+fn right() -> impl Strategy<Value = Vec<u8>> {
+    let ids = || prop::collection::vec(transport_ids(), 1..4);
+    prop_oneof![
+        ids().prop_map(|ids| {
+            let mut buffer = [0; 1024];
+            let list = BasicParameters {
+                transport_ids: Some(TransportIds::build(&ids, &mut buffer).unwrap()),
+                ..BasicParameters::default()
+            };
+            let mut bytes = vec![0; 1024];
+            let length = list.write(&mut bytes).unwrap();
+            bytes.truncate(length);
+            bytes
+        }),
+        ids().prop_map(|ids| {
+            let kept: Vec<_> = ids.iter().map(|id| TransportIdBuf::new(*id).unwrap()).collect();
+            let registrations = kept.iter().map(|id| FullStatusDescriptor {
+                key: ReservationKey(1),
+                all_target_ports: false,
+                reservation_holder: true,
+                scope: Scope::LogicalUnit,
+                kind: ReservationType::WriteExclusive,
+                relative_port: 1,
+                transport_id_bytes: id.as_bytes(),
+            });
+            let mut bytes = vec![0; 1024];
+            let length = FullStatus::build(1, registrations, &mut bytes).unwrap();
+            bytes.truncate(length);
+            bytes
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn random_bytes_do_no_harm(
+        header in headers(),
+        body in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..600),
+            // Small numbers make plausible types, lengths and counts.
+            prop::collection::vec(0..32_u8, 0..300),
+        ],
+    ) {
+        let bytes = [header, body].concat();
+        look_at_everything(&bytes);
+    }
+
+    #[test]
+    fn spoilt_bytes_do_no_harm(
+        bytes in right(),
+        spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = bytes;
+        for (at, value) in spoils {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        look_at_everything(&bytes);
+    }
+
+    #[test]
+    fn a_length_of_two_to_the_32_does_no_harm(at in 0..40_usize, value in prop_oneof![
+        Just(u32::MAX), Just(u32::MAX - 3), Just(u32::MAX - 7), Just(u32::MAX - 23), Just(1 << 31),
+    ]) {
+        let mut bytes = [0; 64];
+        bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        look_at_everything(&bytes);
+    }
+}

@@ -1,0 +1,255 @@
+//! Clients that break the protocol, each in its own way. None of them costs the daemon a descriptor, or more than its own
+//! connection.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread,
+    time::Duration,
+};
+
+use scsi_sense::Status;
+use tests::{Client, Daemon, Reply, eventually};
+
+use crate::{null, read_keys, register};
+
+const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
+
+/// A client whose greeting has been taken.
+fn greeted(daemon: &Daemon) -> Client {
+    daemon.client()
+}
+
+/// Runs `attack`, then makes sure that the daemon serves others and has no descriptor of it left.
+fn survives(daemon: &Daemon, name: &str, attack: impl FnOnce()) {
+    let mut witness = daemon.client();
+    attack();
+    let reply =
+        witness.read(null(), &read_keys(8)[..10]).unwrap_or_else(|error| panic!("after {name}: {error}"));
+    assert_eq!(reply.sense_code(), INVALID_OPCODE, "after {name}");
+    drop(witness);
+    eventually(&format!("no descriptor is left of {name}"), || {
+        daemon.descriptors() == daemon.idle_descriptors()
+    });
+}
+
+#[test]
+fn what_is_not_a_disk_is_refused_and_the_connection_lives() {
+    let daemon = Daemon::start(&[]);
+    let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+    let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let file = tempfile::tempfile().unwrap();
+    let path = rustix::fs::open("/dev/null", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    let things: [(&str, OwnedFd); 5] = [
+        ("/dev/null", null()),
+        ("pipe", pipe),
+        ("socket", socket.into()),
+        ("file", file.into()),
+        ("O_PATH", path),
+    ];
+    let mut client = greeted(&daemon);
+    for (name, thing) in things {
+        for _ in 0..2 {
+            let read = client.read(&thing, &read_keys(8192)[..10]).unwrap();
+            assert_eq!((read.sense_code(), read.payload.len()), (INVALID_OPCODE, 0), "{name}");
+            let written = client.write(&thing, &register(24)[..10], &[0; 24]).unwrap();
+            assert_eq!(written.sense_code(), INVALID_OPCODE, "{name}");
+        }
+    }
+    let pid = std::process::id();
+    daemon.wait_for_log(&format!("client pid {pid} uid"));
+    daemon.wait_for_log("the descriptor is of a pipe, not of a disk");
+    daemon.stop();
+}
+
+#[test]
+fn violations_close_the_connection_without_a_reply_and_are_logged_once() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    let one: &[BorrowedFd<'_>] = &[null.as_fd()];
+    let many: Vec<BorrowedFd<'_>> = vec![null.as_fd(); 253];
+    let cases: &[(&str, &[u8], &[BorrowedFd<'_>], &str)] = &[
+        ("no descriptor", &read_keys(8), &[], "without a file descriptor"),
+        ("two descriptors", &read_keys(8), &many[..2], "more than one file descriptor"),
+        ("three descriptors", &read_keys(8), &many[..3], "more than one file descriptor"),
+        ("253 descriptors", &read_keys(8), &many, "more than one file descriptor"),
+        ("INQUIRY", &[0x12; 16], one, "not PERSISTENT RESERVE (opcode 12h)"),
+        ("opcode FFh", &[0xff; 16], one, "not PERSISTENT RESERVE (opcode FFh)"),
+        ("IN of 8193", &read_keys(8193), one, "transfer length of 8193"),
+        ("IN of 65535", &read_keys(65535), one, "transfer length of 65535"),
+        ("OUT of 8193", &register(8193), one, "transfer length of 8193"),
+        ("OUT of 65536", &register(65536), one, "transfer length of 65536"),
+        ("OUT of 65560", &register(65560), one, "transfer length of 65560"),
+        ("OUT of 2^32 - 1", &register(u32::MAX), one, "transfer length of 4294967295"),
+    ];
+    for (name, bytes, descriptors, message) in cases {
+        survives(&daemon, name, || {
+            let before = daemon.log().matches(message).count();
+            let mut client = greeted(&daemon);
+            client.send(bytes, descriptors).unwrap();
+            assert!(client.is_closed(), "{name}");
+            assert_eq!(daemon.log().matches(message).count(), before + 1, "{name}:\n{}", daemon.log());
+        });
+    }
+    survives(&daemon, "descriptors with the parameters", || {
+        let mut client = greeted(&daemon);
+        client.send(&register(24), one).unwrap();
+        client.send(&[0; 24], one).unwrap();
+        assert!(client.is_closed());
+    });
+    survives(&daemon, "descriptors with the greeting", || {
+        let mut client = Client::connect_silently(&daemon.socket()).unwrap();
+        client.receive_greeting().unwrap();
+        client.send(&[0; 4], one).unwrap();
+        assert!(client.is_closed());
+    });
+    survives(&daemon, "a feature that nobody offered", || {
+        let mut client = Client::connect_silently(&daemon.socket()).unwrap();
+        client.receive_greeting().unwrap();
+        client.send(&[0, 0, 0, 1], &[]).unwrap();
+        assert!(client.is_closed());
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_client_that_vanishes_at_any_byte_leaves_nothing_behind() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    let request = [&[0; 4][..], &register(24), &[0; 24]].concat();
+    survives(&daemon, "clients that vanish", || {
+        for length in 0..=request.len() {
+            for greeting_read in [false, true] {
+                let mut client = Client::connect_silently(&daemon.socket()).unwrap();
+                if greeting_read {
+                    client.receive_greeting().unwrap();
+                }
+                let (greeting, rest) = request[..length].split_at(length.min(4));
+                if !greeting.is_empty() {
+                    client.send(greeting, &[]).unwrap();
+                }
+                if !rest.is_empty() {
+                    client.send(rest, &[null.as_fd()]).unwrap();
+                }
+            }
+        }
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_request_may_come_in_pieces_of_any_size() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    let request = [&register(24)[..], &[0; 24]].concat();
+    let mut client = greeted(&daemon);
+    for cut in 1..16 {
+        client.expect_reply_to(&register(24)[..10], &[0; 24]);
+        client.send(&request[..cut], &[null.as_fd()]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+        client.send(&request[cut..], &[]).unwrap();
+        assert_eq!(client.reply().unwrap().sense_code(), INVALID_OPCODE, "cut at {cut}");
+    }
+    client.expect_reply_to(&register(24)[..10], &[0; 24]);
+    for (at, byte) in request.iter().enumerate() {
+        // The descriptor comes with the CDB's last byte.
+        let descriptors = [null.as_fd()];
+        client.send(&[*byte], if at == 15 { &descriptors } else { &[] }).unwrap();
+    }
+    assert_eq!(client.reply().unwrap().sense_code(), INVALID_OPCODE, "byte by byte");
+    daemon.stop();
+}
+
+#[test]
+fn commands_sent_without_waiting_are_answered_in_order() {
+    let daemon = Daemon::start(&[]);
+    let mut client = greeted(&daemon);
+    let null = null();
+    for _ in 0..8 {
+        client.send(&read_keys(8), &[null.as_fd()]).unwrap();
+        client.send(&[&register(24)[..], &[0; 24]].concat(), &[null.as_fd()]).unwrap();
+    }
+    for _ in 0..8 {
+        client.expect_reply_to(&read_keys(8)[..10], &[]);
+        assert_eq!(client.reply().unwrap().sense_code(), INVALID_OPCODE);
+        client.expect_reply_to(&register(24)[..10], &[0; 24]);
+        assert_eq!(client.reply().unwrap().sense_code(), INVALID_OPCODE);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_client_that_never_reads_its_replies_is_closed() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    survives(&daemon, "a client that does not read", || {
+        let mut client = greeted(&daemon);
+        // Replies fill what the kernel holds for it; then it is closed, and sending fails.
+        let failed = (0..100_000).any(|_| client.send(&read_keys(8), &[null.as_fd()]).is_err());
+        assert!(failed, "the daemon goes on for ever");
+        daemon.wait_for_log("does not read its replies");
+    });
+    daemon.stop();
+}
+
+#[test]
+fn random_bytes_and_descriptors_never_harm_the_daemon() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    // A small generator: the same sequence in each run.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % bound
+    };
+    survives(&daemon, "random clients", || {
+        for _ in 0..500 {
+            let mut client = greeted(&daemon);
+            for _ in 0..=random(4) {
+                let mut bytes: Vec<u8> = (0..=random(64)).map(|_| random(256).to_le_bytes()[0]).collect();
+                bytes[0] = [0x5e, 0x5f, bytes[0]][random(3)];
+                let descriptors = vec![null.as_fd(); random(4)];
+                if client.send(&bytes, &descriptors).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_reply_is_zero_where_nothing_was_written() {
+    let daemon = Daemon::start(&[]);
+    let mut client = greeted(&daemon);
+    // Parameters that would be seen, were they left in the reply's buffer.
+    let Reply { status, sense, .. } = client.write(null(), &register(8192)[..10], &[0xaa; 8192]).unwrap();
+    assert_eq!(status, Status::CHECK_CONDITION);
+    assert!(sense[18..].iter().all(|&byte| byte == 0), "{sense:02x?}");
+    let reply = client.read(null(), &read_keys(8192)[..10]).unwrap();
+    assert!(reply.payload.is_empty());
+    assert!(reply.sense[18..].iter().all(|&byte| byte == 0));
+    daemon.stop();
+}
+
+#[test]
+fn a_client_that_stays_in_the_middle_of_a_request_is_dropped_and_an_idle_one_is_not() {
+    let daemon = Daemon::start(&[]);
+    let null = null();
+    let mut idle = greeted(&daemon);
+    let mut silent = Client::connect_silently(&daemon.socket()).unwrap();
+    let mut in_cdb = greeted(&daemon);
+    in_cdb.send(&read_keys(8)[..5], &[null.as_fd()]).unwrap();
+    let mut in_parameters = greeted(&daemon);
+    in_parameters.send(&register(24), &[null.as_fd()]).unwrap();
+    let begun = std::time::Instant::now();
+    assert!(in_cdb.is_closed() && in_parameters.is_closed());
+    assert!(begun.elapsed() >= Duration::from_secs(29), "after {:?}", begun.elapsed());
+    daemon.wait_for_log("stayed in the middle of a message for 30 seconds");
+    assert_eq!(idle.read(&null, &read_keys(8)[..10]).unwrap().sense_code(), INVALID_OPCODE);
+    silent.receive_greeting().unwrap();
+    silent.send(&[0; 4], &[]).unwrap();
+    assert_eq!(silent.read(&null, &read_keys(8)[..10]).unwrap().sense_code(), INVALID_OPCODE);
+    daemon.stop();
+}

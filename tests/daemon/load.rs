@@ -1,0 +1,130 @@
+//! Many clients, few descriptors.
+
+use std::{os::fd::AsFd, thread, time::Duration};
+
+use tests::{Client, Daemon, Options, eventually};
+
+use crate::{null, read_keys};
+
+#[test]
+fn a_thousand_idle_clients_cost_no_threads_and_delay_nobody() {
+    let daemon = Daemon::start(&[]);
+    let before = daemon.idle_descriptors();
+    let mut clients: Vec<Client> = (0..1000).map(|_| daemon.client()).collect();
+    eventually("all are connected", || daemon.descriptors() == before + 1000);
+    for client in clients.iter_mut().step_by(100) {
+        assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
+    }
+    eventually("the threads leave", || daemon.status("Threads").parse::<u32>().unwrap() <= 3);
+    drop(clients);
+    eventually("nothing is left of them", || daemon.descriptors() == before);
+    daemon.stop();
+}
+
+#[test]
+fn clients_that_connect_all_at_once_are_all_served() {
+    let daemon = Daemon::start(&[]);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let mut client = daemon.client();
+                    for _ in 0..5 {
+                        assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
+                    }
+                }
+            });
+        }
+    });
+    daemon.stop();
+}
+
+#[test]
+fn clients_beyond_the_limit_wait_until_there_is_room() {
+    let daemon = Daemon::start(&["--max-clients", "2"]);
+    let first = daemon.client();
+    let mut second = daemon.client();
+    let mut third = Client::connect_silently(&daemon.socket()).unwrap();
+    daemon.wait_for_log("2 clients are connected, which is the limit (--max-clients)");
+    assert!(second.read(null(), &read_keys(8)[..10]).is_ok(), "the others are served");
+    drop(first);
+    third.receive_greeting().unwrap();
+    third.send(&[0; 4], &[]).unwrap();
+    assert!(third.read(null(), &read_keys(8)[..10]).is_ok());
+    assert_eq!(daemon.log().matches("which is the limit").count(), 1, "logged once");
+    daemon.stop();
+}
+
+/// The C helper spins here, at 99 % of a processor.
+#[test]
+fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
+    let options = Options {
+        arguments: vec!["--unprivileged".into()],
+        open_files: Some((20, 20)),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    // However few files there are, room for one client is promised; the limit that counts is the kernel's.
+    daemon.wait_for_log("room for 1 clients");
+    daemon.stop();
+
+    let options = Options {
+        arguments: vec!["--unprivileged".into(), "--max-clients=4000".into()],
+        open_files: Some((400, 400)),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    daemon.wait_for_log("room for 50 clients");
+    let clients: Vec<Client> = (0..50).map(|_| daemon.client()).collect();
+    let waiting: Vec<Client> = (0..50).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+        let fields: Vec<u64> =
+            stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        // utime and stime, the 14th and 15th field; the state before them is no number.
+        fields[10] + fields[11]
+    };
+    let before = ticks();
+    thread::sleep(Duration::from_secs(2));
+    let spent = ticks() - before;
+    assert!(spent < 40, "{spent} hundredths of a second of processor time in 2 s");
+    drop(clients);
+    for mut client in waiting {
+        client.receive_greeting().unwrap();
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_message_that_brings_more_descriptors_than_there_is_room_for_costs_only_its_client() {
+    let options = Options {
+        arguments: vec!["--unprivileged".into()],
+        open_files: Some((64, 64)),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    let before = daemon.idle_descriptors();
+    let null = null();
+    let mut client = daemon.client();
+    client.send(&read_keys(8), &[null.as_fd(); 253]).unwrap();
+    assert!(client.is_closed());
+    daemon.wait_for_log("limit of open files (RLIMIT_NOFILE)");
+    drop(client);
+    eventually("nothing is left of it", || daemon.descriptors() == before);
+    assert!(daemon.client().read(&null, &read_keys(8)[..10]).is_ok());
+    daemon.stop();
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let options = Options {
+        arguments: vec!["--unprivileged".into()],
+        open_files: Some((256, 2048)),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("2048"), "{files}");
+    daemon.stop();
+}

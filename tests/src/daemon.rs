@@ -1,0 +1,203 @@
+//! The real daemon, in a directory of its own.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+use crate::Client;
+
+/// What takes longer than this is a failed test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+///
+/// If it does not before long.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How a daemon is to be started.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Its arguments, beside the socket.
+    pub arguments: Vec<String>,
+    /// Its environment, beside that of the test.
+    pub environment: Vec<(String, String)>,
+    /// A soft and hard limit of open files.
+    pub open_files: Option<(u64, u64)>,
+}
+
+/// A running daemon. Dropped, it is killed.
+pub struct Daemon {
+    directory: TempDir,
+    child: Child,
+    idle_descriptors: usize,
+}
+
+impl Daemon {
+    /// Starts a daemon that needs no privilege, and waits until it listens.
+    pub fn start(arguments: &[&str]) -> Self {
+        let arguments = ["--unprivileged"].iter().chain(arguments).map(ToString::to_string).collect();
+        Self::with(Options { arguments, ..Options::default() })
+    }
+
+    /// Starts a daemon, and waits until it listens.
+    pub fn with(options: Options) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let socket = directory.path().join("socket");
+        let mut command = Self::command();
+        if let Some((soft, hard)) = options.open_files {
+            command = Command::new("prlimit");
+            command.arg(format!("--nofile={soft}:{hard}")).arg(binary());
+        }
+        let log = fs::File::create(directory.path().join("log")).expect("a log file");
+        command.arg("-k").arg(&socket).args(options.arguments).envs(options.environment).stderr(log);
+        let child = command.spawn().expect("pr-helper");
+        let mut daemon = Self { directory, child, idle_descriptors: 0 };
+        eventually("the daemon listens", || {
+            assert_eq!(daemon.child.try_wait().expect("wait"), None, "{}", daemon.log());
+            daemon.log().contains("listening on")
+        });
+        daemon.idle_descriptors = daemon.descriptors();
+        daemon
+    }
+
+    /// The program, without arguments.
+    pub fn command() -> Command {
+        let mut command = Command::new(binary());
+        command
+            .stdin(Stdio::null())
+            .env_remove("RUST_LOG")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("LISTEN_PID");
+        command
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    /// The daemon's own directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A client that has greeted.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket()).expect("a connection")
+    }
+
+    /// All that the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("the log")
+    }
+
+    /// Waits for a line of the log.
+    pub fn wait_for_log(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The process's ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many descriptors the daemon has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon's descriptors").count()
+    }
+
+    /// How many descriptors the daemon has open when it has no clients.
+    pub fn idle_descriptors(&self) -> usize {
+        self.idle_descriptors
+    }
+
+    /// A field of `/proc/PID/status`.
+    pub fn status(&self, field: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.expect("a field of the status").trim().to_owned()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("kill");
+    }
+
+    /// Waits for the daemon's end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the daemon ends", || {
+            status = self.child.try_wait().expect("wait");
+            status.is_some()
+        });
+        status.expect("just seen")
+    }
+
+    /// Stops the daemon by SIGTERM, and fails unless it ends well.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", self.log());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// The program under test: `PR_HELPER`, or built now.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        std::env::var_os("PR_HELPER").map_or_else(|| build().expect("pr-helper"), PathBuf::from)
+    })
+}
+
+/// Builds the program with the profile of these tests, where these tests are.
+fn build() -> io::Result<PathBuf> {
+    // target/PROFILE/deps/TEST
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+    let target = folder.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "pr-helper", "--target-dir"]).arg(target);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::piped());
+    let mut child = cargo.spawn()?;
+    let mut complaints = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        stderr.read_to_string(&mut complaints)?;
+    }
+    if child.wait()?.success() { Ok(folder.join("pr-helper")) } else { Err(io::Error::other(complaints)) }
+}
