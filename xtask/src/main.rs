@@ -1,2 +1,37 @@
-//! Placeholder.
-fn main() {}
+//! The project's own commands: `cargo xtask NAME`.
+
+mod demo;
+mod error;
+mod lab;
+mod process;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Result;
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Run the tests that need a real kernel and real SCSI disks, in a virtual machine
+    Lab(lab::TestOptions),
+    /// Show a session of register, reserve, conflict and preempt, in the lab's virtual machine
+    Demo(lab::Options),
+}
+
+fn main() -> ExitCode {
+    run(&Command::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Lab(options) => lab::run(options),
+        Command::Demo(options) => demo::run(options),
+    }
+}

@@ -1,0 +1,60 @@
+//! The disks of the lab's machine. Its init makes them and tells their names in the environment.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// A disk, as one I_T nexus sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// The block device, /dev/sdX.
+    pub(crate) block: PathBuf,
+    /// The same as a generic device, /dev/sgN.
+    pub(crate) generic: PathBuf,
+    /// LIO's target port in configfs. Writing `offline` to its `transport_status` takes the path away.
+    pub(crate) target_port: PathBuf,
+}
+
+impl Disk {
+    /// The shared logical unit through the first nexus.
+    pub(crate) fn nexus_a() -> Self {
+        Self::named("LAB_NEXUS_A")
+    }
+
+    /// The shared logical unit through the second nexus.
+    pub(crate) fn nexus_b() -> Self {
+        Self::named("LAB_NEXUS_B")
+    }
+
+    /// Another logical unit, for tests that unplug or break one.
+    pub(crate) fn other() -> Self {
+        Self::named("LAB_OTHER")
+    }
+
+    /// The first partition of [`Disk::other`].
+    pub(crate) fn other_partition() -> PathBuf {
+        variable("LAB_OTHER_PARTITION")
+    }
+
+    /// The SCSI device's directory in sysfs.
+    pub(crate) fn sysfs(&self) -> PathBuf {
+        Path::new("/sys/class/block").join(self.block.file_name().unwrap()).join("device")
+    }
+
+    /// The unit serial number, from VPD page 80h as the kernel has read it.
+    pub(crate) fn serial(&self) -> String {
+        let page = fs::read(self.sysfs().join("vpd_pg80")).unwrap();
+        String::from_utf8_lossy(&page[4..]).into_owned()
+    }
+
+    fn named(prefix: &str) -> Self {
+        Self {
+            block: variable(prefix),
+            generic: variable(&format!("{prefix}_SG")),
+            target_port: variable(&format!("{prefix}_TARGET")),
+        }
+    }
+}
+
+fn variable(name: &str) -> PathBuf {
+    env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: is this the lab's machine?")).into()
+}

@@ -1,0 +1,10 @@
+//! Tests on real SCSI disks of a real kernel. They run as root in the lab's machine, one process each, and change
+//! what they like there: `cargo xtask lab`.
+
+mod descriptors;
+mod disks;
+mod machine;
+mod privileges;
+mod reservations;
+mod transport;
+mod unplug;

@@ -1,0 +1,244 @@
+//! `cargo xtask lab`: tests on a real kernel with real SCSI disks, in a virtual machine made of Debian packages.
+//!
+//! The image is built once and kept under target/lab/SUITE. A run adds the programs of this workspace, boots, and
+//! reports what `init.sh`, the guest's first process, says on the second serial port.
+
+mod cpio;
+mod host;
+mod image;
+mod machine;
+mod modules;
+mod packages;
+mod programs;
+mod report;
+mod scratch;
+
+use std::io::{self, BufWriter};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use std::{fs, fs::File};
+
+use tempfile::TempDir;
+
+use self::host::KvmVerdict;
+use self::image::Image;
+use self::machine::{Accelerator, Machine, Output, Parts};
+pub(crate) use self::programs::{Target, Task};
+use self::report::{Tally, Word, seconds};
+use crate::error::{Context as _, Error, Result};
+use crate::workspace;
+
+/// How long a machine that really has KVM may take until its init runs: it takes two seconds.
+const KVM_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What every command that boots the machine has.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Debian suite that the machine is made of
+    #[arg(long, default_value = "trixie")]
+    suite: String,
+
+    /// Build the machine's image even if there is one
+    #[arg(long)]
+    rebuild: bool,
+
+    /// What runs the guest; KVM is used only if it does boot the machine
+    #[arg(long, value_enum, default_value_t = Choice::Auto)]
+    accel: Choice,
+
+    /// End the machine after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    time_limit: u64,
+}
+
+/// The accelerators to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Choice {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+/// Options of `cargo xtask lab`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestOptions {
+    #[command(flatten)]
+    machine: Options,
+
+    /// Leave the machine running after the tests, with a shell on this terminal
+    #[arg(long, conflicts_with = "shell")]
+    keep: bool,
+
+    /// Run no tests: boot to a shell on this terminal
+    #[arg(long)]
+    shell: bool,
+
+    /// End a test that takes longer than so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    test_limit: u64,
+
+    /// Arguments of the tests' program: parts of the names of those to run, --skip NAME, --exact, --ignored
+    #[arg(last = true)]
+    tests: Vec<String>,
+}
+
+/// Runs the tests, or a shell.
+pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
+    let task = if options.shell {
+        Task::Shell
+    } else {
+        Task::Tests { arguments: &options.tests, seconds: options.test_limit }
+    };
+    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Test("tests", "lab")];
+    Lab::boot(&options.machine, &targets, &task, options.keep)?.follow(&task)
+}
+
+/// Runs one program of the workspace in the machine, with the daemon beside it; its exit status is the result.
+pub(crate) fn run_program(
+    options: &Options,
+    package: &'static str,
+    program: &'static str,
+) -> Result<ExitCode> {
+    let task = Task::Program(program);
+    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Bin(package, program)];
+    Lab::boot(options, &targets, &task, false)?.follow(&task)
+}
+
+/// A machine that has booted, and the files of this run.
+#[derive(Debug)]
+struct Lab {
+    machine: Machine,
+    began: Instant,
+    limit: Duration,
+    /// Where the files of this suite are.
+    directory: PathBuf,
+    run: TempDir,
+}
+
+impl Lab {
+    /// Builds what is missing and boots; the guest's init runs when this returns.
+    fn boot(options: &Options, targets: &[Target], task: &Task, keep: bool) -> Result<Self> {
+        host::check()?;
+        let above = workspace::target().join("lab");
+        let directory = above.join(&options.suite);
+        fs::create_dir_all(&directory).context(|| format!("create {}", directory.display()))?;
+        scratch::sweep(&directory);
+        let image = Image::prepare(&directory, &options.suite, options.rebuild)?;
+        image.check_libc()?;
+        let run = scratch::create(&directory)?;
+
+        let initrd = run.path().join("initrd.cpio");
+        let writing = || format!("write {}", initrd.display());
+        let mut output = BufWriter::new(File::create(&initrd).context(writing)?);
+        io::copy(&mut File::open(image.base()).context(writing)?, &mut output).context(writing)?;
+        programs::archive(targets, task, keep)?.write(&mut output)?;
+        output.into_inner().context(writing)?;
+
+        let began = Instant::now();
+        let limit = Duration::from_secs(options.time_limit);
+        let parts = Parts {
+            kernel: &image.kernel(),
+            initrd: &initrd,
+            console: &run.path().join("console.log"),
+            interactive: keep || matches!(task, Task::Shell),
+        };
+        let verdict_file = above.join("kvm-is-useless");
+        let verdict = KvmVerdict::kept_in(&verdict_file);
+        let kvm = match options.accel {
+            Choice::Auto => host::kvm_can_be_opened() && !verdict.is_useless(),
+            Choice::Kvm => true,
+            Choice::Tcg => false,
+        };
+        if kvm {
+            let mut machine = Machine::start(&parts, Accelerator::Kvm)?;
+            if is_up(&mut machine, began + KVM_PATIENCE) {
+                eprintln!("lab: booted with KVM in {}", seconds(began.elapsed()));
+                return Ok(Self { machine, began, limit, directory, run });
+            }
+            if options.accel == Choice::Kvm {
+                let words = machine.last_words();
+                return Err(Error::new(format!("the machine does not boot with KVM\n{words}")));
+            }
+            eprintln!("lab: /dev/kvm does not boot the machine; it is emulated until the host's next boot");
+            verdict.set_useless()?;
+        }
+        let began = Instant::now();
+        let mut machine = Machine::start(&parts, Accelerator::Tcg)?;
+        if !is_up(&mut machine, began + limit) {
+            let words = machine.last_words();
+            return Err(Error::new(format!("the machine does not boot\n{words}")));
+        }
+        eprintln!("lab: booted with emulation in {}", seconds(began.elapsed()));
+        Ok(Self { machine, began, limit, directory, run })
+    }
+
+    /// Shows what happens until the guest is done, and says what came of it.
+    fn follow(mut self, task: &Task) -> Result<ExitCode> {
+        let mut tally = Tally::default();
+        let mut status = None;
+        let deadline = self.began + self.limit;
+        let trouble = loop {
+            match self.machine.next(Some(deadline)) {
+                Output::Line(line) => match Word::parse(&line) {
+                    Some(Word::Exit(code)) => status = Some(code),
+                    Some(Word::Done) => break None,
+                    Some(Word::Shell) => {
+                        self.machine.show()?;
+                        break None;
+                    }
+                    Some(Word::Broken(why)) => break Some(format!("the guest cannot go on: {why}")),
+                    Some(word) => tally.take(&word).iter().for_each(|line| println!("{line}")),
+                    None => println!("{line}"),
+                },
+                Output::Late => {
+                    break Some(format!("the machine was not done after {}", seconds(self.limit)));
+                }
+                Output::Ended => break Some("the machine stopped before it was done".to_owned()),
+            }
+        };
+        if let Some(trouble) = &trouble {
+            tally.stop().iter().for_each(|line| println!("{line}"));
+            eprint!("{}", self.machine.last_words());
+            eprintln!("lab: {trouble}; all that the kernel said is in {}", self.kept_console().display());
+        }
+        let success = match task {
+            Task::Tests { .. } => {
+                if trouble.is_none() && tally.is_empty() {
+                    eprintln!("lab: no test ran; what follows -- are parts of the names of tests");
+                }
+                println!("{}", tally.summary());
+                tally.is_success()
+            }
+            Task::Program(_) => status == Some(0),
+            Task::Shell => true,
+        };
+        Ok(match status {
+            _ if success && trouble.is_none() => ExitCode::SUCCESS,
+            Some(code @ 1..) => ExitCode::from(code),
+            _ => ExitCode::FAILURE,
+        })
+    }
+
+    /// Where the console's file of the last run is found.
+    fn kept_console(&self) -> PathBuf {
+        self.directory.join("console.log")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = fs::rename(self.run.path().join("console.log"), self.kept_console());
+    }
+}
+
+/// Whether the guest's init runs before `deadline`.
+fn is_up(machine: &mut Machine, deadline: Instant) -> bool {
+    loop {
+        match machine.next(Some(deadline)) {
+            Output::Line(line) if Word::parse(&line) == Some(Word::Up) => return true,
+            Output::Line(_) => {}
+            Output::Late | Output::Ended => return false,
+        }
+    }
+}
