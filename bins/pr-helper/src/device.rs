@@ -23,6 +23,16 @@ pub(crate) enum DeviceId {
     Character { major: u32, minor: u32 },
 }
 
+impl DeviceId {
+    /// Whether the number is of a driver that serves nothing but SCSI devices.
+    pub(crate) fn is_scsi(self) -> bool {
+        match self {
+            Self::Block { major, .. } => is_sd(major),
+            Self::Character { major, .. } => major == SCSI_GENERIC_MAJOR,
+        }
+    }
+}
+
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,24 +7,30 @@ use crate::wire::{DATA_MAX, REPLY_LEN};
 
 pub(crate) struct Frame(Box<[u8]>);
 
+/// Puts the data at an odd address. Linux has a device write straight into a process's memory if address and length
+/// are multiples of four, and at least one (LIO, READ FULL STATUS) then writes more than it was asked for, over
+/// whatever is behind. A buffer at an odd address is copied to, as far as it reaches; for a few kilobytes that costs
+/// no more.
+const ODD: usize = 1;
+
 impl Frame {
     pub(crate) fn new() -> Self {
-        Self(vec![0; REPLY_LEN + DATA_MAX].into_boxed_slice())
+        Self(vec![0; ODD + REPLY_LEN + DATA_MAX].into_boxed_slice())
     }
 
     /// Header and data.
     pub(crate) fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
-        self.0.split_at_mut(REPLY_LEN)
+        self.0.get_mut(ODD..).unwrap_or_default().split_at_mut(REPLY_LEN)
     }
 
     /// Bytes `from` to `to` of header and data together, as far as there are any.
     pub(crate) fn range(&mut self, from: usize, to: usize) -> &mut [u8] {
-        self.0.get_mut(from..to).unwrap_or_default()
+        self.0.get_mut(ODD..).and_then(|frame| frame.get_mut(from..to)).unwrap_or_default()
     }
 
     /// The first `length` bytes of header and data together.
     pub(crate) fn head(&self, length: usize) -> &[u8] {
-        self.0.get(..length).unwrap_or(&self.0)
+        self.0.get(ODD..).and_then(|frame| frame.get(..length)).unwrap_or_default()
     }
 }
 

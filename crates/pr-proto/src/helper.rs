@@ -293,7 +293,8 @@ pub struct Command<'a> {
 /// The data of a command.
 #[derive(Debug)]
 pub enum Data<'a> {
-    /// PERSISTENT RESERVE IN: a buffer as long as the allocation length (0 to [`DATA_MAX`]), zeroed.
+    /// PERSISTENT RESERVE IN: a buffer as long as the allocation length (0 to [`DATA_MAX`]), zeroed. It begins at an odd
+    /// address, so that Linux copies to it what the device has written, instead of having the device write there.
     In(&'a mut [u8]),
     /// PERSISTENT RESERVE OUT: the parameter list, of the length that the CDB announced (0 to [`DATA_MAX`]).
     Out(&'a [u8]),

@@ -1,5 +1,7 @@
 //! The client's session against helpers of every kind.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
 use pr_proto::{ClientError, ClientSession, InvalidCommand, REPLY_LEN};
 use proptest::prelude::*;
 use scsi_sense::Status;
@@ -115,7 +117,7 @@ fn commands_that_the_protocol_does_not_carry_are_not_sent() {
         Err(InvalidCommand::ParameterLength { announced: 24, given: 23 }),
     );
     assert_eq!(
-        session.write(&[0x5f, 0, 0, 0, 0, 0, 1, 0, 0, 0], &[0; 65536]),
+        session.write(&[0x5f, 0, 0, 0, 0, 0, 1, 0, 0, 0], &vec![0; 65536]),
         Err(InvalidCommand::TransferLength(65536)),
     );
     assert!(session.write(&REGISTER, &[0; 24]).is_ok(), "none of which disturbed the session");

@@ -72,6 +72,11 @@ impl<'a> Command<'a> {
     /// The device's data goes to `buffer`. An empty buffer means a command without data.
     ///
     /// The kernel may write any part of the buffer; of that, [`Completion::transferred`] bytes are the device's.
+    ///
+    /// On block devices, a buffer whose address and length are multiples of four (in general, of the device's DMA
+    /// alignment) is mapped, and the device writes to it itself; any other is copied to. A target in the same kernel
+    /// that writes more than it was asked for (LIO does, in READ FULL STATUS, up to 32 bytes) overwrites what is behind
+    /// a mapped buffer. For small transfers choose an odd address.
     pub fn read(mut self, buffer: &'a mut [u8]) -> Self {
         self.data = if buffer.is_empty() { Data::None } else { Data::FromDevice(buffer) };
         self

@@ -51,6 +51,10 @@ fn judge(result: SgResult, transferred: usize, sense: &[u8], id: DeviceId) -> Ou
         SgResult::Errno(errno) if errno == Errno::NOTTY.raw_os_error() => {
             return Outcome::Refused(Refusal::NotScsi(id));
         }
+        // What some drivers (loop) say to an ioctl that they do not know; to `sd` it means the command.
+        SgResult::Errno(errno) if errno == Errno::INVAL.raw_os_error() && !id.is_scsi() => {
+            return Outcome::Refused(Refusal::NotScsi(id));
+        }
         SgResult::Errno(errno) if errno == Errno::BADF.raw_os_error() => {
             return Outcome::Refused(Refusal::PathOnly);
         }
@@ -114,6 +118,9 @@ mod tests {
     #[test]
     fn what_takes_no_scsi_commands_is_refused() {
         assert_eq!(judge(SgResult::Errno(25), 0, &[], ID), Outcome::Refused(Refusal::NotScsi(ID)));
+        let other = DeviceId::Block { major: 7, minor: 0 };
+        assert_eq!(judge(SgResult::Errno(22), 0, &[], other), Outcome::Refused(Refusal::NotScsi(other)));
+        assert!(matches!(judge(SgResult::Errno(22), 0, &[], ID), Outcome::Failed { .. }));
     }
 
     #[test]
