@@ -4,6 +4,7 @@ mod demo;
 mod error;
 mod lab;
 mod process;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ use crate::error::Result;
 enum Command {
     /// Run the tests that need a real kernel and real SCSI disks, in a virtual machine
     Lab(lab::TestOptions),
+    /// Run every test: those of all packages on this host, then those of the lab
+    Test(lab::TestOptions),
     /// Show a session of register, reserve, conflict and preempt, in the lab's virtual machine
     Demo(lab::Options),
 }
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Lab(options) => lab::run(options),
+        Command::Test(options) => test::run(options),
         Command::Demo(options) => demo::run(options),
     }
 }

@@ -1,6 +1,7 @@
 //! Where the workspace and its build products are.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, path};
 
 /// The directory with the workspace's Cargo.toml.
@@ -17,4 +18,11 @@ pub(crate) fn target() -> PathBuf {
         Some(directory) => path::absolute(&directory).unwrap_or_else(|_| directory.into()),
         None => root().join("target"),
     }
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
 }

@@ -55,7 +55,7 @@ pub(crate) struct Connection {
     /// When the message at hand began, if one is at hand.
     began: Option<Instant>,
     /// What the last warning was about, so that a guest that repeats itself does not fill the log.
-    warned: Option<Outcome>,
+    warned: Option<(Outcome, [u8; 2])>,
 }
 
 /// What came of reading.
@@ -241,13 +241,15 @@ impl Connection {
 
     /// Logs what an operator should know of an outcome; once, if the client goes on and on.
     fn report(&mut self, target: Result<Device, Refusal>, cdb: &[u8], outcome: Outcome) {
+        // What and why: opcode and service action.
+        let subject = cdb.first_chunk().map(|action| (outcome, *action));
         let level = match outcome {
             Outcome::Device { .. } | Outcome::Rejected(_) => log::Level::Debug,
-            _ if self.warned == Some(outcome) => log::Level::Debug,
+            _ if self.warned == subject => log::Level::Debug,
             Outcome::Failed { .. } | Outcome::Refused(_) => log::Level::Warn,
         };
         if level == log::Level::Warn {
-            self.warned = Some(outcome);
+            self.warned = subject;
         }
         if !log::log_enabled!(level) {
             return;

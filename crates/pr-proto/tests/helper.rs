@@ -103,11 +103,14 @@ fn any_split_and_any_place_of_the_descriptor_give_the_same_result() {
     }
 }
 
+/// A name, what the client sends, and what that is.
+type Case<'a> = (&'a str, Vec<u8>, &'a [(usize, u32)], Violation);
+
 #[test]
 fn violations_are_told_apart_however_the_stream_is_cut() {
     let oversize = u32::try_from(DATA_MAX).unwrap() + 1;
     let parameters = [0; 24];
-    let cases: &[(&str, Vec<u8>, &[(usize, u32)], Violation)] = &[
+    let cases: &[Case] = &[
         ("a feature", vec![0, 0, 0, 2], &[], Violation::UnsupportedFeatures { wanted: 2, missing: 2 }),
         ("a descriptor with the greeting", stream(&[]), &[(0, 1)], Violation::StrayDescriptor),
         ("no descriptor", stream(&[&read_keys(8)]), &[], Violation::NoDescriptor),

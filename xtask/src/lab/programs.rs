@@ -1,8 +1,8 @@
 //! What a run puts into the guest beside the image: programs of this workspace, and what to do with them.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::{env, fmt::Write as _};
+use std::process::Stdio;
 
 use super::cpio::Archive;
 use crate::error::{Context as _, Error, Result};
@@ -79,8 +79,8 @@ pub(crate) fn archive(targets: &[Target], task: &Task, keep: bool) -> Result<Arc
 
 /// Builds the programs; returns each one's name and file.
 fn build(targets: &[Target]) -> Result<Vec<(&'static str, PathBuf)>> {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace::root()).args(["build", "--message-format=json-render-diagnostics"]);
+    let mut command = workspace::cargo();
+    command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
     for target in targets {
         command.args(["--package", target.package(), target.option(), target.name()]);
     }
