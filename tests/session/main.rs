@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     rustix::process::kill_process(Pid::from_child(&daemon), Signal::TERM).expect("kill");
     let ended = daemon.wait().expect("wait");
     if nodes.is_ok_and(|status| status.success()) && ended.success() {
-        println!("\nNode A is fenced, the disk is clean again, and no process but pr-helper had any privilege.");
+        println!(
+            "\nNode A is fenced, the disk is clean again, and no process but pr-helper had any privilege."
+        );
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -83,7 +85,8 @@ impl Node {
     /// Sends an OUT command with this node's key and another.
     fn send(&mut self, action: OutServiceAction, key: u64, other: u64) -> Reply {
         let kind = if action.has_type() { TYPE } else { ReservationType::Other(0) };
-        let cdb = PersistentReserveOut { action, scope: Scope::LogicalUnit, kind, parameter_list_length: 24 }.to_cdb();
+        let cdb = PersistentReserveOut { action, scope: Scope::LogicalUnit, kind, parameter_list_length: 24 }
+            .to_cdb();
         let parameters = [key.to_be_bytes(), other.to_be_bytes(), [0; 8]].concat();
         let reply = self.helper.write(&self.disk, &cdb, &parameters).expect("a reply");
         self.tell(&cdb, &in_words(&reply));
@@ -130,7 +133,8 @@ fn play() {
     println!("--- without the helper, as uid {}:", rustix::process::getuid().as_raw());
     let cdb = PersistentReserveIn { action: InServiceAction::ReadKeys, allocation_length: 512 }.to_cdb();
     let mut data = [0; 512];
-    let refused = sg_io::Command::new(&cdb).read(&mut data).execute(a.disk.as_fd()).expect_err("no privilege");
+    let refused =
+        sg_io::Command::new(&cdb).read(&mut data).execute(a.disk.as_fd()).expect_err("no privilege");
     a.tell(&cdb, &format!("the kernel: {}", std::error::Error::source(&refused).expect("a cause")));
 
     println!("--- through the helper:");
