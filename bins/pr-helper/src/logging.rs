@@ -43,6 +43,8 @@ pub(crate) fn start(args: &Args) {
     });
     // A logger is there already only if this is called twice.
     let _ = builder.try_init();
+    // Also the last words of a thread must not wait for a reader.
+    std::panic::set_hook(Box::new(|panic| log::error!("internal error, please report it: {panic}")));
 }
 
 /// The priority of syslog(3), as sd-daemon(3) has it in front of a line.
