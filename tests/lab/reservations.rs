@@ -238,7 +238,7 @@ fn preempt_takes_the_reservation_and_the_victim_is_told() {
     assert_eq!(replies.last().unwrap().status, Status::RESERVATION_CONFLICT, "fenced");
 }
 
-/// LIO over tcm_loop hangs in this one for ever once there is something to preempt, without the helper too (kernels 6.12
+/// LIO over `tcm_loop` hangs in this one for ever once there is something to preempt, without the helper too (kernels 6.12
 /// and 7.2): so it is not run unless asked for, `cargo xtask lab -- preempt_and_abort --ignored`.
 #[test]
 #[ignore = "hangs in LIO over tcm_loop"]
