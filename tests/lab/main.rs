@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod disks;
+mod iscsi;
 mod machine;
 mod privileges;
 mod reservations;

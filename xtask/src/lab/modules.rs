@@ -14,8 +14,21 @@ use crate::process;
 
 /// What init.sh loads, and `scsi_debug` for tests that want a disk that fails or hangs in a way of their choice
 /// (debugfs: `scsi_debug/TARGET/error`).
-pub(crate) const MODULES: [&str; 8] =
-    ["dm_mod", "loop", "scsi_debug", "sd_mod", "sg", "target_core_file", "target_core_mod", "tcm_loop"];
+pub(crate) const MODULES: [&str; 10] = [
+    "dm_mod",
+    "iscsi_target_mod",
+    "iscsi_tcp",
+    "loop",
+    "scsi_debug",
+    "sd_mod",
+    "sg",
+    "target_core_file",
+    "target_core_mod",
+    "tcm_loop",
+];
+
+/// What some kernels have as a module and others in a library: the checksum of iSCSI.
+const IF_PRESENT: [&str; 1] = ["crc32c_generic"];
 
 /// A module that goes into the guest.
 #[derive(Debug)]
@@ -71,6 +84,11 @@ impl Kernel {
         let mut modules = BTreeMap::new();
         for name in wanted {
             self.load(name, &mut modules)?;
+        }
+        for name in IF_PRESENT {
+            if self.files.contains_key(name) {
+                self.load(name, &mut modules)?;
+            }
         }
         let above = format!("usr/lib/modules/{}", self.release);
         let mut list = String::new();

@@ -16,8 +16,16 @@ pub(crate) const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 ///
 /// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
 /// program wants beside libc6. dmsetup, sg3-utils and strace are for tests and for people.
-pub(crate) const PACKAGES: [&str; 7] =
-    ["linux-image-amd64", "busybox-static", "libc6", "libgcc-s1", "dmsetup", "sg3-utils", "strace"];
+pub(crate) const PACKAGES: [&str; 8] = [
+    "linux-image-amd64",
+    "busybox-static",
+    "libc6",
+    "libgcc-s1",
+    "dmsetup",
+    "open-iscsi",
+    "sg3-utils",
+    "strace",
+];
 
 /// apt's idea of what is installed: one package that is all that a kernel wants for its own installation, and
 /// that the guest has no use for.
