@@ -2,6 +2,7 @@
 //! any host, without root and without a disk.
 
 mod hostile;
+mod linger;
 mod load;
 mod options;
 mod start;

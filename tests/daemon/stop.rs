@@ -26,6 +26,18 @@ fn each_of_the_three_signals_ends_it_well() {
 }
 
 #[test]
+fn several_signals_at_once_end_it_as_well_as_one() {
+    for _ in 0..10 {
+        let mut daemon = Daemon::start(&[]);
+        let _idle = daemon.client();
+        for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+            daemon.signal(signal);
+        }
+        assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
+    }
+}
+
+#[test]
 fn signals_during_start_are_not_lost() {
     // Whatever the daemon is doing when the signal comes, it ends by it; at once, or well.
     for delay in 0..40 {

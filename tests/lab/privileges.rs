@@ -68,6 +68,28 @@ fn as_another_user_and_group_by_number_it_still_works() {
     daemon.stop();
 }
 
+/// A pipe of root's, that nobody empties and that the user cannot open.
+#[test]
+fn as_another_user_a_full_standard_error_holds_up_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("socket");
+    let mut child = Daemon::command()
+        .args(["-vv", "-u", "nobody", "-k"])
+        .arg(&socket)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    tests::eventually("it listens", || tests::Client::connect(&socket).is_ok());
+    let disk = File::open(Disk::nexus_a().block).unwrap();
+    let mut client = tests::Client::connect(&socket).unwrap();
+    for _ in 0..2000 {
+        let _ = client.read(&disk, &READ_KEYS).unwrap();
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn the_socket_belongs_to_whom_it_was_ordered_to() {
     use std::os::unix::fs::MetadataExt as _;

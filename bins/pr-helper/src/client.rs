@@ -6,19 +6,21 @@
 //! under. So no event is lost, and giving back wakes nobody.
 
 use std::{
+    fmt, io,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
+use pr_proto::Violation;
 use slab::Slab;
 
 use crate::{
     backend::Backends,
-    connection::{Connection, Fault, Read, Scratch},
+    connection::{self, Connection, Fault, Peer, Read, Scratch},
     device::{Device, DeviceId, Refusal},
     trace::Tracer,
     workers::{Step, Work},
@@ -41,6 +43,8 @@ pub(crate) struct Clients {
 /// Where a connection is kept while nobody needs it.
 pub(crate) struct Slot {
     key: usize,
+    /// By which the connection can be ended while a thread has it.
+    socket: Weak<OwnedFd>,
     turn: Mutex<Turn>,
 }
 
@@ -76,26 +80,57 @@ impl Clients {
 
     /// How many connections the threads have at the moment.
     pub(crate) fn busy(&self) -> usize {
-        self.busy.load(Ordering::Acquire)
+        self.busy.load(Ordering::SeqCst)
     }
 
     /// Has the threads finish what they have, and the loop woken when each is done.
+    ///
+    /// Clients that wait for nothing are told at once that the end has come: they can connect to the next helper.
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.stopping.store(true, Ordering::SeqCst);
+        for (_, slot) in self.slots().iter() {
+            if matches!(&*slot.turn(), Turn::Idle(_)) {
+                connection::end(&slot.socket);
+            }
+        }
     }
 
-    /// Keeps a new connection. `register` is told its key, and what it fails with is returned.
-    pub(crate) fn insert<E>(
-        &self,
+    /// Tells all clients that the end has come, also those whose commands are in flight.
+    pub(crate) fn end(&self) {
+        for (_, slot) in self.slots().iter() {
+            connection::end(&slot.socket);
+        }
+    }
+
+    /// One connection less is in flight.
+    fn settle(&self) {
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        if self.stopping.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Keeps a new connection. `register` is told its key; if that fails the connection is returned, to be closed.
+    pub(crate) fn insert(
+        self: &Arc<Self>,
         connection: Connection,
-        register: impl FnOnce(&Connection, usize) -> Result<(), E>,
-    ) -> Result<(), E> {
+        register: impl FnOnce(&Connection, usize) -> io::Result<()>,
+    ) -> Result<(), Job> {
         let mut slots = self.slots();
         let entry = slots.vacant_entry();
         let key = entry.key();
-        register(&connection, key)?;
-        entry.insert(Arc::new(Slot { key, turn: Mutex::new(Turn::Idle(Box::new(connection))) }));
-        Ok(())
+        let registered = register(&connection, key);
+        let slot =
+            Slot { key, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) };
+        let slot = Arc::clone(entry.insert(Arc::new(slot)));
+        drop(slots);
+        match (registered, slot) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), slot) => match slot.take() {
+                Some(connection) => Err(Job::discard(self, slot, connection, Fault::Io(error))),
+                None => Ok(()),
+            },
+        }
     }
 
     /// There is something to read from the connection `key`: returns it as work, or leaves the thread that has it a note.
@@ -120,9 +155,7 @@ impl Clients {
         }
         let jobs = overdue
             .into_iter()
-            .map(|(slot, connection)| {
-                Job::new(self, slot, connection, Stage::Discard(Fault::Deadline, Vec::new()))
-            })
+            .map(|(slot, connection)| Job::discard(self, slot, connection, Fault::Deadline))
             .collect();
         (jobs, self.watching.load(Ordering::SeqCst))
     }
@@ -202,32 +235,79 @@ pub(crate) struct Job {
 enum Stage {
     Read,
     /// Run the request that waits.
-    Answer(Result<Device, Refusal>),
-    /// Close it, and descriptors that should not have come.
-    Discard(Fault, Vec<OwnedFd>),
+    Answer(Device),
+    /// Close the descriptor of a request that was refused, and read on.
+    Close(OwnedFd),
+    /// Close the connection, and descriptors that should not have come.
+    Discard(Vec<OwnedFd>),
 }
 
 /// What a thread may block on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     Device(DeviceId),
-    /// The close of a descriptor that is not of a device that we serve: a FUSE server may make it last.
-    Foreign,
+    /// The close of what a client sent and what is not of a device that we serve. It can make that last as long as it
+    /// likes: by a FUSE server, or with a TCP socket that lingers.
+    Foreign(Peer),
 }
 
-impl std::fmt::Display for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(id) => id.fmt(f),
-            Self::Foreign => f.write_str("descriptors that are not of disks"),
+            Self::Foreign(peer) => write!(f, "descriptors of {peer}"),
         }
     }
 }
 
 impl Job {
     fn new(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>, stage: Stage) -> Self {
-        clients.busy.fetch_add(1, Ordering::AcqRel);
+        clients.busy.fetch_add(1, Ordering::SeqCst);
         Self { clients: Arc::clone(clients), slot, connection: Some(connection), stage }
+    }
+
+    /// A connection that is to be closed, and why.
+    fn discard(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>, fault: Fault) -> Self {
+        let mut job = Self::new(clients, slot, connection, Stage::Read);
+        job.give_up(Some(fault), Vec::new());
+        job
+    }
+
+    /// Has the connection closed where that may block. Nobody waits for that, so it is in flight no more.
+    fn give_up(&mut self, fault: Option<Fault>, stray: Vec<OwnedFd>) {
+        if let (Some(fault), Some(connection)) = (fault, &self.connection) {
+            log::warn!("{}: {fault}; closing its connection", connection.peer());
+        }
+        self.stage = Stage::Discard(stray);
+        // The client need not wait until all is closed here.
+        connection::end(&self.slot.socket);
+        self.clients.settle();
+    }
+
+    /// Refuses the request that waits; what is left is to close its descriptor.
+    fn refuse(&mut self, refusal: Refusal) {
+        let Some(connection) = &mut self.connection else { return };
+        let (result, descriptor) =
+            connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
+        match (result, descriptor) {
+            (Ok(()), Some(descriptor)) => self.stage = Stage::Close(descriptor),
+            (Ok(()), None) => {}
+            (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
+        }
+    }
+
+    /// Runs the request that waits. A change of which nobody waits to hear is not made.
+    fn run_on(&mut self, device: Device, waited: bool) {
+        let Some(connection) = &mut self.connection else { return };
+        if (waited || connection.is_change()) && connection.is_abandoned() {
+            // Its client has told the guest that the command failed. To run it now would surprise everybody.
+            log::warn!("{}: gone before its command could be run: not run", connection.peer());
+            return self.give_up(None, Vec::new());
+        }
+        let (result, _) = connection.answer(Ok(device), &self.clients.backends, &self.clients.tracer);
+        if let Err(fault) = result {
+            self.give_up(Some(fault), Vec::new());
+        }
     }
 }
 
@@ -238,9 +318,8 @@ impl Drop for Job {
             drop(connection);
             self.clients.slots().try_remove(self.slot.key);
         }
-        self.clients.busy.fetch_sub(1, Ordering::AcqRel);
-        if self.clients.stopping.load(Ordering::Acquire) {
-            self.clients.wake();
+        if !matches!(self.stage, Stage::Discard(_)) {
+            self.clients.settle();
         }
     }
 }
@@ -249,22 +328,30 @@ impl Work for Job {
     type Lane = Lane;
     type Scratch = Scratch;
 
+    fn is_aside(lane: Lane) -> bool {
+        matches!(lane, Lane::Foreign(_))
+    }
+
+    /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
     fn prepare(mut self, scratch: &mut Scratch) -> Step<Self> {
         loop {
             let Some(connection) = &mut self.connection else { return Step::Done };
-            if let Stage::Discard(..) = self.stage {
-                return Step::Block(Lane::Foreign, self);
+            match self.stage {
+                Stage::Read => {}
+                Stage::Answer(device) => return Step::Block(Lane::Device(device.id), self),
+                Stage::Close(_) | Stage::Discard(_) => {
+                    return Step::Block(Lane::Foreign(connection.peer()), self);
+                }
             }
-            if self.clients.stopping.load(Ordering::Acquire) {
-                return Step::Done;
+            if self.clients.stopping.load(Ordering::SeqCst) {
+                self.give_up(None, Vec::new());
+                continue;
             }
             match connection.read(scratch) {
-                Read::Request => {
-                    let target = connection.target();
-                    self.stage = Stage::Answer(target);
-                    let lane = target.map_or(Lane::Foreign, |device| Lane::Device(device.id));
-                    return Step::Block(lane, self);
-                }
+                Read::Request => match connection.target() {
+                    Ok(device) => self.stage = Stage::Answer(device),
+                    Err(refusal) => self.refuse(refusal),
+                },
                 Read::Blocked => {
                     let inside = connection.is_inside_message();
                     self.connection =
@@ -277,36 +364,27 @@ impl Work for Job {
                     }
                 }
                 Read::Ended => return Step::Done,
-                Read::Failed(fault) => self.stage = Stage::Discard(fault, scratch.take()),
+                Read::Reset => {
+                    let inside = connection.is_inside_message();
+                    self.give_up(inside.then_some(Fault::Violation(Violation::Truncated)), scratch.take());
+                }
+                Read::Failed(fault) => self.give_up(Some(fault), scratch.take()),
             }
         }
     }
 
     fn run(mut self, waited: bool, _: &mut Scratch) -> Option<Self> {
-        let clients = Arc::clone(&self.clients);
-        let connection = self.connection.as_mut()?;
         match std::mem::replace(&mut self.stage, Stage::Read) {
-            Stage::Read => Some(self),
-            Stage::Answer(target) => {
-                if waited && connection.is_abandoned() {
-                    // Its client has told the guest that the command failed. To run it now would surprise everybody.
-                    log::warn!("{}: gone before its command could be run: not run", connection.peer());
-                    return None;
-                }
-                match connection.answer(target, &clients.backends, &clients.tracer) {
-                    Ok(()) => Some(self),
-                    Err(fault) => {
-                        log::warn!("{}: {fault}; closing its connection", connection.peer());
-                        None
-                    }
-                }
-            }
-            Stage::Discard(fault, stray) => {
-                log::warn!("{}: {fault}; closing its connection", connection.peer());
-                drop(stray);
-                None
+            Stage::Read => {}
+            Stage::Answer(device) => self.run_on(device, waited),
+            Stage::Close(descriptor) => drop(descriptor),
+            Stage::Discard(stray) => {
+                // To be dropped in this lane, as what is in flight no more.
+                self.stage = Stage::Discard(stray);
+                return None;
             }
         }
+        Some(self)
     }
 }
 
@@ -319,7 +397,7 @@ mod tests {
     fn slot() -> Slot {
         let (socket, _) = UnixStream::pair().unwrap();
         let connection = Connection::new(socket.into()).unwrap();
-        Slot { key: 0, turn: Mutex::new(Turn::Idle(Box::new(connection))) }
+        Slot { key: 0, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) }
     }
 
     #[test]

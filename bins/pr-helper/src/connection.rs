@@ -5,6 +5,7 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use rustix::{
     io::Errno,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags},
 };
-use scsi_sense::{Cdb, SenseCode};
+use scsi_sense::{Cdb, SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
     backend::{Backends, Outcome},
@@ -30,12 +31,15 @@ const DESCRIPTORS_MAX: usize = 253;
 /// A few replies. Whoever leaves more unread is not waiting for them.
 const SEND_BUFFER: usize = 32 << 10;
 
+/// How many different warnings a connection is good for.
+const WARNINGS_MAX: usize = 16;
+
 /// How long a message may take from its first byte to its last.
 pub(crate) const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Who is at the other end, as the kernel noted it when the connection was made. Process 0 is one of another PID
 /// namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Peer {
     pub(crate) pid: i32,
     pub(crate) uid: u32,
@@ -49,13 +53,14 @@ impl fmt::Display for Peer {
 
 /// One client's connection.
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    /// Shared with nobody who keeps it: see [`Connection::handle`].
+    socket: Arc<OwnedFd>,
     peer: Peer,
     session: HelperSession<OwnedFd>,
     /// When the message at hand began, if one is at hand.
     began: Option<Instant>,
-    /// What the last warning was about, so that a guest that repeats itself does not fill the log.
-    warned: Option<(Outcome, [u8; 2])>,
+    /// What has been warned of: why, opcode and service action. A guest that repeats itself must not fill the log.
+    warned: Vec<(Outcome, [u8; 2])>,
 }
 
 /// What came of reading.
@@ -65,8 +70,10 @@ pub(crate) enum Read {
     Blocked,
     /// A request waits for its answer.
     Request,
-    /// The client has gone, between two messages.
+    /// The client has gone, between two messages, and nothing is left of what it sent.
     Ended,
+    /// The client has gone. What it sent may hold descriptors.
+    Reset,
     /// The connection is of no more use.
     Failed(Fault),
 }
@@ -111,11 +118,16 @@ impl Connection {
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
-        Ok(Self { socket, peer, session, began: None, warned: None })
+        Ok(Self { socket: Arc::new(socket), peer, session, began: None, warned: Vec::new() })
     }
 
     pub(crate) fn socket(&self) -> impl AsFd + '_ {
         &self.socket
+    }
+
+    /// A handle by which the connection can be [ended](end) from elsewhere. It does not keep the socket open.
+    pub(crate) fn handle(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(&self.socket)
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -131,10 +143,11 @@ impl Connection {
         self.began.is_some_and(|began| now.saturating_duration_since(began) >= MESSAGE_DEADLINE)
     }
 
-    /// Whether the client has closed its end: then nobody waits for an answer.
+    /// Whether the client has closed its socket: then nobody waits for an answer. (One that has only said that it sends
+    /// no more still reads.)
     pub(crate) fn is_abandoned(&self) -> bool {
-        let mut events = [PollFd::new(&self.socket, PollFlags::RDHUP)];
-        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut events = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::empty())];
+        let gone = PollFlags::HUP | PollFlags::ERR;
         rustix::event::poll(&mut events, Some(&rustix::event::Timespec::default())).is_ok()
             && events.iter().any(|event| event.revents().intersects(gone))
     }
@@ -148,7 +161,7 @@ impl Connection {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Read::Blocked,
-                Err(Errno::CONNRESET) => return Read::Ended,
+                Err(Errno::CONNRESET) => return Read::Reset,
                 Err(error) => return Read::Failed(Fault::Io(error.into())),
             };
             if truncated {
@@ -196,22 +209,34 @@ impl Connection {
         Device::identify(descriptor.ok_or(Refusal::NotADevice("client without a request"))?.as_fd())
     }
 
+    /// Whether the waiting request changes something.
+    pub(crate) fn is_change(&mut self) -> bool {
+        self.session.request().is_some_and(|request| request.cdb().first() == Some(&PERSISTENT_RESERVE_OUT))
+    }
+
     /// Runs the waiting request on `target`, closes its descriptor, and replies.
+    ///
+    /// A request without a target is refused, which cannot block. Its descriptor, whose close can, is returned.
     pub(crate) fn answer(
         &mut self,
         target: Result<Device, Refusal>,
         backends: &Backends,
         tracer: &Tracer,
-    ) -> Result<(), Fault> {
-        let Some(request) = self.session.request() else { return Ok(()) };
+    ) -> (Result<(), Fault>, Option<OwnedFd>) {
+        let mut kept = None;
+        let Some(request) = self.session.request() else { return (Ok(()), kept) };
         let cdb = request.cdb();
         let begun = Instant::now();
         let mut outcome = Outcome::Rejected(SenseCode::IO_PROCESS_TERMINATED);
         let mut sense_seen = [0; pr_proto::SENSE_LEN];
         let reply = request.answer(|mut command, descriptor| {
             outcome = execute(target, &mut command, &descriptor, backends);
-            // Before the reply: once the client has its answer, nothing of its own is held here.
-            drop(descriptor);
+            if target.is_ok() {
+                // Before the reply: once the client has its answer, nothing of its own is held here.
+                drop(descriptor);
+            } else {
+                kept = Some(descriptor);
+            }
             let completion = outcome.completion(command.sense);
             if tracer.wants_commands() {
                 sense_seen.copy_from_slice(command.sense);
@@ -230,26 +255,26 @@ impl Connection {
             elapsed: begun.elapsed(),
         });
         self.report(target, &cdb, outcome);
-        match sent {
+        let result = match sent {
             Ok(n) if n == whole => Ok(()),
             Ok(_) | Err(Errno::AGAIN) => Err(Fault::Unread),
             // The client did not wait. There is nobody to tell, and the next read says that it has gone.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(error) => Err(Fault::Io(error.into())),
-        }
+        };
+        (result, kept)
     }
 
     /// Logs what an operator should know of an outcome; once, if the client goes on and on.
     fn report(&mut self, target: Result<Device, Refusal>, cdb: &[u8], outcome: Outcome) {
-        // What and why: opcode and service action.
-        let subject = cdb.first_chunk().map(|action| (outcome, *action));
+        let subject = (outcome, cdb.first_chunk().copied().unwrap_or_default());
         let level = match outcome {
             Outcome::Device { .. } | Outcome::Rejected(_) => log::Level::Debug,
-            _ if self.warned == subject => log::Level::Debug,
+            _ if self.warned.len() >= WARNINGS_MAX || self.warned.contains(&subject) => log::Level::Debug,
             Outcome::Failed { .. } | Outcome::Refused(_) => log::Level::Warn,
         };
         if level == log::Level::Warn {
-            self.warned = subject;
+            self.warned.push(subject);
         }
         if !log::log_enabled!(level) {
             return;
@@ -274,6 +299,14 @@ impl Connection {
                 log::log!(level, "{}: {command}: {refusal}", self.peer);
             }
         }
+    }
+}
+
+/// Ends a connection for its client, without closing anything here. Never blocks.
+pub(crate) fn end(socket: &Weak<OwnedFd>) {
+    if let Some(socket) = socket.upgrade() {
+        // A client that has gone needs no end.
+        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
     }
 }
 

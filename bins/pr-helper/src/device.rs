@@ -74,6 +74,10 @@ pub(crate) enum Refusal {
     DeviceMapper(DeviceId),
     #[error("{0} is not known to /sys, so it cannot be told whether it is a whole disk: is /sys mounted?")]
     Unknown(DeviceId),
+    #[error(
+        "{0} is built on other devices, and a command sent to it could reach them: pass a descriptor of the disk itself"
+    )]
+    Stacked(DeviceId),
     #[error("{0} takes no SCSI commands")]
     NotScsi(DeviceId),
     #[error("the descriptor was opened with O_PATH: open the disk for reading and writing")]
@@ -96,7 +100,7 @@ impl Device {
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::BlockDevice => {
                 let id = DeviceId::Block { major, minor };
-                whole_disk(id, major, minor, in_sysfs)?;
+                whole_disk(id, major, minor, in_sysfs, has_entries)?;
                 Ok(Self { id, kind: Kind::Scsi })
             }
             FileType::CharacterDevice => {
@@ -142,6 +146,7 @@ fn whole_disk(
     major: u32,
     minor: u32,
     exists: impl Fn(&str) -> io::Result<bool>,
+    has_entries: impl Fn(&str) -> io::Result<bool>,
 ) -> Result<(), Refusal> {
     if is_sd(major) {
         return if minor % 16 == 0 { Ok(()) } else { Err(Refusal::Partition(id)) };
@@ -152,10 +157,21 @@ fn whole_disk(
         Err(Refusal::DeviceMapper(id))
     } else if look("/partition")? {
         Err(Refusal::Partition(id))
-    } else if look("")? {
-        Ok(())
-    } else {
+    } else if !look("")? {
         Err(Refusal::Unknown(id))
+    } else if has_entries(&format!("{device}/slaves")).map_err(|_| Refusal::Unknown(id))? {
+        // bcache and its like hand an ioctl on to what is below them.
+        Err(Refusal::Stacked(id))
+    } else {
+        Ok(())
+    }
+}
+
+fn has_entries(path: &str) -> io::Result<bool> {
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -207,14 +223,20 @@ mod tests {
     fn only_whole_disks_pass() {
         let judge = |major, minor, present: &'static [&str]| {
             let id = DeviceId::Block { major, minor };
-            whole_disk(id, major, minor, |path| Ok(present.contains(&path))).map_err(
-                |refusal| match refusal {
-                    Refusal::Partition(_) => "partition",
-                    Refusal::DeviceMapper(_) => "map",
-                    Refusal::Unknown(_) => "unknown",
-                    other => panic!("{other}"),
-                },
+            whole_disk(
+                id,
+                major,
+                minor,
+                |path| Ok(present.contains(&path)),
+                |path| Ok(present.contains(&path)),
             )
+            .map_err(|refusal| match refusal {
+                Refusal::Partition(_) => "partition",
+                Refusal::DeviceMapper(_) => "map",
+                Refusal::Unknown(_) => "unknown",
+                Refusal::Stacked(_) => "stacked",
+                other => panic!("{other}"),
+            })
         };
         assert_eq!(judge(8, 0, &[]), Ok(()));
         assert_eq!(judge(8, 16, &[]), Ok(()));
@@ -227,9 +249,10 @@ mod tests {
             Err("partition")
         );
         assert_eq!(judge(254, 0, &["/sys/dev/block/254:0", "/sys/dev/block/254:0/dm"]), Err("map"));
+        assert_eq!(judge(252, 0, &["/sys/dev/block/252:0", "/sys/dev/block/252:0/slaves"]), Err("stacked"));
         assert_eq!(judge(254, 0, &[]), Err("unknown"));
         let id = DeviceId::Block { major: 7, minor: 0 };
         let forbidden = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(whole_disk(id, 7, 0, forbidden), Err(Refusal::Unknown(id)));
+        assert_eq!(whole_disk(id, 7, 0, forbidden, forbidden), Err(Refusal::Unknown(id)));
     }
 }

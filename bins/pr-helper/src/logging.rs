@@ -10,6 +10,7 @@ use std::{
 use env_logger::{Builder, Target};
 use log::{Level, LevelFilter};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     fs::{FileType, Mode, OFlags},
     net::SendFlags,
 };
@@ -18,6 +19,8 @@ use crate::args::{Args, LogFormat};
 
 /// Starts logging as the command line and `RUST_LOG` have it.
 pub(crate) fn start(args: &Args) {
+    // Now, while there is the privilege to open what somebody else owns.
+    Stderr::find();
     let level = match (args.quiet, args.verbose) {
         (true, _) => LevelFilter::Error,
         (false, 0) => LevelFilter::Info,
@@ -81,19 +84,23 @@ pub(crate) struct Stderr;
 
 /// Where standard error leads.
 enum Output {
-    /// Nobody has asked yet.
-    Unknown,
     /// A pipe or terminal, opened anew so that not to block is our own affair: the mode of the one that was inherited
     /// is shared with others.
     Reopened(OwnedFd),
+    /// A pipe or terminal that cannot be opened anew.
+    Shared,
     Socket,
     Plain,
     Nowhere,
 }
 
-static OUTPUT: Mutex<Output> = Mutex::new(Output::Unknown);
+static OUTPUT: Mutex<Output> = Mutex::new(Output::Nowhere);
 
 impl Stderr {
+    fn find() {
+        *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Output::find();
+    }
+
     /// Lets go of standard error for good: whoever waits for its end (a shell, `ssh`) waits no longer.
     pub(crate) fn detach() {
         *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Output::Nowhere;
@@ -109,7 +116,7 @@ impl Output {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
                 match rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()) {
                     Ok(descriptor) => Self::Reopened(descriptor),
-                    Err(_) => Self::Plain,
+                    Err(_) => Self::Shared,
                 }
             }
             Ok(FileType::Socket) => Self::Socket,
@@ -118,20 +125,24 @@ impl Output {
     }
 }
 
+/// Whether standard error takes a line without waiting: what poll(2) says of a pipe if a page is free.
+fn has_room() -> bool {
+    let mut events = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    rustix::event::poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*output, Output::Unknown) {
-            *output = Output::find();
-        }
+        let output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
         // An error is no news: there is no better place to tell it. So all bytes count as written.
         let _ = match &*output {
             Output::Reopened(descriptor) => rustix::io::write(descriptor, bytes),
             Output::Socket => {
                 rustix::net::send(rustix::stdio::stderr(), bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             }
-            Output::Plain => rustix::io::write(rustix::stdio::stderr(), bytes),
-            Output::Unknown | Output::Nowhere => Ok(0),
+            Output::Shared if !has_room() => Ok(0),
+            Output::Shared | Output::Plain => rustix::io::write(rustix::stdio::stderr(), bytes),
+            Output::Nowhere => Ok(0),
         };
         Ok(bytes.len())
     }

@@ -39,6 +39,11 @@ impl Identity {
     pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Self, PrivilegeError> {
         let (uid, users_gid) = user.map(find_user).transpose()?.unzip();
         let gid = group.map(find_group).transpose()?;
+        if let (Some(user), Some(None), None) = (user, users_gid, gid) {
+            log::warn!(
+                "user {user} has no entry that names its group: the group stays as it is; set one with --group"
+            );
+        }
         Ok(Self { uid, gid: gid.or(users_gid.flatten()) })
     }
 }
@@ -49,7 +54,7 @@ pub(crate) fn find_user(name: &str) -> Result<(Uid, Option<Gid>), PrivilegeError
     if let Some(user) = User::from_name(name).map_err(failed)? {
         return Ok((user.uid, Some(user.gid)));
     }
-    let uid = name.parse().map(Uid::from_raw).map_err(|_| PrivilegeError::NoUser(name.into()))?;
+    let uid = number(name).map(Uid::from_raw).ok_or_else(|| PrivilegeError::NoUser(name.into()))?;
     Ok((uid, User::from_uid(uid).map_err(failed)?.map(|user| user.gid)))
 }
 
@@ -59,7 +64,12 @@ pub(crate) fn find_group(name: &str) -> Result<Gid, PrivilegeError> {
     if let Some(group) = Group::from_name(name).map_err(failed)? {
         return Ok(group.gid);
     }
-    name.parse().map(Gid::from_raw).map_err(|_| PrivilegeError::NoGroup(name.into()))
+    number(name).map(Gid::from_raw).ok_or_else(|| PrivilegeError::NoGroup(name.into()))
+}
+
+/// A user's or group's number. The largest stands for "leave it as it is" in setresuid(2).
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&number| number != u32::MAX)
 }
 
 /// Makes sure that what cannot be given later is there now.
@@ -130,6 +140,8 @@ mod tests {
         assert!(
             matches!(Identity::find(Some(nobody), None), Err(PrivilegeError::NoUser(name)) if name == nobody)
         );
+        assert!(matches!(Identity::find(Some("4294967295"), None), Err(PrivilegeError::NoUser(_))));
+        assert!(matches!(Identity::find(None, Some("4294967295")), Err(PrivilegeError::NoGroup(_))));
         assert!(matches!(Identity::find(None, Some("-1")), Err(PrivilegeError::NoGroup(_))));
     }
 }

@@ -16,7 +16,7 @@ use rustix::{io::Errno, net::SocketFlags};
 
 use crate::{
     backend::Backends,
-    client::{Clients, Job, Lane},
+    client::{Clients, Job},
     connection::Connection,
     listen::Listener,
     trace::Tracer,
@@ -32,8 +32,14 @@ const CLIENTS: usize = 3;
 /// How many commands may be under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
 const PLACES: usize = 1024;
 
+/// How many closes of descriptors that are not of disks may be under way, beside those.
+const PLACES_ASIDE: usize = 128;
+
 /// How long to wait before clients are accepted again, when there was no room for one.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How often it is said at most that clients wait.
+const COMPLAINTS: Duration = Duration::from_secs(60);
 
 /// How often overdue clients are looked for, while any might be.
 const WATCH: Duration = Duration::from_secs(1);
@@ -57,8 +63,8 @@ pub(crate) struct Server {
     limits: Limits,
     /// When to try again to accept clients, if there was no room for one.
     paused: Option<Instant>,
-    /// The reason of the last pause has been logged.
-    complained: bool,
+    /// When the reason of a pause was logged.
+    complained: Option<Instant>,
     /// When commands still in flight are given up.
     deadline: Option<Instant>,
     watching: bool,
@@ -79,7 +85,7 @@ impl Server {
         register(listener.as_fd().as_raw_fd(), LISTENER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let clients = Arc::new(Clients::new(waker, Backends::new(limits.timeout), tracer));
-        let workers = Workers::start(PLACES)?;
+        let workers = Workers::start(PLACES, PLACES_ASIDE)?;
         Ok(Self {
             poll,
             listener: Some(listener),
@@ -88,7 +94,7 @@ impl Server {
             workers,
             limits,
             paused: None,
-            complained: false,
+            complained: None,
             deadline: None,
             watching: false,
         })
@@ -96,6 +102,15 @@ impl Server {
 
     /// Runs until told to stop by a signal.
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
+        let ended = self.serve();
+        self.listener = None;
+        self.clients.end();
+        // What clients have sent is left to the end of the process: to close it here may block for as long as they like.
+        std::mem::forget(self);
+        ended
+    }
+
+    fn serve(&mut self) -> io::Result<ExitCode> {
         let mut events = Events::with_capacity(256);
         loop {
             match self.poll.poll(&mut events, self.patience()) {
@@ -169,8 +184,7 @@ impl Server {
             }
             match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => {
-                    self.complained = false;
-                    let added = Connection::new(socket).and_then(|connection| {
+                    let added = Connection::new(socket).map(|connection| {
                         self.clients.insert(connection, |connection, key| {
                             log::debug!("{}: connected", connection.peer());
                             self.poll.registry().register(
@@ -180,8 +194,10 @@ impl Server {
                             )
                         })
                     });
-                    if let Err(error) = added {
-                        log::error!("a client cannot be served: {error}");
+                    match added {
+                        Ok(Ok(())) => {}
+                        Ok(Err(job)) => self.workers.submit(job),
+                        Err(error) => log::error!("a client cannot be served: {error}"),
                     }
                 }
                 Err(Errno::AGAIN) => return,
@@ -197,8 +213,8 @@ impl Server {
 
     fn pause(&mut self, reason: &str) {
         self.paused = Some(Instant::now() + BACK_OFF);
-        if !self.complained {
-            self.complained = true;
+        if self.complained.is_none_or(|before| before.elapsed() >= COMPLAINTS) {
+            self.complained = Some(Instant::now());
             log::warn!("new clients wait: {reason}");
         }
     }
@@ -209,6 +225,9 @@ impl Server {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let name = signal.map_or("a signal", Signal::as_str);
             if self.deadline.is_some() {
+                if self.clients.busy() == 0 {
+                    return Ok(Some(ExitCode::SUCCESS));
+                }
                 return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
             }
             let busy = self.clients.busy();
@@ -225,9 +244,7 @@ impl Server {
 
     fn give_up(&self, reason: &str) -> ExitCode {
         for (lane, running, waiting) in self.workers.lanes() {
-            if lane != Lane::Foreign {
-                log::error!("{lane}: {running} commands under way and {waiting} waiting {reason}");
-            }
+            log::error!("{lane}: {running} commands under way and {waiting} waiting {reason}");
         }
         log::error!("stopped with commands in flight: whether they take effect is up to the devices");
         ExitCode::FAILURE

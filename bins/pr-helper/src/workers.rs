@@ -28,6 +28,9 @@ const STACK: usize = 256 << 10;
 pub(crate) trait Work: Send + Sized + 'static {
     /// What work of the same kind may block on.
     type Lane: Copy + Eq + std::hash::Hash + Send + 'static;
+    /// Whether the lane is of work that serves nobody: it has places of its own, so that it cannot take those of others.
+    fn is_aside(lane: Self::Lane) -> bool;
+
     /// What a thread keeps from work to work.
     type Scratch: Default;
 
@@ -63,6 +66,7 @@ struct Shared<W: Work> {
 struct State<W: Work> {
     ready: VecDeque<Ready<W>>,
     lanes: Lanes<W::Lane, W>,
+    aside: Lanes<W::Lane, W>,
     threads: usize,
     idle: usize,
     /// A thread could not be started: said once.
@@ -74,11 +78,28 @@ enum Ready<W: Work> {
     Run(W::Lane, W),
 }
 
+impl<W: Work> State<W> {
+    fn lanes_of(&mut self, lane: W::Lane) -> &mut Lanes<W::Lane, W> {
+        if W::is_aside(lane) { &mut self.aside } else { &mut self.lanes }
+    }
+
+    /// How many threads may be blocked.
+    fn blocked(&self) -> usize {
+        self.lanes.taken().saturating_add(self.aside.taken())
+    }
+}
+
 impl<W: Work> Workers<W> {
-    /// Starts with one thread. `places` is how many commands may be under way in all.
-    pub(crate) fn start(places: usize) -> io::Result<Self> {
-        let state =
-            State { ready: VecDeque::new(), lanes: Lanes::new(places), threads: 1, idle: 0, starved: false };
+    /// Starts with one thread. `places` is how much may be under way in all, `aside` how much in lanes that are aside.
+    pub(crate) fn start(places: usize, aside: usize) -> io::Result<Self> {
+        let state = State {
+            ready: VecDeque::new(),
+            lanes: Lanes::new(places),
+            aside: Lanes::new(aside),
+            threads: 1,
+            idle: 0,
+            starved: false,
+        };
         let workers = Self(Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() }));
         workers.spawn()?;
         Ok(workers)
@@ -110,7 +131,7 @@ impl<W: Work> Workers<W> {
             self.0.work.notify_one();
             return;
         }
-        if state.threads.saturating_sub(state.lanes.taken()) >= READERS {
+        if state.threads.saturating_sub(state.blocked()) >= READERS {
             return;
         }
         match self.spawn() {
@@ -200,7 +221,7 @@ impl<W: Work> Workers<W> {
 
     fn enter(&self, lane: W::Lane, work: W) -> Option<W> {
         let mut state = self.lock();
-        let work = state.lanes.enter(lane, work)?;
+        let work = state.lanes_of(lane).enter(lane, work)?;
         // This thread may block from here on: somebody else must be awake for what is ready.
         self.attend(&mut state);
         Some(work)
@@ -216,7 +237,8 @@ struct Leaving<'a, W: Work> {
 impl<W: Work> Drop for Leaving<'_, W> {
     fn drop(&mut self) {
         let mut state = self.workers.lock();
-        let State { ready, lanes, .. } = &mut *state;
+        let State { ready, lanes, aside, .. } = &mut *state;
+        let lanes = if W::is_aside(self.lane) { aside } else { lanes };
         let mut resumed = 0_usize;
         lanes.leave(self.lane, |lane, work| {
             resumed = resumed.saturating_add(1);

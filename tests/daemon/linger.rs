@@ -1,0 +1,106 @@
+//! Clients whose descriptors do not let themselves be closed: a TCP socket with unsent data and SO_LINGER makes close(2)
+//! wait for as long as the other end likes. Any process can make one.
+
+use std::{
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tests::{Client, Daemon};
+
+use crate::{null, read_keys};
+
+/// Sockets that take long to close, until this is dropped.
+struct Lingering {
+    listener: TcpListener,
+    others: Vec<TcpStream>,
+}
+
+impl Lingering {
+    fn new() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), others: Vec::new() }
+    }
+
+    fn make(&mut self) -> TcpStream {
+        let mut socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        self.others.push(self.listener.accept().unwrap().0);
+        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(300))).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while socket.write(&[0; 65536]).is_ok() {}
+        socket
+    }
+}
+
+fn is_served(daemon: &Daemon) {
+    let begun = Instant::now();
+    assert!(daemon.client().read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+fn stops_soon(daemon: Daemon) {
+    let begun = Instant::now();
+    daemon.stop();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_connection_that_is_reset_in_mid_request_holds_up_nobody() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&[]);
+    for _ in 0..8 {
+        // The greeting is not read: so the kernel reports a reset, not an end.
+        let mut client = Client::connect_silently(&daemon.socket()).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        client.send(&[0; 4], &[]).unwrap();
+        client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    is_served(&daemon);
+    stops_soon(daemon);
+}
+
+#[test]
+fn a_half_request_holds_up_neither_others_nor_the_end() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&[]);
+    let mut clients: Vec<Client> = (0..8).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
+    }
+    is_served(&daemon);
+    stops_soon(daemon);
+}
+
+#[test]
+fn refused_descriptors_that_do_not_close_hold_up_no_answer() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&[]);
+    let mut clients: Vec<Client> = (0..160).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        let reply = client.read(lingering.make(), &read_keys(8)[..10]).unwrap();
+        assert_eq!(reply.sense_code(), Some((5, 0x20, 0)), "more than there are places for closing");
+    }
+    is_served(&daemon);
+    drop(lingering);
+    for client in &mut clients {
+        assert!(client.read(null(), &read_keys(8)[..10]).is_ok(), "and once they are closed all go on");
+    }
+    stops_soon(daemon);
+}
+
+#[test]
+fn violations_with_descriptors_that_do_not_close_are_closed_for_their_clients() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&[]);
+    for _ in 0..160 {
+        let mut client = daemon.client();
+        client.send(&[0x12; 16], &[lingering.make().as_fd()]).unwrap();
+        assert!(client.is_closed());
+    }
+    is_served(&daemon);
+    daemon.signal(Signal::HUP);
+    stops_soon(daemon);
+}
