@@ -1,4 +1,4 @@
-//! Clients whose descriptors do not let themselves be closed: a TCP socket with unsent data and SO_LINGER makes close(2)
+//! Clients whose descriptors do not let themselves be closed: a TCP socket with unsent data and `SO_LINGER` makes close(2)
 //! wait for as long as the other end likes. Any process can make one.
 
 use std::{
@@ -29,7 +29,7 @@ impl Lingering {
         self.others.push(self.listener.accept().unwrap().0);
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(300))).unwrap();
         socket.set_nonblocking(true).unwrap();
-        while socket.write(&[0; 65536]).is_ok() {}
+        while socket.write(&[0; 8192]).is_ok() {}
         socket
     }
 }
@@ -80,7 +80,11 @@ fn refused_descriptors_that_do_not_close_hold_up_no_answer() {
     let daemon = Daemon::start(&[]);
     let mut clients: Vec<Client> = (0..160).map(|_| daemon.client()).collect();
     for client in &mut clients {
-        let reply = client.read(lingering.make(), &read_keys(8)[..10]).unwrap();
+        // Our own copy goes while the helper has one: who closes last is the one who waits.
+        client.expect_reply_to(&read_keys(8)[..10], &[]);
+        client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
+        client.send(&[0], &[]).unwrap();
+        let reply = client.reply().unwrap();
         assert_eq!(reply.sense_code(), Some((5, 0x20, 0)), "more than there are places for closing");
     }
     is_served(&daemon);
@@ -97,7 +101,8 @@ fn violations_with_descriptors_that_do_not_close_are_closed_for_their_clients() 
     let daemon = Daemon::start(&[]);
     for _ in 0..160 {
         let mut client = daemon.client();
-        client.send(&[0x12; 16], &[lingering.make().as_fd()]).unwrap();
+        client.send(&[0x12; 15], &[lingering.make().as_fd()]).unwrap();
+        client.send(&[0x12], &[]).unwrap();
         assert!(client.is_closed());
     }
     is_served(&daemon);

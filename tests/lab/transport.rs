@@ -206,6 +206,8 @@ fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
             for _ in 0..signals {
                 daemon.signal(Signal::TERM);
                 daemon.wait_for_log("SIGTERM received");
+                // What comes within a second is taken for one.
+                thread::sleep(Duration::from_millis(1100));
             }
             daemon.wait_for_log(message);
             daemon.wait_for_log("whether they take effect is up to the devices");

@@ -29,7 +29,7 @@ use crate::{
 /// What loop and threads share.
 pub(crate) struct Clients {
     slots: Mutex<Slab<Arc<Slot>>>,
-    /// How many connections the threads have.
+    /// How many connections the threads have that may wait for an answer.
     busy: AtomicUsize,
     /// No new requests: finish those that are there.
     stopping: AtomicBool,
@@ -78,7 +78,7 @@ impl Clients {
         self.slots().len()
     }
 
-    /// How many connections the threads have at the moment.
+    /// How many connections the threads have at the moment that may wait for an answer.
     pub(crate) fn busy(&self) -> usize {
         self.busy.load(Ordering::SeqCst)
     }
@@ -242,6 +242,13 @@ enum Stage {
     Discard(Vec<OwnedFd>),
 }
 
+impl Stage {
+    /// Whether somebody may wait for an answer.
+    fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Read | Self::Answer(_))
+    }
+}
+
 /// What a thread may block on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
@@ -278,10 +285,20 @@ impl Job {
         if let (Some(fault), Some(connection)) = (fault, &self.connection) {
             log::warn!("{}: {fault}; closing its connection", connection.peer());
         }
-        self.stage = Stage::Discard(stray);
+        self.go_on(Stage::Discard(stray));
         // The client need not wait until all is closed here.
         connection::end(&self.slot.socket);
-        self.clients.settle();
+    }
+
+    /// Changes the stage, and returns the last.
+    fn go_on(&mut self, stage: Stage) -> Stage {
+        let last = std::mem::replace(&mut self.stage, stage);
+        match (last.is_in_flight(), self.stage.is_in_flight()) {
+            (true, false) => self.clients.settle(),
+            (false, true) => drop(self.clients.busy.fetch_add(1, Ordering::SeqCst)),
+            _ => {}
+        }
+        last
     }
 
     /// Refuses the request that waits; what is left is to close its descriptor.
@@ -290,7 +307,7 @@ impl Job {
         let (result, descriptor) =
             connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
         match (result, descriptor) {
-            (Ok(()), Some(descriptor)) => self.stage = Stage::Close(descriptor),
+            (Ok(()), Some(descriptor)) => drop(self.go_on(Stage::Close(descriptor))),
             (Ok(()), None) => {}
             (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
         }
@@ -318,7 +335,7 @@ impl Drop for Job {
             drop(connection);
             self.clients.slots().try_remove(self.slot.key);
         }
-        if !matches!(self.stage, Stage::Discard(_)) {
+        if self.stage.is_in_flight() {
             self.clients.settle();
         }
     }
@@ -374,13 +391,23 @@ impl Work for Job {
     }
 
     fn run(mut self, waited: bool, _: &mut Scratch) -> Option<Self> {
-        match std::mem::replace(&mut self.stage, Stage::Read) {
+        match &mut self.stage {
             Stage::Read => {}
-            Stage::Answer(device) => self.run_on(device, waited),
-            Stage::Close(descriptor) => drop(descriptor),
+            &mut Stage::Answer(device) => {
+                self.stage = Stage::Read;
+                self.run_on(device, waited);
+            }
+            Stage::Close(_) => {
+                if let Stage::Close(descriptor) =
+                    std::mem::replace(&mut self.stage, Stage::Discard(Vec::new()))
+                {
+                    drop(descriptor);
+                }
+                self.go_on(Stage::Read);
+            }
             Stage::Discard(stray) => {
-                // To be dropped in this lane, as what is in flight no more.
-                self.stage = Stage::Discard(stray);
+                stray.clear();
+                // The connection is dropped here, and so in this lane.
                 return None;
             }
         }

@@ -41,6 +41,9 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// How often it is said at most that clients wait.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 
+/// Signals that come within so long are one: service managers and terminals send two at once.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// How often overdue clients are looked for, while any might be.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,8 @@ pub(crate) struct Server {
     paused: Option<Instant>,
     /// When the reason of a pause was logged.
     complained: Option<Instant>,
+    /// When the first signal to stop came.
+    stopping: Option<Instant>,
     /// When commands still in flight are given up.
     deadline: Option<Instant>,
     watching: bool,
@@ -95,6 +100,7 @@ impl Server {
             limits,
             paused: None,
             complained: None,
+            stopping: None,
             deadline: None,
             watching: false,
         })
@@ -224,9 +230,12 @@ impl Server {
         while let Some(info) = self.signals.read_signal()? {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let name = signal.map_or("a signal", Signal::as_str);
-            if self.deadline.is_some() {
+            if let Some(since) = self.stopping {
                 if self.clients.busy() == 0 {
                     return Ok(Some(ExitCode::SUCCESS));
+                }
+                if since.elapsed() < TOGETHER {
+                    continue;
                 }
                 return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
             }
@@ -237,7 +246,9 @@ impl Server {
             if let Some(listener) = self.listener.take() {
                 self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;
             }
-            self.deadline = Some(Instant::now() + self.limits.grace);
+            let now = Instant::now();
+            self.stopping = Some(now);
+            self.deadline = Some(now + self.limits.grace);
         }
         Ok(None)
     }

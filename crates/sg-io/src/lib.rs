@@ -109,8 +109,9 @@ impl<'a> Command<'a> {
     /// # Errors
     ///
     /// [`Error::Os`] if the kernel did not take the command (no SCSI device, no permission, a device that is gone).
-    /// A command that was sent is never repeated, also when a signal interrupts the wait on `/dev/sgN` (`EINTR`):
-    /// block signals in threads that call this.
+    /// This crate never repeats a command that was sent, also when a signal interrupts the wait on `/dev/sgN` (`EINTR`):
+    /// block signals in threads that call this. The kernel does repeat it on `/dev/sgN` when the process is stopped and
+    /// continued, frozen or traced meanwhile.
     pub fn execute(self, device: BorrowedFd<'_>) -> Result<Completion, Error> {
         let cdb_len = u8::try_from(self.cdb.len()).map_err(|_| Error::CdbLength(self.cdb.len()))?;
         if cdb_len == 0 || self.cdb.len() > CDB_MAX {
