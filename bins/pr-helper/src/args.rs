@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
 ///
 /// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE commands
 /// together with the descriptor of the disk.
-// Abbreviated long options and repeated ones (the last counts) are what getopt_long(3) gave the C helper's users.
+// Repeated options (the last counts) and abbreviated ones, where no other begins alike, are what getopt_long(3) gave the C helper's users.
 #[derive(Debug, Parser)]
 #[command(name = "pr-helper", version, infer_long_args = true, args_override_self = true)]
 pub(crate) struct Args {
