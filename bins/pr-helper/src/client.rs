@@ -124,13 +124,12 @@ impl Clients {
             Slot { key, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) };
         let slot = Arc::clone(entry.insert(Arc::new(slot)));
         drop(slots);
-        match (registered, slot) {
-            (Ok(()), _) => Ok(()),
-            (Err(error), slot) => match slot.take() {
-                Some(connection) => Err(Job::discard(self, slot, connection, Fault::Io(error))),
-                None => Ok(()),
-            },
+        if let Err(error) = registered {
+            if let Some(connection) = slot.take() {
+                return Err(Job::discard(self, slot, connection, Fault::Io(error)));
+            }
         }
+        Ok(())
     }
 
     /// There is something to read from the connection `key`: returns it as work, or leaves the thread that has it a note.
@@ -237,7 +236,7 @@ enum Stage {
     /// Run the request that waits.
     Answer(Device),
     /// Close the descriptor of a request that was refused, and read on.
-    Close(OwnedFd),
+    Close(Vec<OwnedFd>),
     /// Close the connection, and descriptors that should not have come.
     Discard(Vec<OwnedFd>),
 }
@@ -290,15 +289,16 @@ impl Job {
         connection::end(&self.slot.socket);
     }
 
-    /// Changes the stage, and returns the last.
-    fn go_on(&mut self, stage: Stage) -> Stage {
-        let last = std::mem::replace(&mut self.stage, stage);
-        match (last.is_in_flight(), self.stage.is_in_flight()) {
+    /// Changes the stage, and with it whether this counts as in flight.
+    fn go_on(&mut self, stage: Stage) {
+        match (self.stage.is_in_flight(), stage.is_in_flight()) {
             (true, false) => self.clients.settle(),
-            (false, true) => drop(self.clients.busy.fetch_add(1, Ordering::SeqCst)),
+            (false, true) => {
+                self.clients.busy.fetch_add(1, Ordering::SeqCst);
+            }
             _ => {}
         }
-        last
+        self.stage = stage;
     }
 
     /// Refuses the request that waits; what is left is to close its descriptor.
@@ -307,7 +307,7 @@ impl Job {
         let (result, descriptor) =
             connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
         match (result, descriptor) {
-            (Ok(()), Some(descriptor)) => drop(self.go_on(Stage::Close(descriptor))),
+            (Ok(()), Some(descriptor)) => self.go_on(Stage::Close(vec![descriptor])),
             (Ok(()), None) => {}
             (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
         }
@@ -397,12 +397,8 @@ impl Work for Job {
                 self.stage = Stage::Read;
                 self.run_on(device, waited);
             }
-            Stage::Close(_) => {
-                if let Stage::Close(descriptor) =
-                    std::mem::replace(&mut self.stage, Stage::Discard(Vec::new()))
-                {
-                    drop(descriptor);
-                }
+            Stage::Close(descriptors) => {
+                descriptors.clear();
                 self.go_on(Stage::Read);
             }
             Stage::Discard(stray) => {

@@ -64,8 +64,7 @@ impl Background {
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
         Stderr::detach();
-        // A starter that has been killed meanwhile needs no answer.
-        let _ = self.starter.write_all(&[0]);
-        Ok(())
+        // Whoever has killed the starter meanwhile wants no daemon.
+        self.starter.write_all(&[0])
     }
 }
