@@ -88,6 +88,20 @@ pub(crate) struct Args {
     pub(crate) ignored: Vec<OsString>,
 }
 
+impl Args {
+    /// The options that make another process of this binary log as this one does.
+    pub(crate) fn logging(&self) -> Vec<&'static str> {
+        let mut options = vec![match self.log_format {
+            LogFormat::Auto => "--log-format=auto",
+            LogFormat::Plain => "--log-format=plain",
+            LogFormat::Journal => "--log-format=journal",
+        }];
+        options.extend(self.quiet.then_some("--quiet"));
+        options.extend(std::iter::repeat_n("--verbose", self.verbose.into()));
+        options
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
@@ -180,6 +194,16 @@ mod tests {
         let args = parse(&["-k", "/a", "word", "-k", "/b", "-d", "-d", "-vv", "-v"]).unwrap();
         assert_eq!((args.socket, args.verbose), (Some("/b".into()), 3));
         assert_eq!(args.ignored, ["word"]);
+    }
+
+    #[test]
+    fn another_process_can_be_told_to_log_alike() {
+        for words in [&["-vv", "--log-format=journal"][..], &["-q"], &[]] {
+            let args = parse(words).unwrap();
+            let other = parse(&args.logging()).unwrap();
+            let logging = |args: Args| (args.verbose, args.quiet, args.log_format);
+            assert_eq!(logging(other), logging(args), "{words:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What runs a command. A new kind of device is a new file here, and a line where devices are told apart
 //! ([`Device::identify`](crate::device::Device::identify)).
 
+pub(crate) mod multipath;
 mod scsi;
 
-use std::{fmt, os::fd::BorrowedFd, time::Duration};
+use std::{fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use pr_proto::{Command, Completion};
 use scsi_sense::{SenseCode, Status};
@@ -36,6 +37,31 @@ pub(crate) enum Cause {
     Errno(i32),
     /// The kernel took the command, and something failed on the way.
     Transport { status: u8, host_status: u16, driver_status: u16 },
+    /// libmpathpersist returned this (`MPATH_PR_*`).
+    Library(i32),
+    /// The device-mapper did not tell what a map is.
+    DeviceMapper(i32),
+    /// No path of a map could be asked.
+    NoPath,
+    /// The process that the command was given to.
+    Worker(WorkerFault),
+}
+
+/// What happened to a worker process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerFault {
+    /// The supervisor process has gone, so there can be no more workers.
+    NoSupervisor,
+    /// It could not be started, or ended before it was ready.
+    NotStarted,
+    /// It ended during the command.
+    Ended,
+    /// It took too long and was killed.
+    Late,
+    /// What it said made no sense. It was killed.
+    Nonsense,
+    /// The system refused a socket or a pipe.
+    System(i32),
 }
 
 impl fmt::Display for Cause {
@@ -46,6 +72,31 @@ impl fmt::Display for Cause {
                 f,
                 "host_status {host_status:02X}h, driver_status {driver_status:02X}h, status {status:02X}h"
             ),
+            Self::Library(code) => multipath::advice(*code).fmt(f),
+            Self::DeviceMapper(errno) => {
+                write!(f, "device-mapper: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+            Self::NoPath => f.write_str(
+                "no path of the map could be opened: see what \"multipath -ll\" and \"dmesg\" say of its paths",
+            ),
+            Self::Worker(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for WorkerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSupervisor => f.write_str("the multipath supervisor process has gone: restart pr-helper"),
+            Self::NotStarted => f.write_str("no multipath worker process could be started: see the lines before"),
+            Self::Ended => f.write_str("the multipath worker process ended during the command"),
+            Self::Late => f.write_str(
+                "the command took too long and its multipath worker process was killed: see what \"multipath -ll\" says of the map's paths",
+            ),
+            Self::Nonsense => f.write_str("the multipath worker process gave no sensible answer and was killed"),
+            Self::System(errno) => {
+                write!(f, "a multipath worker process: {}", std::io::Error::from_raw_os_error(*errno))
+            }
         }
     }
 }
@@ -75,18 +126,20 @@ impl Outcome {
 /// All the backends there are.
 pub(crate) struct Backends {
     scsi: scsi::Scsi,
+    multipath: Arc<multipath::Multipath>,
 }
 
 impl Backends {
     /// `timeout` is for each command.
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { scsi: scsi::Scsi::new(timeout) }
+    pub(crate) fn new(timeout: Duration, multipath: Arc<multipath::Multipath>) -> Self {
+        Self { scsi: scsi::Scsi::new(timeout), multipath }
     }
 
     /// The one for a kind of device.
     pub(crate) fn of(&self, kind: Kind) -> &dyn Backend {
         match kind {
             Kind::Scsi => &self.scsi,
+            Kind::Map => self.multipath.as_ref(),
         }
     }
 }

@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::{
     backend::Backends,
     connection::{self, Connection, Fault, Peer, Read, Scratch},
-    device::{Device, DeviceId, Refusal},
+    device::{Device, DeviceId, Kind, Refusal},
     trace::Tracer,
     workers::{Step, Work},
 };
@@ -252,15 +252,26 @@ impl Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Lane {
     Device(DeviceId),
+    /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
+    Map(DeviceId),
     /// The close of what a client sent and what is not of a device that we serve. It can make that last as long as it
     /// likes: by a FUSE server, or with a TCP socket that lingers.
     Foreign(Peer),
 }
 
+impl Lane {
+    fn of(Device { id, kind }: Device) -> Self {
+        match kind {
+            Kind::Scsi => Self::Device(id),
+            Kind::Map => Self::Map(id),
+        }
+    }
+}
+
 impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Device(id) => id.fmt(f),
+            Self::Device(id) | Self::Map(id) => id.fmt(f),
             Self::Foreign(peer) => write!(f, "descriptors of {peer}"),
         }
     }
@@ -349,13 +360,17 @@ impl Work for Job {
         matches!(lane, Lane::Foreign(_))
     }
 
+    fn most(lane: Lane) -> usize {
+        if matches!(lane, Lane::Map(_)) { 1 } else { usize::MAX }
+    }
+
     /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
     fn prepare(mut self, scratch: &mut Scratch) -> Step<Self> {
         loop {
             let Some(connection) = &mut self.connection else { return Step::Done };
             match self.stage {
                 Stage::Read => {}
-                Stage::Answer(device) => return Step::Block(Lane::Device(device.id), self),
+                Stage::Answer(device) => return Step::Block(Lane::of(device), self),
                 Stage::Close(_) | Stage::Discard(_) => {
                     return Step::Block(Lane::Foreign(connection.peer()), self);
                 }

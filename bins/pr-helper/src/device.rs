@@ -54,6 +54,8 @@ pub(crate) struct Device {
 pub(crate) enum Kind {
     /// `SG_IO`, as far as the kernel lets it.
     Scsi,
+    /// A device-mapper map. Whether it is multipath, and may be served, only root can ask.
+    Map,
 }
 
 /// Why a descriptor is not served. The guest gets ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE: what a device says
@@ -69,9 +71,17 @@ pub(crate) enum Refusal {
     )]
     Partition(DeviceId),
     #[error(
-        "{0} is a device-mapper map, and a command sent to it would reach the disk behind it: pass a descriptor of the disk itself"
+        "{0} is a device-mapper map that is not multipath, and a command sent to it would reach the disk behind it: pass a descriptor of the disk itself"
     )]
     DeviceMapper(DeviceId),
+    #[error(
+        "{0} is a device-mapper map, and of these only multipath could be served, which is not possible: {1}"
+    )]
+    NoMultipath(DeviceId, Unavailable),
+    #[error(
+        "multipathd does not answer, and only it can keep registrations on all paths of {0}: start it (systemctl start multipathd)"
+    )]
+    NoMultipathd(DeviceId),
     #[error("{0} is not known to /sys, so it cannot be told whether it is a whole disk: is /sys mounted?")]
     Unknown(DeviceId),
     #[error(
@@ -84,6 +94,17 @@ pub(crate) enum Refusal {
     PathOnly,
     #[error("the descriptor cannot be examined: {0}")]
     Unreadable(rustix::io::Errno),
+}
+
+/// Why no multipath map is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unavailable {
+    #[error("pr-helper was not started as root with CAP_SYS_ADMIN, CAP_SYS_RAWIO and CAP_DAC_OVERRIDE")]
+    NotRoot,
+    #[error("its supervisor process could not be started")]
+    NotStarted,
+    #[error("libmpathpersist cannot be used on this host; install multipath-tools and restart pr-helper")]
+    NoLibrary,
 }
 
 impl Device {
@@ -100,8 +121,8 @@ impl Device {
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::BlockDevice => {
                 let id = DeviceId::Block { major, minor };
-                whole_disk(id, major, minor, in_sysfs, has_entries)?;
-                Ok(Self { id, kind: Kind::Scsi })
+                let kind = kind_of_block(id, major, minor, in_sysfs, has_entries)?;
+                Ok(Self { id, kind })
             }
             FileType::CharacterDevice => {
                 let id = DeviceId::Character { major, minor };
@@ -137,24 +158,24 @@ fn is_sd(major: u32) -> bool {
     matches!(major, 8 | 65..=71 | 128..=135)
 }
 
-/// Makes sure that a block device is neither a partition nor a map.
+/// Tells a disk from a map, and refuses what is neither.
 ///
 /// For `sd` its number tells. All others are looked up in /sys each time, since their numbers are reused: a number that
 /// was a disk's can be a map's tomorrow.
-fn whole_disk(
+fn kind_of_block(
     id: DeviceId,
     major: u32,
     minor: u32,
     exists: impl Fn(&str) -> io::Result<bool>,
     has_entries: impl Fn(&str) -> io::Result<bool>,
-) -> Result<(), Refusal> {
+) -> Result<Kind, Refusal> {
     if is_sd(major) {
-        return if minor % 16 == 0 { Ok(()) } else { Err(Refusal::Partition(id)) };
+        return if minor % 16 == 0 { Ok(Kind::Scsi) } else { Err(Refusal::Partition(id)) };
     }
     let device = format!("/sys/dev/block/{major}:{minor}");
     let look = |name: &str| exists(&format!("{device}{name}")).map_err(|_| Refusal::Unknown(id));
     if look("/dm")? {
-        Err(Refusal::DeviceMapper(id))
+        Ok(Kind::Map)
     } else if look("/partition")? {
         Err(Refusal::Partition(id))
     } else if !look("")? {
@@ -163,7 +184,7 @@ fn whole_disk(
         // bcache and its like hand an ioctl on to what is below them.
         Err(Refusal::Stacked(id))
     } else {
-        Ok(())
+        Ok(Kind::Scsi)
     }
 }
 
@@ -223,7 +244,7 @@ mod tests {
     fn only_whole_disks_pass() {
         let judge = |major, minor, present: &'static [&str]| {
             let id = DeviceId::Block { major, minor };
-            whole_disk(
+            kind_of_block(
                 id,
                 major,
                 minor,
@@ -232,27 +253,26 @@ mod tests {
             )
             .map_err(|refusal| match refusal {
                 Refusal::Partition(_) => "partition",
-                Refusal::DeviceMapper(_) => "map",
                 Refusal::Unknown(_) => "unknown",
                 Refusal::Stacked(_) => "stacked",
                 other => panic!("{other}"),
             })
         };
-        assert_eq!(judge(8, 0, &[]), Ok(()));
-        assert_eq!(judge(8, 16, &[]), Ok(()));
-        assert_eq!(judge(65, 240, &[]), Ok(()));
+        assert_eq!(judge(8, 0, &[]), Ok(Kind::Scsi));
+        assert_eq!(judge(8, 16, &[]), Ok(Kind::Scsi));
+        assert_eq!(judge(65, 240, &[]), Ok(Kind::Scsi));
         assert_eq!(judge(8, 17, &[]), Err("partition"));
         assert_eq!(judge(135, 15, &[]), Err("partition"));
-        assert_eq!(judge(259, 3, &["/sys/dev/block/259:3"]), Ok(()));
+        assert_eq!(judge(259, 3, &["/sys/dev/block/259:3"]), Ok(Kind::Scsi));
         assert_eq!(
             judge(259, 4, &["/sys/dev/block/259:4", "/sys/dev/block/259:4/partition"]),
             Err("partition")
         );
-        assert_eq!(judge(254, 0, &["/sys/dev/block/254:0", "/sys/dev/block/254:0/dm"]), Err("map"));
+        assert_eq!(judge(254, 0, &["/sys/dev/block/254:0", "/sys/dev/block/254:0/dm"]), Ok(Kind::Map));
         assert_eq!(judge(252, 0, &["/sys/dev/block/252:0", "/sys/dev/block/252:0/slaves"]), Err("stacked"));
         assert_eq!(judge(254, 0, &[]), Err("unknown"));
         let id = DeviceId::Block { major: 7, minor: 0 };
         let forbidden = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(whole_disk(id, 7, 0, forbidden, forbidden), Err(Refusal::Unknown(id)));
+        assert_eq!(kind_of_block(id, 7, 0, forbidden, forbidden), Err(Refusal::Unknown(id)));
     }
 }

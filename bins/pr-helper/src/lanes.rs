@@ -14,6 +14,8 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Lanes<K, J> {
     places: usize,
+    /// How much may be under way on one device, whatever room there is.
+    most: fn(K) -> usize,
     taken: usize,
     devices: HashMap<K, Lane<J>>,
     /// The lanes in which somebody waits, each once; the first is the next to be looked at.
@@ -27,16 +29,16 @@ struct Lane<J> {
 }
 
 impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
-    /// `places` is how many commands may be under way in all.
-    pub(crate) fn new(places: usize) -> Self {
-        Self { places, taken: 0, devices: HashMap::new(), waiting: VecDeque::new() }
+    /// `places` is how many commands may be under way in all, `most` how many on one device.
+    pub(crate) fn new(places: usize, most: fn(K) -> usize) -> Self {
+        Self { places, most, taken: 0, devices: HashMap::new(), waiting: VecDeque::new() }
     }
 
     /// Lets `job` run on the device `key` now, and gives it back, or keeps it until [`leave`](Self::leave) does.
     pub(crate) fn enter(&mut self, key: K, job: J) -> Option<J> {
-        let free = self.places.saturating_sub(self.taken);
+        let share = self.share(key);
         let lane = self.devices.entry(key).or_insert_with(|| Lane { running: 0, waiting: VecDeque::new() });
-        if lane.waiting.is_empty() && lane.running < free {
+        if lane.waiting.is_empty() && lane.running < share {
             lane.running = lane.running.saturating_add(1);
             self.taken = self.taken.saturating_add(1);
             return Some(job);
@@ -65,9 +67,9 @@ impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
     fn next(&mut self) -> Option<(K, J)> {
         for _ in 0..self.waiting.len() {
             let key = self.waiting.pop_front()?;
-            let free = self.places.saturating_sub(self.taken);
+            let share = self.share(key);
             let lane = self.devices.get_mut(&key)?;
-            if lane.running >= free {
+            if lane.running >= share {
                 self.waiting.push_back(key);
                 continue;
             }
@@ -80,6 +82,11 @@ impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
             return Some((key, job));
         }
         None
+    }
+
+    /// How many commands the device may have under way now.
+    fn share(&self, key: K) -> usize {
+        self.places.saturating_sub(self.taken).min((self.most)(key))
     }
 
     /// How many commands are under way.
@@ -99,7 +106,7 @@ mod tests {
 
     #[test]
     fn hung_devices_leave_room_for_one_more() {
-        let mut lanes = Lanes::new(1024);
+        let mut lanes = Lanes::new(1024, |_| usize::MAX);
         let mut running = Vec::new();
         for device in 0..10 {
             running.push((0..2000).filter(|&job| lanes.enter(device, job).is_some()).count());
@@ -112,7 +119,7 @@ mod tests {
 
     #[test]
     fn those_that_wait_run_in_order_and_in_turn_among_devices() {
-        let mut lanes = Lanes::new(4);
+        let mut lanes = Lanes::new(4, |_| usize::MAX);
         assert!(lanes.enter('a', 1).is_some() && lanes.enter('a', 2).is_some());
         assert!(lanes.enter('a', 3).is_none() && lanes.enter('a', 4).is_none());
         assert!(lanes.enter('b', 5).is_some() && lanes.enter('c', 6).is_some());
@@ -128,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_does_not_overtake_those_that_wait() {
-        let mut lanes = Lanes::new(2);
+        let mut lanes = Lanes::new(2, |_| usize::MAX);
         assert!(lanes.enter('a', 1).is_some());
         assert!(lanes.enter('a', 2).is_none());
         lanes.leave('a', |_, job| assert_eq!(job, 2));
@@ -140,6 +147,20 @@ mod tests {
         assert_eq!(order, [3, 4]);
     }
 
+    #[test]
+    fn a_device_may_be_for_one_at_a_time() {
+        let mut lanes = Lanes::new(8, |key| if key == 'm' { 1 } else { usize::MAX });
+        assert!(lanes.enter('m', 1).is_some());
+        assert!(lanes.enter('m', 2).is_none() && lanes.enter('m', 3).is_none());
+        assert!(lanes.enter('a', 4).is_some() && lanes.enter('a', 5).is_some(), "others are not held up");
+        lanes.leave('a', |_, job| panic!("{job} may not run yet"));
+        let mut order = Vec::new();
+        lanes.leave('m', |_, job| order.push(job));
+        assert_eq!(order, [2]);
+        lanes.leave('m', |_, job| order.push(job));
+        assert_eq!(order, [2, 3]);
+    }
+
     proptest::proptest! {
         /// Whatever comes and goes: nobody is lost or run twice, the total is never exceeded, and whoever waits does so
         /// only while its device has as many under way as there are places free.
@@ -148,7 +169,8 @@ mod tests {
             places in 1_usize..20,
             steps in proptest::collection::vec((0_u8..5, proptest::bool::weighted(0.6)), 0..300),
         ) {
-            let mut lanes = Lanes::new(places);
+            let most = |device: u8| if device == 0 { 1 } else { usize::MAX };
+            let mut lanes = Lanes::new(places, most);
             let (mut next, mut started, mut running) = (0_u32, Vec::new(), Vec::<(u8, u32)>::new());
             for (device, enters) in steps {
                 if enters {
@@ -167,8 +189,9 @@ mod tests {
                 assert_eq!(lanes.taken(), running.len());
                 assert!(lanes.taken() <= places);
                 let free = places - lanes.taken();
-                for (_, running, waiting) in lanes.iter() {
-                    assert!(waiting == 0 || running >= free);
+                for (device, running, waiting) in lanes.iter() {
+                    assert!(running <= most(device));
+                    assert!(waiting == 0 || running >= free.min(most(device)));
                 }
             }
             while let Some((device, _)) = running.pop() {

@@ -28,6 +28,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser as _;
@@ -38,6 +39,10 @@ use nix::sys::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use args::{Args, DEFAULT_PIDFILE, DEFAULT_SOCKET};
+use backend::{
+    Backends,
+    multipath::{Multipath, supervisor, worker},
+};
 use daemonize::Side;
 use listen::{Access, ListenError, Listener};
 use pidfile::Pidfile;
@@ -46,7 +51,17 @@ use server::{Limits, Server};
 use trace::Tracer;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    // The processes behind multipath are started by nobody but the daemon.
+    let mut words = std::env::args_os();
+    let program = words.next();
+    let role = words.next();
+    if role.as_ref().is_some_and(|role| role == supervisor::WORKER) {
+        sys::close_inherited();
+        return worker::main();
+    }
+    let is_supervisor = role.as_ref().is_some_and(|role| role == supervisor::SUPERVISOR);
+    let words = program.into_iter().chain(role.filter(|_| !is_supervisor)).chain(words);
+    let args = match Args::try_parse_from(words) {
         Ok(args) => args,
         Err(asked_or_wrong) => {
             // Standard output or error may be closed; the exit status says enough.
@@ -54,6 +69,10 @@ fn main() -> ExitCode {
             return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    if is_supervisor {
+        sys::close_inherited();
+        return supervisor::main(&args);
+    }
     logging::start(&args);
     start(&args).unwrap_or_else(|error| {
         log::error!("{error}");
@@ -100,10 +119,13 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         None => (Listener::bind(&socket_path, &access)?, socket_path.display().to_string()),
     };
     let clients = client_limit(args.max_clients);
+    let multipath = Arc::new(Multipath::start(args));
     privileges::drop_to(identity)?;
-    let limits = Limits { timeout: args.timeout, grace: args.stop_grace, clients };
-    let server = Server::new(listener, signals, tracer, limits)?;
+    let backends = Backends::new(args.timeout, Arc::clone(&multipath));
+    let limits = Limits { grace: args.stop_grace, clients };
+    let server = Server::new(listener, signals, backends, tracer, limits)?;
     log::info!("version {}, listening on {name}", env!("CARGO_PKG_VERSION"));
+    multipath.introduce();
     if let Some(background) = background {
         background.ready()?;
     }

@@ -49,8 +49,6 @@ const WATCH: Duration = Duration::from_secs(1);
 
 /// What an operator may set.
 pub(crate) struct Limits {
-    /// For each command.
-    pub(crate) timeout: Duration,
     /// For all commands in flight to end, once told to stop.
     pub(crate) grace: Duration,
     pub(crate) clients: usize,
@@ -80,6 +78,7 @@ impl Server {
     pub(crate) fn new(
         listener: Listener,
         signals: SignalFd,
+        backends: Backends,
         tracer: Tracer,
         limits: Limits,
     ) -> io::Result<Self> {
@@ -89,7 +88,7 @@ impl Server {
         register(signals.as_fd().as_raw_fd(), SIGNALS)?;
         register(listener.as_fd().as_raw_fd(), LISTENER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let clients = Arc::new(Clients::new(waker, Backends::new(limits.timeout), tracer));
+        let clients = Arc::new(Clients::new(waker, backends, tracer));
         let workers = Workers::start(PLACES, PLACES_ASIDE)?;
         Ok(Self {
             poll,

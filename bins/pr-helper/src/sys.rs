@@ -26,3 +26,11 @@ pub(crate) fn passed_descriptors() -> io::Result<Vec<OwnedFd>> {
     };
     Ok(descriptors.map(own).collect())
 }
+
+/// Closes all descriptors but the standard ones: whatever the one who started this process forgot to keep to itself.
+/// Must be called before anything else is opened.
+pub(crate) fn close_inherited() {
+    // SAFETY: this is the first thing that the process does (`main` calls it before all else), so no descriptor above
+    // 2 is owned by anything in it. A kernel older than 5.9 closes nothing and returns an error, which does no harm.
+    let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}

@@ -30,6 +30,8 @@ pub(crate) trait Work: Send + Sized + 'static {
     type Lane: Copy + Eq + std::hash::Hash + Send + 'static;
     /// Whether the lane is of work that serves nobody: it has places of its own, so that it cannot take those of others.
     fn is_aside(lane: Self::Lane) -> bool;
+    /// How much work may be under way in a lane at once, whatever room there is.
+    fn most(lane: Self::Lane) -> usize;
 
     /// What a thread keeps from work to work.
     type Scratch: Default;
@@ -94,8 +96,8 @@ impl<W: Work> Workers<W> {
     pub(crate) fn start(places: usize, aside: usize) -> io::Result<Self> {
         let state = State {
             ready: VecDeque::new(),
-            lanes: Lanes::new(places),
-            aside: Lanes::new(aside),
+            lanes: Lanes::new(places, W::most),
+            aside: Lanes::new(aside, W::most),
             threads: 1,
             idle: 0,
             starved: false,

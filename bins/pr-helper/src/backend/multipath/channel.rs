@@ -1,0 +1,158 @@
+//! A socket on which every message is whole: `SOCK_SEQPACKET`, with descriptors passed along.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::Errno,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+    },
+};
+
+/// The most descriptors that one message may bring.
+pub(super) const DESCRIPTORS_MAX: usize = 2;
+
+/// One end.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+/// What [`Channel::receive`] found.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// A message of so many bytes, and what came with it.
+    Message(usize, Vec<OwnedFd>),
+    /// Nothing yet.
+    Nothing,
+    /// The other end is closed.
+    End,
+}
+
+impl Channel {
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// The end that was passed as standard input.
+    pub(super) fn stdin() -> io::Result<Self> {
+        io::stdin().as_fd().try_clone_to_owned().map(Self)
+    }
+
+    /// Sends a message, all of it or nothing. Never waits.
+    pub(super) fn send(&self, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        // The space may hold one more than asked for: it is aligned.
+        let fits = descriptors.len() <= DESCRIPTORS_MAX;
+        if !descriptors.is_empty() && !(fits && control.push(SendAncillaryMessage::ScmRights(descriptors))) {
+            return Err(Errno::TOOMANYREFS);
+        }
+        let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        rustix::net::sendmsg(&self.0, &parts, &mut control, flags).map(drop)
+    }
+
+    /// Receives a message, if one is there. Never waits. One that is longer than `buffer`, or brings more than
+    /// [`DESCRIPTORS_MAX`] descriptors, is [`Errno::MSGSIZE`].
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let received = match rustix::net::recvmsg(&self.0, &mut parts, &mut control, flags) {
+            Ok(received) => received,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+            // What was sent last and not read: the other end is closed all the same.
+            Err(Errno::CONNRESET) => return Ok(Received::End),
+            Err(error) => return Err(error),
+        };
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = message {
+                descriptors.extend(came);
+            }
+        }
+        let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+        if cut || descriptors.len() > DESCRIPTORS_MAX {
+            return Err(Errno::MSGSIZE);
+        }
+        if received.bytes == 0 && descriptors.is_empty() {
+            return Ok(Received::End);
+        }
+        Ok(Received::Message(received.bytes, descriptors))
+    }
+
+    /// Takes no more messages: from now on, [`send`](Self::send) fails at the other end with [`Errno::PIPE`]. What was
+    /// sent before can still be received.
+    pub(super) fn refuse_more(&self) -> Result<(), Errno> {
+        rustix::net::shutdown(&self.0, Shutdown::Read)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receive(channel: &Channel) -> Received {
+        channel.receive(&mut [0; 4]).unwrap()
+    }
+
+    #[test]
+    fn messages_and_descriptors_arrive_whole() {
+        let (one, other) = Channel::pair().unwrap();
+        assert!(matches!(receive(&other), Received::Nothing));
+        one.send(&[b"ab", b"c"], &[one.as_fd()]).unwrap();
+        one.send(&[b"d"], &[]).unwrap();
+        let mut buffer = [0; 4];
+        match other.receive(&mut buffer).unwrap() {
+            Received::Message(3, descriptors) => {
+                assert_eq!((descriptors.len(), &buffer[..3]), (1, &b"abc"[..]))
+            }
+            unexpected => panic!("{unexpected:?}"),
+        }
+        assert!(matches!(receive(&other), Received::Message(1, none) if none.is_empty()));
+        drop(one);
+        assert!(matches!(receive(&other), Received::End));
+    }
+
+    #[test]
+    fn a_message_that_does_not_fit_is_an_error() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&[b"abcde"], &[]).unwrap();
+        assert_eq!(other.receive(&mut [0; 4]).unwrap_err(), Errno::MSGSIZE);
+        one.send(&[b"a"], &[one.as_fd(), one.as_fd()]).unwrap();
+        assert!(matches!(receive(&other), Received::Message(1, two) if two.len() == 2));
+        assert_eq!(one.send(&[b"a"], &[one.as_fd(); 3]), Err(Errno::TOOMANYREFS));
+    }
+
+    /// What a worker that leaves relies on: no command is lost between its last look and its end.
+    #[test]
+    fn after_refusing_more_what_came_before_is_there_and_nothing_comes() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&[b"a"], &[]).unwrap();
+        other.refuse_more().unwrap();
+        assert_eq!(one.send(&[b"b"], &[]), Err(Errno::PIPE));
+        assert!(matches!(receive(&other), Received::Message(1, _)));
+        assert!(matches!(receive(&other), Received::End));
+        other.send(&[b"c"], &[]).unwrap();
+        assert!(matches!(receive(&one), Received::Message(1, _)), "answers still go out");
+    }
+}

@@ -1,0 +1,86 @@
+//! The paths of a map.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dm_ioctl::{Control, DeviceNumber};
+use rustix::fs::{Mode, OFlags};
+
+use crate::device::{Device, DeviceId, Kind};
+
+/// A path, opened.
+pub(super) struct Path {
+    descriptor: OwnedFd,
+    device: Device,
+}
+
+/// The paths of `map`; those that the kernel holds to be failed come last.
+pub(super) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumber>, dm_ioctl::Error> {
+    let mut paths = control.dependencies(map)?;
+    let status = control.status(map)?;
+    paths.sort_by_key(|path| status.targets.iter().any(|target| has_failed(&target.parameters, *path)));
+    Ok(paths)
+}
+
+/// Whether the status of a multipath target (drivers/md/dm-mpath.c, `multipath_status`) says `8:16 F`: the path's device
+/// number, and that it has failed.
+fn has_failed(status: &[u8], path: DeviceNumber) -> bool {
+    let name = format!("{}:{}", path.major, path.minor);
+    let mut words = status.split(u8::is_ascii_whitespace);
+    while let Some(word) = words.next() {
+        if word == name.as_bytes() {
+            return words.next() == Some(b"F");
+        }
+    }
+    false
+}
+
+impl Path {
+    /// Opens the disk of this number. `None` if that fails, or it is none that takes SCSI commands.
+    pub(super) fn open(number: DeviceNumber) -> Option<Self> {
+        let DeviceNumber { major, minor } = number;
+        let opened = name(number).and_then(|name| {
+            // It may be away: the answer to a command is worth more than to wait for it here.
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).map_err(Into::into)
+        });
+        let descriptor = opened.inspect_err(|error| eprintln!("path {major}:{minor}: {error}")).ok()?;
+        match Device::identify(descriptor.as_fd()) {
+            // The name may have become another's.
+            Ok(device) if device.kind == Kind::Scsi && device.id == (DeviceId::Block { major, minor }) => {
+                Some(Self { descriptor, device })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+}
+
+/// The kernel's name of a block device, which is that of its node in /dev.
+fn name(DeviceNumber { major, minor }: DeviceNumber) -> std::io::Result<String> {
+    let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+    let name = link.file_name().unwrap_or_default();
+    // In /sys a slash of a name is an exclamation mark.
+    Ok(name.to_string_lossy().replace('!', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_which_paths_have_failed() {
+        let status = b"2 0 0 0 2 1 A 0 1 2 8:16 A 0 0 1 E 0 1 2 8:1 F 3 0 1 ";
+        let path = |minor| DeviceNumber { major: 8, minor };
+        assert!(!has_failed(status, path(16)));
+        assert!(has_failed(status, path(1)));
+        assert!(!has_failed(status, path(0)), "not a path of this map");
+        assert!(!has_failed(b"8:1", path(1)));
+    }
+}

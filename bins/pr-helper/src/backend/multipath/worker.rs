@@ -1,0 +1,143 @@
+//! A worker: the process that calls libmpathpersist, one command at a time.
+//!
+//! The library is not made for a daemon: it keeps what it read of its configuration, waits for as long as paths and
+//! multipathd take, and prints. So a worker lives for a while only, and whatever goes wrong in it costs its one command.
+
+use std::{
+    os::fd::AsFd,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use nix::sys::{prctl, signal::Signal};
+use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use scsi_sense::{Cdb, Status, Transfer};
+
+use super::{
+    channel::{Channel, Received},
+    map::Maps,
+    wire::{Hello, Reply, Request},
+};
+use crate::{backend::Outcome, privileges};
+
+/// How long a worker lives, so that a change of multipath.conf is seen soon.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// The worker process.
+pub(crate) fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error leads to the daemon's log.
+            eprintln!("multipath worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<(), Box<dyn std::error::Error>> {
+    prctl::set_name(c"pr-helper-mpath")?;
+    super::ignore_stop_signals()?;
+    // The supervisor ends it; should that be killed, nobody else would.
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    privileges::confine(&super::CAPABILITIES)?;
+    let channel = Channel::stdin()?;
+    let mut maps = match Maps::open() {
+        Ok(maps) => maps,
+        Err(error) => {
+            channel.send(&[&Hello::Unfit(&error.to_string()).encode()], &[])?;
+            return Ok(());
+        }
+    };
+    channel.send(&[&Hello::Ready(&maps.version()).encode()], &[])?;
+    let mut buffers = Buffers::new();
+    let end = Instant::now() + LIFE;
+    while wait(&channel, end)? {
+        if !serve(&channel, &mut maps, &mut buffers)? {
+            return Ok(());
+        }
+    }
+    // From here on the daemon takes another; what it has sent already is still done.
+    channel.refuse_more()?;
+    serve(&channel, &mut maps, &mut buffers)?;
+    Ok(())
+}
+
+/// Waits for a message; `false` if none came until `end`.
+fn wait(channel: &Channel, end: Instant) -> Result<bool, rustix::io::Errno> {
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let mut events = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
+        match rustix::event::poll(&mut events, Timespec::try_from(left).ok().as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What a command is written to and answered from.
+struct Buffers {
+    request: Vec<u8>,
+    sense: [u8; SENSE_LEN],
+    data: Vec<u8>,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        // One byte more than it takes, so that the data can begin at an odd address: see `Data::In`.
+        Self { request: vec![0; Request::LENGTH_MAX], sense: [0; SENSE_LEN], data: vec![0; DATA_MAX + 1] }
+    }
+}
+
+/// Does what the next message says, if there is one; `false` if the daemon has gone.
+fn serve(
+    channel: &Channel,
+    maps: &mut Maps,
+    Buffers { request, sense, data }: &mut Buffers,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let (length, mut descriptors) = match channel.receive(request)? {
+        Received::Message(length, descriptors) => (length, descriptors),
+        Received::Nothing => return Ok(true),
+        Received::End => return Ok(false),
+    };
+    let request = request.get(..length).and_then(Request::decode);
+    let (Some(Request { timeout, cdb, parameters }), Some(map), true) =
+        (request, descriptors.pop(), descriptors.is_empty())
+    else {
+        return Err("the daemon sent what is no command".into());
+    };
+    sense.fill(0);
+    data.fill(0);
+    let wanted = match Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()) {
+        Some(Transfer::In { allocation_length }) => Data::In(
+            data.get_mut(1..).and_then(|data| data.get_mut(..allocation_length.into())).unwrap_or_default(),
+        ),
+        _ => Data::Out(parameters),
+    };
+    let mut command = Command { cdb, data: wanted, sense };
+    let outcome = maps.execute(map.as_fd(), timeout, &mut command);
+    drop(map);
+    let (reply_sense, reply_data) = match (outcome, &command.data) {
+        (Outcome::Device { status: Status::GOOD, transferred, .. }, Data::In(data)) => {
+            (&[][..], data.get(..transferred).unwrap_or_default())
+        }
+        (Outcome::Device { sense_len, .. }, _) => {
+            (command.sense.get(..sense_len).unwrap_or_default(), &[][..])
+        }
+        _ => (&[][..], &[][..]),
+    };
+    let outcome = match outcome {
+        Outcome::Device { status, .. } => {
+            Outcome::Device { status, transferred: reply_data.len(), sense_len: reply_sense.len() }
+        }
+        other => other,
+    };
+    let head = Reply(outcome).encode_head().ok_or("the outcome is none that a worker can tell")?;
+    channel.send(&[&head, reply_sense, reply_data], &[])?;
+    Ok(true)
+}
