@@ -33,6 +33,7 @@ pub(crate) const NO_FLUSH: u32 = 1 << 11;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Version,
+    Suspend,
     Dependencies,
     TableStatus,
 }
@@ -42,6 +43,7 @@ impl Verb {
     pub(crate) const fn number(self) -> libc::Ioctl {
         match self {
             Self::Version => 0xc138_fd00,
+            Self::Suspend => 0xc138_fd06,
             Self::Dependencies => 0xc138_fd0b,
             Self::TableStatus => 0xc138_fd0c,
         }
@@ -50,6 +52,7 @@ impl Verb {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Version => "DM_VERSION",
+            Self::Suspend => "DM_DEV_SUSPEND",
             Self::Dependencies => "DM_TABLE_DEPS",
             Self::TableStatus => "DM_TABLE_STATUS",
         }
@@ -142,6 +145,7 @@ mod tests {
             ("offsetof(struct dm_target_deps, dev)".into(), answer::DEPENDENCIES),
             ("DM_VERSION_MAJOR".into(), crate::MAJOR as usize),
             ("DM_VERSION".into(), usize::try_from(Verb::Version.number()).unwrap()),
+            ("DM_DEV_SUSPEND".into(), usize::try_from(Verb::Suspend.number()).unwrap()),
             ("DM_TABLE_DEPS".into(), usize::try_from(Verb::Dependencies.number()).unwrap()),
             ("DM_TABLE_STATUS".into(), usize::try_from(Verb::TableStatus.number()).unwrap()),
             ("DM_STATUS_TABLE_FLAG".into(), STATUS_TABLE as usize),

@@ -18,7 +18,7 @@
 //!
 //! # What this crate does not do
 //!
-//! It creates, changes and removes no maps, and waits for no events.
+//! It creates, loads, suspends and removes no maps, and waits for no events.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
@@ -204,6 +204,17 @@ impl Control {
     pub fn dependencies(&self, device: DeviceNumber) -> Result<Vec<DeviceNumber>, Error> {
         let request = Request { verb: Verb::Dependencies, flags: 0, device: encode(device)? };
         Ok(Answer::new(&self.ask(request)?)?.dependencies()?)
+    }
+
+    /// Has the map `device` go on after it was suspended, with its inactive table if it has one (`DM_DEV_SUSPEND` without
+    /// `DM_SUSPEND_FLAG`). On one that is not suspended this does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`table`](Self::table).
+    pub fn resume(&self, device: DeviceNumber) -> Result<(), Error> {
+        let request = Request { verb: Verb::Suspend, flags: 0, device: encode(device)? };
+        self.ask(request).map(drop)
     }
 
     fn targets(&self, device: DeviceNumber, flags: u32) -> Result<Table, Error> {

@@ -37,7 +37,7 @@ use self::{
     channel::{Channel, Received},
     output::Output,
     supervisor::Supervisor,
-    wire::{Hello, Reply, Request},
+    wire::{Errand, Hello, Reply},
 };
 use super::{Backend, Cause, Outcome, WorkerFault};
 use crate::{
@@ -56,6 +56,12 @@ const START: Duration = Duration::from_secs(30);
 
 /// The library may try one path after the other: a command on a map may take so many times what it may on a disk.
 const PATHS: u32 = 6;
+
+/// How long a worker may take to end when it has been killed.
+const END: Duration = Duration::from_secs(5);
+
+/// What cannot be ruled out then.
+const SUSPENDED: &str = "a map whose worker was lost may have been left suspended: see \"dmsetup info\", and \"dmsetup resume MAP\"";
 
 /// The stack of the thread that watches.
 const STACK: usize = 128 << 10;
@@ -189,17 +195,16 @@ impl From<WorkerFault> for NoAnswer {
 impl Pool {
     fn execute(
         &self,
-        device: BorrowedFd<'_>,
+        map: BorrowedFd<'_>,
         timeout: Duration,
         command: &mut Command<'_>,
     ) -> Result<Outcome, NoAnswer> {
-        let mut worker = self.begin(device, timeout, command)?;
-        let deadline = Instant::now() + timeout.saturating_mul(PATHS);
-        let mut buffer = [0; Reply::LENGTH_MAX];
-        let outcome = worker.wait(&mut buffer, deadline).and_then(|length| {
-            take_reply(buffer.get(..length).unwrap_or_default(), command).ok_or(WorkerFault::Nonsense)
-        });
-        match outcome {
+        let parameters = match &command.data {
+            Data::In(_) => &[][..],
+            Data::Out(parameters) => parameters,
+        };
+        let mut worker = self.begin(map, &Errand::Run { timeout, cdb: command.cdb, parameters })?;
+        match worker.finish(Instant::now() + timeout.saturating_mul(PATHS), command) {
             Ok(outcome) => {
                 self.put(worker);
                 Ok(outcome)
@@ -208,31 +213,44 @@ impl Pool {
                 if fault != WorkerFault::Ended {
                     self.supervisor.kill(worker.number);
                 }
+                if matches!(command.data, Data::Out(_)) {
+                    self.mend(map, worker);
+                }
                 Err(fault.into())
             }
         }
     }
 
-    /// Gives the command to a worker, which from then on may have run it.
-    fn begin(
-        &self,
-        device: BorrowedFd<'_>,
-        timeout: Duration,
-        command: &Command<'_>,
-    ) -> Result<Worker, NoAnswer> {
-        let parameters = match &command.data {
-            Data::In(_) => &[][..],
-            Data::Out(parameters) => parameters,
-        };
-        let head = Request { timeout, cdb: command.cdb, parameters }.encode_head();
+    /// Sees to it that a map goes on whose worker was lost while it made a change.
+    fn mend(&self, map: BorrowedFd<'_>, mut lost: Worker) {
+        // As long as it is there, it may still do something. If it hangs, so does its map.
+        let deadline = Instant::now() + END;
+        while lost.wait(&mut [0; Reply::LENGTH_MAX], deadline).is_ok() {}
+        drop(lost);
+        let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
+        let mended = self.begin(map, &Errand::Resume).and_then(|mut worker| {
+            let outcome = worker.finish(Instant::now() + START, &mut nothing)?;
+            self.put(worker);
+            Ok(outcome)
+        });
+        match mended {
+            Ok(Outcome::Device { status: Status::GOOD, .. }) => {}
+            Ok(Outcome::Failed { cause, .. }) => log::error!("multipath: {cause}; {SUSPENDED}"),
+            Ok(_) | Err(_) => log::error!("multipath: {SUSPENDED}"),
+        }
+    }
+
+    /// Gives an errand to a worker, which from then on may have run it.
+    fn begin(&self, map: BorrowedFd<'_>, errand: &Errand<'_>) -> Result<Worker, NoAnswer> {
+        let head = errand.encode_head();
         loop {
             let (worker, is_new) = match self.take() {
                 Some(worker) => (worker, false),
                 None => (self.launch()?.0, true),
             };
-            match worker.channel.send(&[&head, parameters], &[device]) {
+            match worker.channel.send(&[&head, errand.parameters()], &[map]) {
                 Ok(()) => return Ok(worker),
-                // It had been there for long enough, and has left without the command.
+                // It had been there for long enough, and has left without the errand.
                 Err(Errno::PIPE | Errno::CONNRESET) if !is_new => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(WorkerFault::NotStarted.into()),
                 Err(error) => return Err(WorkerFault::System(error.raw_os_error()).into()),
@@ -282,6 +300,13 @@ impl Pool {
 }
 
 impl Worker {
+    /// Waits for the answer to an errand, and takes it over into `command`.
+    fn finish(&mut self, deadline: Instant, command: &mut Command<'_>) -> Result<Outcome, WorkerFault> {
+        let mut buffer = [0; Reply::LENGTH_MAX];
+        let length = self.wait(&mut buffer, deadline)?;
+        take_reply(buffer.get(..length).unwrap_or_default(), command).ok_or(WorkerFault::Nonsense)
+    }
+
     /// Waits for the next message, and logs meanwhile what the worker prints.
     fn wait(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, WorkerFault> {
         let system = |error: Errno| WorkerFault::System(error.raw_os_error());

@@ -44,33 +44,57 @@ impl Order {
     }
 }
 
-/// From the daemon to a worker: a command, with the map's descriptor.
+/// From the daemon to a worker: what to do, with the map's descriptor.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request<'a> {
-    /// How long one path may take for it. To the millisecond.
-    pub(super) timeout: Duration,
-    pub(super) cdb: &'a [u8; 10],
-    /// None for PERSISTENT RESERVE IN.
-    pub(super) parameters: &'a [u8],
+pub(super) enum Errand<'a> {
+    /// Run a command.
+    Run {
+        /// How long one path may take for it. To the millisecond.
+        timeout: Duration,
+        cdb: &'a [u8; 10],
+        /// None for PERSISTENT RESERVE IN.
+        parameters: &'a [u8],
+    },
+    /// Another worker ended while it made a change: if it left the map suspended, have it go on.
+    Resume,
 }
 
-/// Timeout and CDB.
-const REQUEST_HEAD: usize = 4 + 10;
+/// Tag, timeout and CDB.
+const RUN_HEAD: usize = 1 + 4 + 10;
 
-impl<'a> Request<'a> {
-    pub(super) const LENGTH_MAX: usize = REQUEST_HEAD + DATA_MAX;
+impl<'a> Errand<'a> {
+    pub(super) const LENGTH_MAX: usize = RUN_HEAD + DATA_MAX;
 
     /// What comes before the parameters.
-    pub(super) fn encode_head(&self) -> [u8; REQUEST_HEAD] {
-        let milliseconds = u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX);
-        let [t0, t1, t2, t3] = milliseconds.to_be_bytes();
-        let [c0, c1, c2, c3, c4, c5, c6, c7, c8, c9] = *self.cdb;
-        [t0, t1, t2, t3, c0, c1, c2, c3, c4, c5, c6, c7, c8, c9]
+    pub(super) fn encode_head(&self) -> Vec<u8> {
+        match self {
+            Self::Run { timeout, cdb, .. } => {
+                let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+                [&[1][..], &milliseconds.to_be_bytes(), *cdb].concat()
+            }
+            Self::Resume => vec![2],
+        }
     }
 
-    /// Reads a message: PERSISTENT RESERVE IN or OUT, with as many parameters as it announces and no more than
-    /// [`DATA_MAX`] bytes of data.
+    /// The parameters.
+    pub(super) fn parameters(&self) -> &'a [u8] {
+        match self {
+            Self::Run { parameters, .. } => parameters,
+            Self::Resume => &[],
+        }
+    }
+
+    /// Reads a message. A command is PERSISTENT RESERVE IN or OUT, with as many parameters as it announces and no more
+    /// than [`DATA_MAX`] bytes of data.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (1, rest) => Self::decode_run(rest),
+            (2, []) => Some(Self::Resume),
+            _ => None,
+        }
+    }
+
+    fn decode_run(bytes: &'a [u8]) -> Option<Self> {
         let (milliseconds, rest) = bytes.split_first_chunk()?;
         let (cdb, parameters) = rest.split_first_chunk()?;
         let expected = match Cdb::new(cdb).ok()?.transfer()? {
@@ -80,7 +104,7 @@ impl<'a> Request<'a> {
             }
             Transfer::In { .. } => return None,
         };
-        (parameters.len() == expected).then_some(Self {
+        (parameters.len() == expected).then_some(Self::Run {
             timeout: Duration::from_millis(u32::from_be_bytes(*milliseconds).into()),
             cdb,
             parameters,
@@ -295,25 +319,29 @@ mod tests {
     }
 
     #[test]
-    fn requests_come_back_and_their_lengths_must_agree() {
+    fn errands_come_back_and_their_lengths_must_agree() {
         let timeout = Duration::from_millis(30_001);
-        for (cdb, parameters) in [(&IN, &[][..]), (&OUT, &[7; 24])] {
-            let request = Request { timeout, cdb, parameters };
-            let bytes = [&request.encode_head(), parameters].concat();
-            assert_eq!(Request::decode(&bytes).as_ref(), Some(&request));
+        for errand in [
+            Errand::Run { timeout, cdb: &IN, parameters: &[] },
+            Errand::Run { timeout, cdb: &OUT, parameters: &[7; 24] },
+            Errand::Resume,
+        ] {
+            let bytes = [&errand.encode_head()[..], errand.parameters()].concat();
+            assert_eq!(Errand::decode(&bytes).as_ref(), Some(&errand));
             for end in 0..bytes.len() {
-                assert_eq!(Request::decode(&bytes[..end]), None, "{end} bytes");
+                assert_eq!(Errand::decode(&bytes[..end]), None, "{end} bytes");
             }
-            assert_eq!(Request::decode(&[&bytes[..], &[0]].concat()), None);
+            assert_eq!(Errand::decode(&[&bytes[..], &[0]].concat()), None);
         }
         let mut long = OUT;
         long[5..9].copy_from_slice(&8193_u32.to_be_bytes());
-        let bytes = [&[0; 4], &long[..], &[0; 8193]].concat();
-        assert_eq!(Request::decode(&bytes), None);
+        let bytes = [&[1, 0, 0, 0, 0], &long[..], &[0; 8193]].concat();
+        assert_eq!(Errand::decode(&bytes), None);
         let mut long = IN;
         long[7..9].copy_from_slice(&8193_u16.to_be_bytes());
-        assert_eq!(Request::decode(&[&[0; 4], &long[..]].concat()), None);
-        assert_eq!(Request::decode(&[0; 14]), None, "TEST UNIT READY");
+        assert_eq!(Errand::decode(&[&[1, 0, 0, 0, 0], &long[..]].concat()), None);
+        assert_eq!(Errand::decode(&[1; 15]), None, "not a PERSISTENT RESERVE");
+        assert_eq!(Errand::decode(&[3]), None);
     }
 
     #[test]
@@ -390,7 +418,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = Order::decode(&bytes);
-            let _ = Request::decode(&bytes);
+            let _ = Errand::decode(&bytes);
             let _ = Hello::decode(&bytes);
             let _ = Reply::decode(&bytes, 24);
         }

@@ -17,7 +17,7 @@ use scsi_sense::{Cdb, Status, Transfer};
 use super::{
     channel::{Channel, Received},
     map::Maps,
-    wire::{Hello, Reply, Request},
+    wire::{Errand, Hello, Reply},
 };
 use crate::{backend::Outcome, privileges};
 
@@ -82,7 +82,7 @@ fn wait(channel: &Channel, end: Instant) -> Result<bool, rustix::io::Errno> {
 
 /// What a command is written to and answered from.
 struct Buffers {
-    request: Vec<u8>,
+    errand: Vec<u8>,
     sense: [u8; SENSE_LEN],
     data: Vec<u8>,
 }
@@ -90,7 +90,7 @@ struct Buffers {
 impl Buffers {
     fn new() -> Self {
         // One byte more than it takes, so that the data can begin at an odd address: see `Data::In`.
-        Self { request: vec![0; Request::LENGTH_MAX], sense: [0; SENSE_LEN], data: vec![0; DATA_MAX + 1] }
+        Self { errand: vec![0; Errand::LENGTH_MAX], sense: [0; SENSE_LEN], data: vec![0; DATA_MAX + 1] }
     }
 }
 
@@ -98,46 +98,57 @@ impl Buffers {
 fn serve(
     channel: &Channel,
     maps: &mut Maps,
-    Buffers { request, sense, data }: &mut Buffers,
+    Buffers { errand, sense, data }: &mut Buffers,
 ) -> Result<bool, Box<dyn std::error::Error>> {
-    let (length, mut descriptors) = match channel.receive(request)? {
+    let (length, mut descriptors) = match channel.receive(errand)? {
         Received::Message(length, descriptors) => (length, descriptors),
         Received::Nothing => return Ok(true),
         Received::End => return Ok(false),
     };
-    let request = request.get(..length).and_then(Request::decode);
-    let (Some(Request { timeout, cdb, parameters }), Some(map), true) =
-        (request, descriptors.pop(), descriptors.is_empty())
-    else {
-        return Err("the daemon sent what is no command".into());
+    let errand = errand.get(..length).and_then(Errand::decode);
+    let (Some(errand), Some(map), true) = (errand, descriptors.pop(), descriptors.is_empty()) else {
+        return Err("the daemon sent what is no errand".into());
+    };
+    let (timeout, cdb, parameters) = match errand {
+        Errand::Run { timeout, cdb, parameters } => (timeout, cdb, parameters),
+        Errand::Resume => {
+            let head = Reply(maps.resume(map.as_fd())).encode_head().ok_or(UNTOLD)?;
+            channel.send(&[&head], &[])?;
+            return Ok(true);
+        }
     };
     sense.fill(0);
     data.fill(0);
     let wanted = match Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()) {
-        Some(Transfer::In { allocation_length }) => Data::In(
-            data.get_mut(1..).and_then(|data| data.get_mut(..allocation_length.into())).unwrap_or_default(),
-        ),
+        Some(Transfer::In { allocation_length }) => {
+            let data = data.get_mut(1..).and_then(|data| data.get_mut(..allocation_length.into()));
+            Data::In(data.unwrap_or_default())
+        }
         _ => Data::Out(parameters),
     };
     let mut command = Command { cdb, data: wanted, sense };
     let outcome = maps.execute(map.as_fd(), timeout, &mut command);
     drop(map);
-    let (reply_sense, reply_data) = match (outcome, &command.data) {
-        (Outcome::Device { status: Status::GOOD, transferred, .. }, Data::In(data)) => {
-            (&[][..], data.get(..transferred).unwrap_or_default())
-        }
-        (Outcome::Device { sense_len, .. }, _) => {
-            (command.sense.get(..sense_len).unwrap_or_default(), &[][..])
-        }
-        _ => (&[][..], &[][..]),
+    let (sense_len, transferred) = match outcome {
+        Outcome::Device { status: Status::GOOD, transferred, .. } => (0, transferred),
+        Outcome::Device { status: Status::CHECK_CONDITION, sense_len, .. } => (sense_len, 0),
+        _ => (0, 0),
+    };
+    let sense = command.sense.get(..sense_len).ok_or(UNTOLD)?;
+    let data = match &command.data {
+        Data::In(data) => data.get(..transferred).ok_or(UNTOLD)?,
+        Data::Out(_) => &[],
     };
     let outcome = match outcome {
+        // What the reply says and what it holds must agree.
         Outcome::Device { status, .. } => {
-            Outcome::Device { status, transferred: reply_data.len(), sense_len: reply_sense.len() }
+            Outcome::Device { status, transferred: data.len(), sense_len: sense.len() }
         }
         other => other,
     };
-    let head = Reply(outcome).encode_head().ok_or("the outcome is none that a worker can tell")?;
-    channel.send(&[&head, reply_sense, reply_data], &[])?;
+    let head = Reply(outcome).encode_head().ok_or(UNTOLD)?;
+    channel.send(&[&head, sense, data], &[])?;
     Ok(true)
 }
+
+const UNTOLD: &str = "the outcome is none that a worker can tell";
