@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask NAME`.
 
+mod bindgen;
 mod demo;
 mod error;
 mod lab;
@@ -21,6 +22,8 @@ enum Command {
     Lab(lab::TestOptions),
     /// Run every test: those of all packages on this host, then those of the lab
     Test(lab::TestOptions),
+    /// Write the bindings to libmpathpersist anew from its C header
+    Bindgen(bindgen::Options),
     /// Show a session of register, reserve, conflict and preempt, in the lab's virtual machine
     Demo(lab::Options),
 }
@@ -36,6 +39,7 @@ fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Lab(options) => lab::run(options),
         Command::Test(options) => test::run(options),
+        Command::Bindgen(options) => bindgen::run(options),
         Command::Demo(options) => demo::run(options),
     }
 }

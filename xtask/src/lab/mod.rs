@@ -8,7 +8,7 @@ mod host;
 mod image;
 mod machine;
 mod modules;
-mod packages;
+pub(crate) mod packages;
 mod programs;
 mod report;
 mod scratch;

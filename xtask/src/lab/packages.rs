@@ -80,6 +80,18 @@ impl Apt {
                 .args(["install", "--download-only", "--yes", "--no-install-recommends"])
                 .args(packages),
         )?;
+        self.archives()
+    }
+
+    /// Downloads `package` without what it depends on; returns the file.
+    pub(crate) fn download_alone(&self, package: &str) -> Result<PathBuf> {
+        let archives = self.directory.join("archives");
+        process::output(self.command().current_dir(&archives).arg("download").arg(package))?;
+        self.archives()?.pop().ok_or_else(|| Error::new(format!("apt downloaded no {package}")))
+    }
+
+    /// The packages' files.
+    fn archives(&self) -> Result<Vec<PathBuf>> {
         let archives = self.directory.join("archives");
         let reading = || format!("read {}", archives.display());
         let mut files = Vec::new();

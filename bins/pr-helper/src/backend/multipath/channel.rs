@@ -48,9 +48,9 @@ impl Channel {
     pub(super) fn send(&self, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        // The space may hold one more than asked for: it is aligned.
+        // The space is aligned, and may hold one more than asked for.
         let fits = descriptors.len() <= DESCRIPTORS_MAX;
-        if !descriptors.is_empty() && !(fits && control.push(SendAncillaryMessage::ScmRights(descriptors))) {
+        if !(descriptors.is_empty() || fits && control.push(SendAncillaryMessage::ScmRights(descriptors))) {
             return Err(Errno::TOOMANYREFS);
         }
         let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
@@ -124,7 +124,7 @@ mod tests {
         let mut buffer = [0; 4];
         match other.receive(&mut buffer).unwrap() {
             Received::Message(3, descriptors) => {
-                assert_eq!((descriptors.len(), &buffer[..3]), (1, &b"abc"[..]))
+                assert_eq!((descriptors.len(), &buffer[..3]), (1, &b"abc"[..]));
             }
             unexpected => panic!("{unexpected:?}"),
         }

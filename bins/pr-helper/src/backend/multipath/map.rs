@@ -7,7 +7,7 @@
 use std::{os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber, State};
-use mpathpersist::{Error, Failure, Library};
+use mpathpersist::{Error, Failure, Generation, Library};
 use pr_proto::{Command, Data};
 use scsi_sense::{
     Cdb, Sense, SenseCode, SenseKey, Status,
@@ -18,15 +18,17 @@ use scsi_sense::{
     },
 };
 
-use super::path::{self, Path};
+use super::path::{self, Answered, Path, UNIT_ATTENTIONS};
 use crate::{
     backend::{Backend as _, Cause, Outcome, scsi::Scsi},
     device::{Device, DeviceId, Kind, Refusal},
 };
 
-/// How often a path is asked again that has a unit attention to report. It is about that path, and most often about
-/// what was done by another: the library does not tell it either.
-const UNIT_ATTENTIONS: usize = 5;
+/// How long multipathd may take for an answer.
+const MULTIPATHD: Duration = Duration::from_secs(10);
+
+/// As many as multipath-tools know of.
+const TRANSPORT_IDS_MAX: usize = 32;
 
 /// What is needed to serve maps.
 pub(super) struct Maps {
@@ -50,7 +52,7 @@ impl Maps {
 
     /// Which library it is.
     pub(super) fn version(&self) -> String {
-        self.library.version().to_string()
+        format!("libmpathpersist {}", self.library.version())
     }
 
     /// Runs `command` on `map`. Each path has `timeout` for it.
@@ -73,17 +75,24 @@ impl Maps {
             Ok(_) => return Outcome::Refused(Refusal::DeviceMapper(id)),
             Err(error) => return device_mapper(&error),
         };
-        if !self.library.multipathd_is_running() {
-            return Outcome::Refused(Refusal::NoMultipathd(id));
+        match self.library.multipathd_is_running(MULTIPATHD) {
+            Ok(true) => {}
+            Ok(false) => return Outcome::Refused(Refusal::NoMultipathd(id)),
+            Err(error) => {
+                eprintln!("multipathd: {error}");
+                return Outcome::Refused(Refusal::NoMultipathd(id));
+            }
         }
         match command.data {
             Data::In(_) => self.ask(number, timeout, command),
-            Data::Out(parameters) => match self.change(map, &name, command.cdb, parameters) {
-                Ok(()) => answer(Status::GOOD),
-                Err(Unmade::Conflict) => answer(Status::RESERVATION_CONFLICT),
-                Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
-                Err(Unmade::Failed(failure)) => self.explain(failure, number, timeout),
-            },
+            Data::Out(parameters) => {
+                match self.change((map, number), &name, timeout, command.cdb, parameters) {
+                    Ok(()) => answer(Status::GOOD),
+                    Err(Unmade::Conflict) => answer(Status::RESERVATION_CONFLICT),
+                    Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
+                    Err(Unmade::Failed(failure)) => self.explain(failure, number, timeout),
+                }
+            }
         }
     }
 
@@ -109,35 +118,134 @@ impl Maps {
 
     fn change(
         &mut self,
-        map: BorrowedFd<'_>,
+        (map, number): (BorrowedFd<'_>, DeviceNumber),
         name: &[u8],
+        timeout: Duration,
         cdb: &[u8],
         parameters: &[u8],
     ) -> Result<(), Unmade> {
         let (command, list) = parse(cdb, parameters)?;
-        let PersistentReserveOut { action, scope, kind, .. } = command;
-        let Err(error) = self.library.reserve_out(map, action, scope, kind, &list) else { return Ok(()) };
-        Err(match error {
-            Error::Library(Failure::SyntaxError) if self.is_conflict(name, action, list.reservation_key) => {
+        let Some(ids) = list.transport_ids else { return self.change_paths(map, name, command, &list) };
+        if ids.iter().count() > TRANSPORT_IDS_MAX {
+            return Err(Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
+        }
+        // Who is registered may not register others, and who says so without being it meets a conflict.
+        if list.reservation_key != ReservationKey(0) {
+            return Err(if self.key_of(name) == Some(list.reservation_key) {
+                Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
+            } else {
                 Unmade::Conflict
+            });
+        }
+        let paths = BasicParameters { transport_ids: None, ..list };
+        self.change_paths(map, name, command, &paths)?;
+        let answer = self.register_others(number, timeout, parameters, list.service_action_key);
+        if answer.is_err() {
+            // As it was: this host was not registered.
+            let none = BasicParameters {
+                reservation_key: list.service_action_key,
+                service_action_key: ReservationKey(0),
+                ..BasicParameters::default()
+            };
+            if let Err(error) =
+                self.library.reserve_out(map, command.action, command.scope, command.kind, &none)
+            {
+                eprintln!("{}: remains registered, {error}", name.escape_ascii());
             }
+        }
+        answer
+    }
+
+    /// Makes a change on all paths, by the library.
+    fn change_paths(
+        &mut self,
+        map: BorrowedFd<'_>,
+        name: &[u8],
+        PersistentReserveOut { action, scope, kind, .. }: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), Unmade> {
+        let BasicParameters { reservation_key: key, service_action_key, .. } = *list;
+        let Err(error) = self.library.reserve_out(map, action, scope, kind, list) else {
+            let is_preempt = matches!(action, OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort);
+            if is_preempt && (service_action_key == key || service_action_key == ReservationKey(0)) {
+                self.register_again(map, key)?;
+            }
+            return Ok(());
+        };
+        Err(match error {
+            Error::Library(Failure::SyntaxError) if self.is_conflict(name, action, key) => Unmade::Conflict,
             // The library would have released what is not this guest's. A disk changes nothing and says GOOD, to those
             // that are registered.
-            Error::NotReservationHolder(_) if self.library.key_of(name) == Some(list.reservation_key) => {
-                return Ok(());
-            }
-            Error::NotReservationHolder(_) => Unmade::Conflict,
+            Error::NotReservationHolder(_) if self.key_of(name) == Some(key) => return Ok(()),
+            Error::NotReservationHolder(_) | Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
             Error::InvalidRelease(_) => {
                 Unmade::Rejected(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION)
             }
-            Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
             Error::Library(failure) => Unmade::Failed(failure),
             Error::ServiceAction(_) => Unmade::Rejected(SenseCode::INVALID_FIELD_IN_CDB),
-            Error::SpecifyInitiatorPorts(_)
-            | Error::TransportIdCount(_)
-            | Error::TransportId { .. }
-            | Error::ParameterListLength(_) => Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST),
             _ => Unmade::Failed(Failure::Other),
+        })
+    }
+
+    /// After a PREEMPT of the own key, which the disk takes from all paths but the one that it came by.
+    ///
+    /// Only from 0.13 on the library does this itself.
+    fn register_again(&mut self, map: BorrowedFd<'_>, key: ReservationKey) -> Result<(), Unmade> {
+        if self.library.version().generation >= Generation::From13 {
+            return Ok(());
+        }
+        let list = BasicParameters { service_action_key: key, ..BasicParameters::default() };
+        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
+        let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
+        self.library.reserve_out(map, action, scope, kind, &list).map_err(|error| {
+            eprintln!("the own key was preempted, and could not be registered again with all paths: {error}");
+            Unmade::Failed(error.failure().unwrap_or(Failure::Other))
+        })
+    }
+
+    /// Has one path register the TransportIDs of a REGISTER that has been made, without them, on all paths.
+    ///
+    /// The library cannot: its threads share the parameter list, and the first to be started takes SPEC_I_PT out of it
+    /// for all. The command then succeeds, and nobody else is registered. A disk takes TransportIDs only from who is
+    /// not registered yet, so the path is unregistered first; nothing is lost by that, as a moment ago it was not.
+    fn register_others(
+        &self,
+        map: DeviceNumber,
+        timeout: Duration,
+        parameters: &[u8],
+        key: ReservationKey,
+    ) -> Result<(), Unmade> {
+        let undone = BasicParameters {
+            reservation_key: key,
+            service_action_key: ReservationKey(0),
+            ..BasicParameters::default()
+        };
+        let redone = BasicParameters { service_action_key: key, ..BasicParameters::default() };
+        let scsi = Scsi::new(timeout);
+        let paths = path::of(&self.control, map).unwrap_or_default();
+        for path in paths.into_iter().filter_map(Path::open) {
+            if path.change(&scsi, OutServiceAction::Register, &undone.to_bytes()) != Answered::Good {
+                continue;
+            }
+            let answered = path.change(&scsi, OutServiceAction::Register, parameters);
+            if answered == Answered::Good {
+                return Ok(());
+            }
+            path.change(&scsi, OutServiceAction::Register, &redone.to_bytes());
+            return Err(match answered {
+                Answered::Status(Status::RESERVATION_CONFLICT) => Unmade::Conflict,
+                Answered::Sense(code) => Unmade::Rejected(code),
+                _ => Unmade::Failed(Failure::Other),
+            });
+        }
+        Err(Unmade::Failed(Failure::Other))
+    }
+
+    /// The key that multipathd has on record for the map; none also if it does not say.
+    fn key_of(&self, name: &[u8]) -> Option<ReservationKey> {
+        self.library.registered_key(name, MULTIPATHD).unwrap_or_else(|error| {
+            eprintln!("{}: multipathd does not tell the key: {error}", name.escape_ascii());
+            None
         })
     }
 
@@ -147,7 +255,7 @@ impl Maps {
     /// It takes no key but the one in its configuration or in multipathd's file. A guest that uses a key that is not
     /// its own any more, as one does that has been preempted, must be told of the conflict.
     fn is_conflict(&self, name: &[u8], action: OutServiceAction, key: ReservationKey) -> bool {
-        let known = self.library.key_of(name);
+        let known = self.key_of(name);
         match action {
             OutServiceAction::RegisterAndIgnoreExistingKey => false,
             OutServiceAction::Register => key != ReservationKey(0) && known.is_some_and(|known| known != key),

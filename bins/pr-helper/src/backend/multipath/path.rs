@@ -3,14 +3,36 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dm_ioctl::{Control, DeviceNumber};
+use pr_proto::{Command, Data, SENSE_LEN};
 use rustix::fs::{Mode, OFlags};
+use scsi_sense::{
+    Sense, SenseCode, SenseKey, Status,
+    pr::{OutServiceAction, PersistentReserveOut, ReservationType, Scope},
+};
 
-use crate::device::{Device, DeviceId, Kind};
+use crate::{
+    backend::{Backend as _, Outcome, scsi::Scsi},
+    device::{Device, DeviceId, Kind},
+};
 
 /// A path, opened.
 pub(super) struct Path {
     descriptor: OwnedFd,
     device: Device,
+}
+
+/// How often a path is asked again that has a unit attention to report. It is about that path, and most often about
+/// what was done by another: the library does not tell it either.
+pub(super) const UNIT_ATTENTIONS: usize = 5;
+
+/// What a path said to a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    Good,
+    Sense(SenseCode),
+    Status(Status),
+    /// It did not answer.
+    Nothing,
 }
 
 /// The paths of `map`; those that the kernel holds to be failed come last.
@@ -51,6 +73,37 @@ impl Path {
             }
             _ => None,
         }
+    }
+
+    /// Sends a change to this path alone.
+    pub(super) fn change(&self, scsi: &Scsi, action: OutServiceAction, parameters: &[u8]) -> Answered {
+        let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answered::Nothing };
+        let cdb = PersistentReserveOut {
+            action,
+            scope: Scope::LogicalUnit,
+            kind: ReservationType::Other(0),
+            parameter_list_length,
+        }
+        .to_cdb();
+        let mut sense = [0; SENSE_LEN];
+        let mut answered = Answered::Nothing;
+        for _ in 0..=UNIT_ATTENTIONS {
+            let mut command = Command { cdb: &cdb, data: Data::Out(parameters), sense: &mut sense };
+            let outcome = scsi.execute(self.descriptor(), self.device, &mut command);
+            answered = match outcome {
+                Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
+                Outcome::Device { status: Status::CHECK_CONDITION, .. } => Sense::parse(&sense)
+                    .ok()
+                    .and_then(|sense| sense.code())
+                    .map_or(Answered::Nothing, Answered::Sense),
+                Outcome::Device { status, .. } => Answered::Status(status),
+                _ => Answered::Nothing,
+            };
+            if !matches!(answered, Answered::Sense(code) if code.key == SenseKey::UNIT_ATTENTION) {
+                break;
+            }
+        }
+        answered
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -138,7 +138,7 @@ impl<'a> Hello<'a> {
 
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let (tag, text) = bytes.split_first()?;
-        let text = str::from_utf8(text).ok()?;
+        let text = std::str::from_utf8(text).ok()?;
         match tag {
             1 => Some(Self::Ready(text)),
             2 => Some(Self::Unfit(text)),
@@ -247,12 +247,12 @@ impl Reply {
 
 fn cause_numbers(cause: Cause) -> Option<(u8, [u32; 3])> {
     Some(match cause {
-        Cause::Errno(errno) => (1, [errno.cast_unsigned(), 0, 0]),
+        Cause::Errno(errno) => (1, [unsigned(errno), 0, 0]),
         Cause::Transport { status, host_status, driver_status } => {
             (2, [status.into(), host_status.into(), driver_status.into()])
         }
-        Cause::Library(code) => (3, [code.cast_unsigned(), 0, 0]),
-        Cause::DeviceMapper(errno) => (4, [errno.cast_unsigned(), 0, 0]),
+        Cause::Library(code) => (3, [unsigned(code), 0, 0]),
+        Cause::DeviceMapper(errno) => (4, [unsigned(errno), 0, 0]),
         Cause::NoPath => (5, [0; 3]),
         Cause::Worker(_) => return None,
     })
@@ -260,17 +260,27 @@ fn cause_numbers(cause: Cause) -> Option<(u8, [u32; 3])> {
 
 fn cause(which: u8, [a, b, c]: [u32; 3]) -> Option<Cause> {
     Some(match which {
-        1 => Cause::Errno(a.cast_signed()),
+        1 => Cause::Errno(signed(a)),
         2 => Cause::Transport {
             status: a.try_into().ok()?,
             host_status: b.try_into().ok()?,
             driver_status: c.try_into().ok()?,
         },
-        3 => Cause::Library(a.cast_signed()),
-        4 => Cause::DeviceMapper(a.cast_signed()),
+        3 => Cause::Library(signed(a)),
+        4 => Cause::DeviceMapper(signed(a)),
         5 => Cause::NoPath,
         _ => return None,
     })
+}
+
+/// The same bits.
+fn unsigned(number: i32) -> u32 {
+    u32::from_ne_bytes(number.to_ne_bytes())
+}
+
+/// The same bits.
+fn signed(number: u32) -> i32 {
+    i32::from_ne_bytes(number.to_ne_bytes())
 }
 
 fn refusal_numbers(refusal: Refusal) -> Option<(u8, [u32; 3])> {

@@ -1,0 +1,112 @@
+//! What can go wrong.
+
+use std::io;
+
+use scsi_sense::pr::{InDataError, OutServiceAction, ProtocolIdentifier, Reservation};
+
+use crate::Failure;
+
+/// Why the library could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It has been opened in this process before: it can be initialised once.
+    #[error("libmpathpersist was opened in this process before, and can be only once")]
+    AlreadyOpen,
+    /// The dynamic loader did not find it, or something that it needs.
+    #[error("libmpathpersist cannot be loaded; multipath-tools has it")]
+    Load(#[source] mpathpersist_sys::LoadError),
+    /// There is no memory for its answers.
+    #[error("no memory for the answers of libmpathpersist")]
+    Memory(#[source] io::Error),
+    /// It was found and could not be initialised.
+    #[error("libmpathpersist cannot read its configuration; it said why on standard error")]
+    Initialise,
+}
+
+/// Why a command was not executed, or its answer cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The library tried, and failed.
+    #[error("libmpathpersist failed")]
+    Library(#[source] Failure),
+    /// The library has no such service action: REGISTER AND MOVE, REPLACE LOST RESERVATION, one without a name. Nothing
+    /// was done.
+    #[error("{0} is not possible on a multipath map")]
+    ServiceAction(OutServiceAction),
+    /// There are TransportIDs, and the service action is not REGISTER. Nothing was done.
+    #[error("SPEC_I_PT is set with {0}")]
+    SpecifyInitiatorPorts(OutServiceAction),
+    /// There are more than 32 TransportIDs. Nothing was done.
+    #[error("{0} TransportIDs, of which libmpathpersist takes 32 at most")]
+    TransportIdCount(usize),
+    /// A TransportID is of a protocol other than Fibre Channel, iSCSI and SAS, or of a format that the library does not
+    /// know. Nothing was done.
+    #[error("a TransportID of {protocol}, format {format}, which libmpathpersist cannot send")]
+    TransportId {
+        /// PROTOCOL IDENTIFIER, byte 0 bits 3-0.
+        protocol: ProtocolIdentifier,
+        /// FORMAT CODE, byte 0 bits 7-6.
+        format: u8,
+    },
+    /// The parameter list has more than 8192 bytes: the library would leave out the last TransportIDs. Nothing was done.
+    #[error("a parameter list of {0} bytes, of which libmpathpersist sends 8192 at most")]
+    ParameterListLength(usize),
+    /// RELEASE of a reservation that another key holds. Nothing was done.
+    ///
+    /// A device answers GOOD to that, if the initiator is registered, and RESERVATION CONFLICT otherwise. The library
+    /// until 0.11.1 clears the other's reservation; see [`behaviour`](crate::behaviour#release).
+    #[error("RELEASE by a key that does not hold the reservation ({0})")]
+    NotReservationHolder(Reservation),
+    /// RELEASE with a scope or type that is not the reservation's. Nothing was done.
+    ///
+    /// A device answers CHECK CONDITION, INVALID RELEASE OF PERSISTENT RESERVATION (05/26/04) to that. The library until
+    /// 0.12 clears all registrations and registers them anew.
+    #[error("RELEASE with another scope or type than the reservation's ({0})")]
+    InvalidRelease(Reservation),
+    /// The device's answer contradicts itself.
+    #[error("the device's answer makes no sense")]
+    Answer(#[source] InDataError),
+    /// There are more than 30 registrations: the library overwrites its own list of them.
+    #[error("more than 30 registrations, which libmpathpersist cannot list")]
+    TooManyRegistrations,
+    /// The library wrote where no version up to 0.15.1 does. It did so in memory that is there for that; its answer is
+    /// worth nothing.
+    #[error("libmpathpersist wrote beyond its answer")]
+    Overrun,
+}
+
+impl Error {
+    /// What an operator can look at or do, in one sentence.
+    pub const fn advice(&self) -> &'static str {
+        match self {
+            Self::Library(failure) => failure.advice(),
+            Self::ServiceAction(_)
+            | Self::SpecifyInitiatorPorts(_)
+            | Self::TransportIdCount(_)
+            | Self::TransportId { .. }
+            | Self::ParameterListLength(_) => "the command was refused: multipath-tools cannot execute it",
+            Self::NotReservationHolder(_) | Self::InvalidRelease(_) => {
+                "the command was refused: multipath-tools might have taken away the reservation of another host"
+            }
+            Self::Answer(_) => "look at the disk's firmware",
+            Self::TooManyRegistrations => "ask the disk itself, with sg_persist --in --read-full-status",
+            Self::Overrun => "report the version of multipath-tools",
+        }
+    }
+
+    /// The library's code, if it was the library that failed.
+    pub const fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Library(failure) => Some(*failure),
+            _ => None,
+        }
+    }
+}
+
+impl From<InDataError> for Error {
+    fn from(error: InDataError) -> Self {
+        Self::Answer(error)
+    }
+}

@@ -1,0 +1,288 @@
+//! The library, opened.
+
+use std::{
+    ffi::{CString, c_int},
+    io,
+    os::fd::BorrowedFd,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use scsi_sense::pr::{
+    BasicParameters, Capabilities, InServiceAction, OutServiceAction, ReservationKey, ReservationType, Scope,
+};
+
+use crate::{
+    Error, Failure, FullStatus, Generation, Keys, OpenError, ReservationReport, Version,
+    ffi::Calls,
+    outbound::Outbound,
+    returned::{Answer, Memory},
+};
+
+/// libmpathpersist, loaded and initialised.
+///
+/// There is one in a process at most, and it stays in the thread that opened it; each command needs it exclusively. So the
+/// library's rule, one call at a time, cannot be broken:
+///
+/// ```compile_fail,E0277
+/// fn elsewhere(library: mpathpersist::Library) {
+///     std::thread::spawn(move || library.version());
+/// }
+/// ```
+///
+/// It reads `/etc/multipath.conf` when it is opened, and never again: to follow a change, start a new process.
+///
+/// # When it is dropped
+///
+/// Then `libmpathpersist_exit` is **not** called. The library could not be initialised again after it. It frees memory and
+/// closes the control device of device-mapper (also for other users of libdevmapper in this process), both of which the
+/// process's end does as well; and it unloads path checkers. Nothing is written by it.
+#[derive(Debug)]
+pub struct Library {
+    calls: Calls,
+    answer: Answer,
+    verbosity: Verbosity,
+}
+
+/// How much the library writes to standard error, each line with the seconds since boot in front.
+///
+/// Without effect on [`Library::open`], during which it writes errors, warnings and notes, or what `verbosity` in
+/// multipath.conf says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verbosity {
+    /// Errors: among them, that no key is configured or the configured key is another.
+    #[default]
+    Errors = 0,
+    /// And warnings: among them, until 0.12, paths that are not used.
+    Warnings = 1,
+    /// And notes: among them, until 0.12, what is sent to multipathd.
+    Notes = 2,
+    /// And each path's answer.
+    Answers = 3,
+    /// And the commands.
+    Everything = 4,
+}
+
+/// Whether the library was, or is being, initialised in this process.
+static OPENED: AtomicBool = AtomicBool::new(false);
+
+impl Library {
+    /// Loads the library that the dynamic loader finds as `libmpathpersist.so.0`, and initialises it.
+    ///
+    /// Initialising reads multipath.conf and raises the limit of open files (to `max_fds` of multipath.conf, by default the
+    /// highest that the kernel allows). It needs neither multipathd nor privilege.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Load`] if there is no such library (it may be installed later, and opened then);
+    /// [`OpenError::Initialise`] if multipath.conf cannot be read; [`OpenError::AlreadyOpen`] ever after.
+    pub fn open() -> Result<Self, OpenError> {
+        if OPENED.swap(true, Ordering::SeqCst) {
+            return Err(OpenError::AlreadyOpen);
+        }
+        let not_opened = |error| {
+            OPENED.store(false, Ordering::SeqCst);
+            error
+        };
+        let answer = Answer::new().map_err(OpenError::Memory).map_err(not_opened)?;
+        let mut calls = Calls::load().map_err(OpenError::Load).map_err(not_opened)?;
+        if calls.initialise() != 0 {
+            return Err(OpenError::Initialise);
+        }
+        Ok(Self { calls, answer, verbosity: Verbosity::default() })
+    }
+
+    /// What can be known of the library that was loaded.
+    pub fn version(&self) -> Version {
+        let symbols = self.calls.symbols();
+        Version {
+            file: symbols.file(),
+            generation: Generation::new(symbols.has_reserve_in__, symbols.has_update_map_pr),
+        }
+    }
+
+    /// How much the commands that follow write to standard error.
+    pub fn set_verbosity(&mut self, verbosity: Verbosity) {
+        self.verbosity = verbosity;
+    }
+
+    /// Whether multipathd answers: it is asked `show daemon`, as the library itself would ask it, on whichever socket this
+    /// version of the library looks for it.
+    ///
+    /// Where systemd listens on multipathd's behalf, this starts it. multipathd answers this to any user.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from answering other than that nobody listens: it did not do so for `timeout` (`ETIMEDOUT`), has
+    /// too much to do to be connected to (`EAGAIN`), or its socket is not for this process (`EACCES`).
+    pub fn multipathd_is_running(&self, timeout: Duration) -> io::Result<bool> {
+        match self.calls.ask_multipathd(c"show daemon", timeout) {
+            Ok(_) => Ok(true),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The key that multipathd has on record for a map (`getprkey map NAME`): the configured key, or with
+    /// `reservation_key file` the one that was registered last. `None` if it has none.
+    ///
+    /// `map` is the map's name as device-mapper has it. multipathd tells this only to root.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the name has characters that a command cannot hold (a quotation mark, a backslash, control
+    /// characters), `InvalidData` if the reply is neither a key nor `none` (multipathd does not know the map), and what
+    /// kept it from answering, as with [`multipathd_is_running`](Self::multipathd_is_running).
+    pub fn registered_key(&self, map: &[u8], timeout: Duration) -> io::Result<Option<ReservationKey>> {
+        if map.iter().any(|byte| matches!(byte, b'"' | b'\\') || byte.is_ascii_control()) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let command = [b"getprkey map \"", map, b"\""].concat();
+        let command = CString::new(command).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let reply = self.calls.ask_multipathd(&command, timeout)?;
+        parse_key(&reply)
+    }
+
+    /// Executes a PERSISTENT RESERVE OUT on a multipath map: as far as that is needed, on all of its paths.
+    ///
+    /// The library does more than pass the command on; [`behaviour`](crate::behaviour) says what, and how long it may take.
+    /// RELEASE is preceded by a READ RESERVATION, and refused if the key does not hold the reservation.
+    ///
+    /// Of TransportIDs, those of Fibre Channel, iSCSI and SAS are passed on, 32 at most, byte for byte but for reserved
+    /// bytes, which are sent as zeros. **Where the map has more than one usable path they are lost in most cases**, and the
+    /// command succeeds without them: see [`behaviour`](crate::behaviour#spec_i_pt).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`] with the library's code: the command may have been executed on some paths. With all others,
+    /// nothing was done.
+    pub fn reserve_out(
+        &mut self,
+        map: BorrowedFd<'_>,
+        action: OutServiceAction,
+        scope: Scope,
+        kind: ReservationType,
+        parameters: &BasicParameters<'_>,
+    ) -> Result<(), Error> {
+        let outbound = Outbound::new(action, scope, kind, parameters)?;
+        if action == OutServiceAction::Release {
+            self.check_release(map, scope, kind, parameters)?;
+        }
+        success(self.calls.reserve_out(map, &outbound, self.verbosity as c_int))
+    }
+
+    /// READ KEYS: the keys that are registered, from the first path that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`], and [`Error::Answer`] if the device sent less than it said.
+    pub fn read_keys(&mut self, map: BorrowedFd<'_>) -> Result<Keys, Error> {
+        self.reserve_in(map, InServiceAction::ReadKeys)?.keys()
+    }
+
+    /// READ RESERVATION: the reservation, from the first path that answers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`], and [`Error::Answer`] if the device's lengths contradict each other.
+    pub fn read_reservation(&mut self, map: BorrowedFd<'_>) -> Result<ReservationReport, Error> {
+        self.reserve_in(map, InServiceAction::ReadReservation)?.reservation()
+    }
+
+    /// REPORT CAPABILITIES: what the device can do, from the first path that answers. What the library and multipathd can
+    /// do is less.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`], and [`Error::Answer`] if the device's length is too small.
+    pub fn report_capabilities(&mut self, map: BorrowedFd<'_>) -> Result<Capabilities, Error> {
+        self.reserve_in(map, InServiceAction::ReportCapabilities)?.capabilities()
+    }
+
+    /// READ FULL STATUS: each registration with its I_T nexus, from the first path that answers.
+    ///
+    /// The library decodes 30 registrations. It writes all others where it should not, with which this crate reckons:
+    /// there is memory for all that a device can send, and at its end a page that ends the process. The library repeats
+    /// the TransportID of the last registration where one has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Library`], [`Error::TooManyRegistrations`], [`Error::Overrun`], and [`Error::Answer`] if the device sent
+    /// less than it said.
+    pub fn read_full_status(&mut self, map: BorrowedFd<'_>) -> Result<FullStatus, Error> {
+        self.reserve_in(map, InServiceAction::ReadFullStatus)?.full_status()
+    }
+
+    fn reserve_in(&mut self, map: BorrowedFd<'_>, action: InServiceAction) -> Result<Memory<'_>, Error> {
+        self.answer.prepare(action);
+        let code = action.code().into();
+        success(self.calls.reserve_in(map, code, &mut self.answer, self.verbosity as c_int))?;
+        self.answer.read()
+    }
+
+    /// Refuses a RELEASE that would not release: see [`Error::NotReservationHolder`] and [`Error::InvalidRelease`].
+    fn check_release(
+        &mut self,
+        map: BorrowedFd<'_>,
+        scope: Scope,
+        kind: ReservationType,
+        parameters: &BasicParameters<'_>,
+    ) -> Result<(), Error> {
+        let Some(held) = self.read_reservation(map)?.reservation else {
+            return Ok(());
+        };
+        if !held.kind.is_all_registrants() && held.key != parameters.reservation_key {
+            Err(Error::NotReservationHolder(held))
+        } else if (held.scope, held.kind) != (scope, kind) {
+            Err(Error::InvalidRelease(held))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Reads `0x123abc`, `0x123abc:aptpl` or `none`.
+fn parse_key(reply: &[u8]) -> io::Result<Option<ReservationKey>> {
+    let text = String::from_utf8_lossy(reply);
+    let text = text.trim();
+    if text == "none" {
+        return Ok(None);
+    }
+    let digits = text.split(':').next().and_then(|key| key.strip_prefix("0x"));
+    match digits.map(|digits| u64::from_str_radix(digits, 16)) {
+        Some(Ok(key)) => Ok(Some(ReservationKey(key))),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("multipathd said {text:?}, which is no key"),
+        )),
+    }
+}
+
+fn success(code: c_int) -> Result<(), Error> {
+    Failure::new(code).map_or(Ok(()), |failure| Err(Error::Library(failure)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multipathds_keys_are_read() {
+        for (reply, key) in [
+            (&b"none\n"[..], None),
+            (b"0x123abc\n", Some(0x12_3abc)),
+            (b"0x123abc:aptpl\n", Some(0x12_3abc)),
+            (b"0xffffffffffffffff\n", Some(u64::MAX)),
+        ] {
+            assert_eq!(parse_key(reply).unwrap(), key.map(ReservationKey));
+        }
+        for reply in [&b"fail\n"[..], b"", b"0x", b"12", b"0x1ffffffffffffffff", b"\xff"] {
+            let error = parse_key(reply).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}", reply.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `cargo xtask bindgen`: the Rust declarations of libmpathpersist, from its C header.
+//!
+//! The header is that of Debian 12, which does not change any more. Those of Debian 14 and of the versions between give
+//! the same text: what is added later (two codes for the library's own use) is left out here.
+
+use std::fs;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bindgen::{Builder, Formatter, MacroTypeVariation, NonCopyUnionStyle, RustEdition, RustTarget};
+
+use crate::error::{Context as _, Error, Result};
+use crate::lab::packages::{self, Apt};
+use crate::workspace;
+
+/// Where the header is from.
+const SUITE: &str = "bookworm";
+const PACKAGE: &str = "multipath-tools";
+const HEADER: &str = "usr/include/mpath_persist.h";
+
+/// Where the bindings are, in the workspace.
+const BINDINGS: &str = "crates/mpathpersist-sys/src/bindings.rs";
+
+/// Begins the file.
+const PREFACE: &str = "\
+// Written by `cargo xtask bindgen` from the header of libmpathpersist: do not edit.
+";
+
+/// Options of `cargo xtask bindgen`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Change nothing, and fail if the bindings are not what would be written
+    #[arg(long)]
+    check: bool,
+
+    /// Read this mpath_persist.h in place of that of Debian 12
+    #[arg(long, value_name = "PATH")]
+    header: Option<PathBuf>,
+}
+
+/// Writes the bindings, or compares them.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let bindings = match &options.header {
+        Some(header) => generate(header)?,
+        None => {
+            let scratch = tempfile::tempdir().context(|| "create a temporary directory".into())?;
+            generate(&download(scratch.path())?)?
+        }
+    };
+    let path = workspace::root().join(BINDINGS);
+    if !options.check {
+        fs::write(&path, bindings).context(|| format!("write {}", path.display()))?;
+    } else if fs::read_to_string(&path).context(|| format!("read {}", path.display()))? != bindings {
+        return Err(Error::new(format!(
+            "{BINDINGS} is not what the header gives: run cargo xtask bindgen, and look at what changes"
+        )));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The header out of its package, in `scratch`.
+fn download(scratch: &Path) -> Result<PathBuf> {
+    let apt = Apt::new(&scratch.join("apt"), SUITE)?;
+    apt.update()?;
+    let package = apt.download_alone(PACKAGE)?;
+    let root = scratch.join("root");
+    packages::unpack(&package, &root)?;
+    Ok(root.join(HEADER))
+}
+
+/// The text of the bindings.
+fn generate(header: &Path) -> Result<String> {
+    let header = header.to_str().ok_or_else(|| Error::new("the header's path is not UTF-8"))?;
+    let target = RustTarget::stable(85, 0).map_err(|_| Error::new("bindgen does not know Rust 1.85"))?;
+    let builder = Builder::default()
+        .header(header)
+        .allowlist_function("libmpathpersist_(init|exit)")
+        .allowlist_function("mpath_persistent_reserve_(in|out)")
+        .allowlist_var("mpath_mx_alloc_len|MPATH_.*")
+        .blocklist_item("MPATH_PR_RETRYABLE_ERROR|MPATH_PR_SUCCESS_UNREGISTER|MPATH_PERSIST_.*")
+        .default_macro_constant_type(MacroTypeVariation::Signed)
+        .default_non_copy_union_style(NonCopyUnionStyle::ManuallyDrop)
+        .generate_comments(false)
+        // They hold for this host's pointers only. The crate has its own.
+        .layout_tests(false)
+        .derive_debug(false)
+        .wrap_unsafe_ops(true)
+        .use_core()
+        .rust_target(target)
+        .rust_edition(RustEdition::Edition2024)
+        .formatter(Formatter::Rustfmt)
+        .rustfmt_configuration_file(Some(workspace::root().join("rustfmt.toml")))
+        .disable_header_comment();
+    let bindings = with_libclang(|| builder.generate())?.context(|| format!("read {header}"))?;
+    Ok(format!("{PREFACE}\n{}", bindings.to_string()))
+}
+
+/// Runs what needs libclang. It is loaded at run time, so that only this command needs it, and bindgen panics where there
+/// is none.
+fn with_libclang<T>(run: impl FnOnce() -> T) -> Result<T> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(AssertUnwindSafe(run));
+    panic::set_hook(hook);
+    result.map_err(|panic| {
+        let message = panic.downcast_ref::<String>().map_or("bindgen panicked", String::as_str);
+        Error::new(format!(
+            "{message}\nWhere libclang is missing, as root:\n  \
+             apt-get install --no-install-recommends libclang1 libc6-dev"
+        ))
+    })
+}
