@@ -4,9 +4,9 @@
 //! paths themselves, one after the other until one answers: the library would do the same, but understands only some
 //! of the answers, and its READ FULL STATUS writes beyond its buffers where some thirty ports are registered.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{error::Error as _, io, os::fd::BorrowedFd, time::Duration};
 
-use dm_ioctl::{Control, DeviceNumber, State};
+use dm_ioctl::{Control, DeviceNumber, Flags};
 use mpathpersist::{Error, Failure, Generation, Library};
 use pr_proto::{Command, Data};
 use scsi_sense::{
@@ -71,7 +71,7 @@ impl Maps {
         };
         // Each time: what was multipath may have been loaded with another table since.
         let name = match self.control.table(number) {
-            Ok(table) if table.is_multipath() => table.name,
+            Ok(table) if table.multipath_target().is_some() => table.name,
             Ok(_) => return Outcome::Refused(Refusal::DeviceMapper(id)),
             Err(error) => return device_mapper(&error),
         };
@@ -86,7 +86,7 @@ impl Maps {
         match command.data {
             Data::In(_) => self.ask(number, timeout, command),
             Data::Out(parameters) => {
-                match self.change((map, number), &name, timeout, command.cdb, parameters) {
+                match self.change((map, number), name.to_bytes(), timeout, command.cdb, parameters) {
                     Ok(()) => answer(Status::GOOD),
                     Err(Unmade::Conflict) => answer(Status::RESERVATION_CONFLICT),
                     Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
@@ -107,8 +107,8 @@ impl Maps {
         };
         let number = DeviceNumber { major, minor };
         let resumed = self.control.table(number).and_then(|table| {
-            if table.is_multipath() && table.state.contains(State::SUSPENDED) {
-                eprintln!("{}: was left suspended, and goes on now", table.name.escape_ascii());
+            if table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
+                eprintln!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
                 self.control.resume(number)?;
             }
             Ok(())
@@ -346,11 +346,18 @@ const NO_PATH: Outcome = Outcome::Failed {
 };
 
 fn device_mapper(error: &dm_ioctl::Error) -> Outcome {
+    eprintln!("{error}");
     Outcome::Failed {
         status: Status::CHECK_CONDITION,
         sense: Some(SenseCode::IO_PROCESS_TERMINATED),
-        cause: Cause::DeviceMapper(error.errno().unwrap_or_default()),
+        cause: Cause::DeviceMapper(errno(error)),
     }
+}
+
+/// The kernel's error number, if it was the kernel that failed.
+fn errno(error: &dm_ioctl::Error) -> i32 {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.and_then(io::Error::raw_os_error).unwrap_or_default()
 }
 
 fn has_unit_attention(outcome: Outcome, sense: &[u8]) -> bool {

@@ -39,7 +39,9 @@ pub(super) enum Answered {
 pub(super) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumber>, dm_ioctl::Error> {
     let mut paths = control.dependencies(map)?;
     let status = control.status(map)?;
-    paths.sort_by_key(|path| status.targets.iter().any(|target| has_failed(&target.parameters, *path)));
+    paths.sort_by_key(|path| {
+        status.targets.iter().any(|target| has_failed(target.parameters.to_bytes(), *path))
+    });
     Ok(paths)
 }
 
