@@ -60,6 +60,7 @@ fn request(size: usize, dev: u64, flags: u32) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::flag;
 
     const DEVICE: DeviceNumber = DeviceNumber { major: 253, minor: 300 };
 
