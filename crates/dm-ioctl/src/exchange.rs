@@ -132,7 +132,7 @@ mod tests {
         let answer = about(DEVICE, Command::TableDeps, |buffer| {
             // Every request is a new one: nothing of the last answer is in it.
             assert!(buffer[305..].iter().all(|byte| *byte == 0));
-            assert_eq!(buffer[28..32], 0x8810_u32.to_ne_bytes());
+            assert_eq!(buffer[28..32], 0x8800_u32.to_ne_bytes());
             sizes.push(buffer.len());
             buffer[305..].fill(0xee);
             let full = if buffer.len() < enough { flag::BUFFER_FULL } else { 0 };
