@@ -76,7 +76,7 @@ impl Output {
 
     fn flush(&mut self, log: &mut impl FnMut(&str)) {
         let text = String::from_utf8_lossy(&self.line);
-        let text = text.trim();
+        let text = without_time(text.trim());
         if !text.is_empty() {
             // What a device says of itself, its name say, may be in there.
             log(&text.replace(|character: char| character.is_control(), " "));
@@ -91,16 +91,25 @@ impl AsFd for Output {
     }
 }
 
+/// A line without the seconds since boot that the library puts in front: `12.174749 | text`.
+fn without_time(line: &str) -> &str {
+    match line.split_once(" | ") {
+        Some((time, text)) if time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text,
+        _ => line,
+    }
+}
+
 /// Whether a line has not been there lately; it is then remembered.
 fn is_news(line: &str, now: Instant) -> bool {
     let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-    while recent.len() >= RECENT_MAX
-        || recent.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) >= MEMORY)
-    {
+    while recent.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) >= MEMORY) {
         recent.pop_front();
     }
     if recent.iter().any(|(_, other)| other == line) {
         return false;
+    }
+    if recent.len() >= RECENT_MAX {
+        recent.pop_front();
     }
     recent.push_back((now, line.to_owned()));
     true
@@ -115,7 +124,7 @@ mod tests {
         let (mut output, writer) = Output::pair().unwrap();
         let mut lines = Vec::new();
         let write = |bytes: &[u8]| assert_eq!(rustix::io::write(&writer, bytes).unwrap(), bytes.len());
-        write(b"one\n\n two\tx\x1b[1m\nthr");
+        write(b"12.174749 | one\n\n two\tx\x1b[1m\nthr");
         output.read(|line| lines.push(line.to_owned()));
         assert_eq!(lines, ["one", "two x [1m"]);
         write(b"ee\xff\n");

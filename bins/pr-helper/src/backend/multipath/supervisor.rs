@@ -23,6 +23,7 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
+    process::{Resource, Rlimit, setrlimit},
 };
 
 use super::{
@@ -110,6 +111,7 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     children.thread_block()?;
     let ended = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    allow_open_files();
     privileges::confine(&super::CAPABILITIES)?;
     let channel = Channel::stdin()?;
     let mut workers = Workers(HashMap::new());
@@ -142,6 +144,16 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     }
     workers.kill_all();
     Ok(())
+}
+
+/// Raises the limit of open files as far as the kernel has it: the library wants that in each worker, where it is not
+/// possible any more, and complains.
+fn allow_open_files() {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    if most.is_some() {
+        // Where that is not permitted, the complaint is all that comes of it.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    }
 }
 
 /// Waits until one of `descriptors` is readable or closed, or until `deadline`.
