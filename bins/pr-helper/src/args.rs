@@ -79,6 +79,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
 
+    /// Keep persistent reservations of regular files, too, in software; their state is kept in DIRECTORY
+    ///
+    /// For trying out and testing, without hardware and without privilege. It coordinates the clients of this daemon only,
+    /// and keeps nobody from reading or writing a file.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) emulate: Option<PathBuf>,
+
+    /// With --emulate: listen also on PATH, for clients that are the initiator NAME; may be repeated
+    ///
+    /// Each socket is an initiator of its own: a node of a cluster. Without this there is one, that of --socket.
+    #[arg(long, value_name = "NAME=PATH", requires = "emulate", action = ArgAction::Append, value_parser = parse_initiator)]
+    pub(crate) initiator: Vec<(String, PathBuf)>,
+
     /// Start without `CAP_SYS_RAWIO`, the privilege to send reservations: for tests, and for devices that need none
     #[arg(long)]
     pub(crate) unprivileged: bool,
@@ -127,6 +140,20 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u32>() {
         Ok(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds.into())),
         _ => Err(format!("must be a whole number of seconds from 1 to {SECONDS_MAX}")),
+    }
+}
+
+fn parse_initiator(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !path.is_empty() => {
+            if name.is_empty()
+                || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_".contains(&byte))
+            {
+                return Err("the name must be of letters, digits and .:-_".into());
+            }
+            Ok((name.to_owned(), path.into()))
+        }
+        _ => Err("must be NAME=PATH".into()),
     }
 }
 
@@ -204,6 +231,16 @@ mod tests {
             let logging = |args: Args| (args.verbose, args.quiet, args.log_format);
             assert_eq!(logging(other), logging(args), "{words:?}");
         }
+    }
+
+    #[test]
+    fn initiators_have_a_name_and_a_socket_each() {
+        let args = parse(&["--emulate", "/d", "--initiator", "a=/a", "--initiator=iqn.x:b=/b=c"]).unwrap();
+        assert_eq!(args.initiator, [("a".into(), "/a".into()), ("iqn.x:b".into(), "/b=c".into())]);
+        for wrong in ["a", "=/a", "a=", "a b=/a"] {
+            assert!(parse(&["--emulate", "/d", "--initiator", wrong]).is_err(), "{wrong}");
+        }
+        assert!(parse(&["--initiator", "a=/a"]).is_err(), "without --emulate there are no initiators");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What runs a command. A new kind of device is a new file here, and a line where devices are told apart
 //! ([`Device::identify`](crate::device::Device::identify)).
 
+pub(crate) mod emulated;
 pub(crate) mod multipath;
 mod scsi;
 
@@ -13,8 +14,17 @@ use crate::device::{Device, Kind, Refusal};
 
 /// Runs commands on devices of one kind.
 pub(crate) trait Backend: Send + Sync {
-    /// Runs `command` on `device`, which is of this backend's kind, and waits for its end.
-    fn execute(&self, device: BorrowedFd<'_>, id: Device, command: &mut Command<'_>) -> Outcome;
+    /// Runs `command` on `target`, which is of this backend's kind, and waits for its end.
+    fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome;
+}
+
+/// What a command is for, and from where it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) descriptor: BorrowedFd<'a>,
+    pub(crate) device: Device,
+    /// By which of the listening sockets it came: the first is 0.
+    pub(crate) listener: usize,
 }
 
 /// How a command ended, and who says so.
@@ -45,6 +55,8 @@ pub(crate) enum Cause {
     NoPath,
     /// The process that the command was given to.
     Worker(WorkerFault),
+    /// The state of a file's reservations cannot be read or kept. The log says why.
+    State,
 }
 
 /// What happened to a worker process.
@@ -80,6 +92,7 @@ impl fmt::Display for Cause {
                 "no path of the map could be opened: see what \"multipath -ll\" and \"dmesg\" say of its paths",
             ),
             Self::Worker(fault) => fault.fmt(f),
+            Self::State => f.write_str("its reservations cannot be read or kept: see the line before"),
         }
     }
 }
@@ -127,19 +140,34 @@ impl Outcome {
 pub(crate) struct Backends {
     scsi: scsi::Scsi,
     multipath: Arc<multipath::Multipath>,
+    emulated: Option<emulated::Emulated>,
 }
 
 impl Backends {
     /// `timeout` is for each command.
-    pub(crate) fn new(timeout: Duration, multipath: Arc<multipath::Multipath>) -> Self {
-        Self { scsi: scsi::Scsi::new(timeout), multipath }
+    pub(crate) fn new(
+        timeout: Duration,
+        multipath: Arc<multipath::Multipath>,
+        emulated: Option<emulated::Emulated>,
+    ) -> Self {
+        Self { scsi: scsi::Scsi::new(timeout), multipath, emulated }
     }
 
-    /// The one for a kind of device.
-    pub(crate) fn of(&self, kind: Kind) -> &dyn Backend {
-        match kind {
-            Kind::Scsi => &self.scsi,
-            Kind::Map => self.multipath.as_ref(),
+    /// Refuses a device that no backend serves, whatever the command.
+    pub(crate) fn admit(&self, device: Device) -> Result<Device, Refusal> {
+        match device.kind {
+            Kind::File if self.emulated.is_none() => Err(Refusal::NotADevice("file")),
+            Kind::Scsi | Kind::File | Kind::Map => Ok(device),
+        }
+    }
+
+    /// Runs `command` on the backend for the target's kind of device.
+    pub(crate) fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome {
+        match (target.device.kind, &self.emulated) {
+            (Kind::Scsi, _) => self.scsi.execute(target, command),
+            (Kind::Map, _) => self.multipath.execute(target, command),
+            (Kind::File, Some(emulated)) => emulated.execute(target, command),
+            (Kind::File, None) => Outcome::Refused(Refusal::NotADevice("file")),
         }
     }
 }

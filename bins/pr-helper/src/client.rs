@@ -262,7 +262,7 @@ pub(crate) enum Lane {
 impl Lane {
     fn of(Device { id, kind }: Device) -> Self {
         match kind {
-            Kind::Scsi => Self::Device(id),
+            Kind::Scsi | Kind::File => Self::Device(id),
             Kind::Map => Self::Map(id),
         }
     }
@@ -380,7 +380,7 @@ impl Work for Job {
                 continue;
             }
             match connection.read(scratch) {
-                Read::Request => match connection.target() {
+                Read::Request => match connection.target(&self.clients.backends) {
                     Ok(device) => self.stage = Stage::Answer(device),
                     Err(refusal) => self.refuse(refusal),
                 },
@@ -434,7 +434,7 @@ mod tests {
 
     fn slot() -> Slot {
         let (socket, _) = UnixStream::pair().unwrap();
-        let connection = Connection::new(socket.into()).unwrap();
+        let connection = Connection::new(socket.into(), 0).unwrap();
         Slot { key: 0, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) }
     }
 

@@ -19,7 +19,7 @@ use rustix::{
 use scsi_sense::{Cdb, SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
-    backend::{Backends, Outcome},
+    backend::{Backends, Outcome, Target},
     device::{self, Device, Refusal},
     trace::{Record, Tracer},
 };
@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     /// Shared with nobody who keeps it: see [`Connection::handle`].
     socket: Arc<OwnedFd>,
     peer: Peer,
+    /// By which of the listening sockets it came.
+    listener: usize,
     session: HelperSession<OwnedFd>,
     /// When the message at hand began, if one is at hand.
     began: Option<Instant>,
@@ -109,8 +111,8 @@ impl Scratch {
 }
 
 impl Connection {
-    /// Takes a new client's socket, which does not block, and greets.
-    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+    /// Takes a new client's socket, which does not block and came by this listening socket, and greets.
+    pub(crate) fn new(socket: OwnedFd, listener: usize) -> io::Result<Self> {
         let credentials = getsockopt(&socket, PeerCredentials)?;
         // What the kernel holds for a client is bounded, and no reply is ever sent in part.
         rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
@@ -118,7 +120,7 @@ impl Connection {
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
-        Ok(Self { socket: Arc::new(socket), peer, session, began: None, warned: Vec::new() })
+        Ok(Self { socket: Arc::new(socket), peer, listener, session, began: None, warned: Vec::new() })
     }
 
     pub(crate) fn socket(&self) -> impl AsFd + '_ {
@@ -201,12 +203,13 @@ impl Connection {
         Ok((received.bytes, received.flags.contains(ReturnFlags::CTRUNC)))
     }
 
-    /// What device the waiting request is for.
-    pub(crate) fn target(&mut self) -> Result<Device, Refusal> {
+    /// What device the waiting request is for, if one of the `backends` serves it.
+    pub(crate) fn target(&mut self, backends: &Backends) -> Result<Device, Refusal> {
         let request = self.session.request();
         let descriptor = request.as_ref().and_then(|request| request.descriptor());
         // A request that waits has one.
-        Device::identify(descriptor.ok_or(Refusal::NotADevice("client without a request"))?.as_fd())
+        let descriptor = descriptor.ok_or(Refusal::NotADevice("client without a request"))?;
+        backends.admit(Device::identify(descriptor.as_fd())?)
     }
 
     /// Whether the waiting request changes something.
@@ -229,8 +232,9 @@ impl Connection {
         let begun = Instant::now();
         let mut outcome = Outcome::Rejected(SenseCode::IO_PROCESS_TERMINATED);
         let mut sense_seen = [0; pr_proto::SENSE_LEN];
+        let listener = self.listener;
         let reply = request.answer(|mut command, descriptor| {
-            outcome = execute(target, &mut command, &descriptor, backends);
+            outcome = execute(target, listener, &mut command, &descriptor, backends);
             if target.is_ok() {
                 // Before the reply: once the client has its answer, nothing of its own is held here.
                 drop(descriptor);
@@ -312,6 +316,7 @@ pub(crate) fn end(socket: &Weak<OwnedFd>) {
 
 fn execute(
     target: Result<Device, Refusal>,
+    listener: usize,
     command: &mut pr_proto::Command<'_>,
     descriptor: &OwnedFd,
     backends: &Backends,
@@ -330,7 +335,7 @@ fn execute(
             return Outcome::Rejected(SenseCode::PARAMETER_LIST_LENGTH_ERROR);
         }
     }
-    backends.of(device.kind).execute(descriptor.as_fd(), device, command)
+    backends.execute(Target { descriptor: descriptor.as_fd(), device, listener }, command)
 }
 
 /// A command by its name.

@@ -19,8 +19,20 @@ const SCSI_GENERIC_MAJOR: u32 = 21;
 /// Kind and number of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum DeviceId {
-    Block { major: u32, minor: u32 },
-    Character { major: u32, minor: u32 },
+    Block {
+        major: u32,
+        minor: u32,
+    },
+    Character {
+        major: u32,
+        minor: u32,
+    },
+    /// A regular file, by the device of its file system.
+    File {
+        major: u32,
+        minor: u32,
+        inode: u64,
+    },
 }
 
 impl DeviceId {
@@ -29,6 +41,7 @@ impl DeviceId {
         match self {
             Self::Block { major, .. } => is_sd(major),
             Self::Character { major, .. } => major == SCSI_GENERIC_MAJOR,
+            Self::File { .. } => false,
         }
     }
 }
@@ -38,6 +51,7 @@ impl fmt::Display for DeviceId {
         match self {
             Self::Block { major, minor } => write!(f, "block device {major}:{minor}"),
             Self::Character { major, minor } => write!(f, "character device {major}:{minor}"),
+            Self::File { major, minor, inode } => write!(f, "file {inode} of {major}:{minor}"),
         }
     }
 }
@@ -54,6 +68,8 @@ pub(crate) struct Device {
 pub(crate) enum Kind {
     /// `SG_IO`, as far as the kernel lets it.
     Scsi,
+    /// A regular file: for `--emulate` alone.
+    File,
     /// A device-mapper map. Whether it is multipath, and may be served, only root can ask.
     Map,
 }
@@ -114,7 +130,7 @@ impl Device {
             descriptor,
             c"",
             AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-            StatxFlags::TYPE,
+            StatxFlags::TYPE | StatxFlags::INO,
         )
         .map_err(Refusal::Unreadable)?;
         let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
@@ -132,7 +148,10 @@ impl Device {
                     Err(Refusal::OtherCharacter(id))
                 }
             }
-            FileType::RegularFile => Err(Refusal::NotADevice("file")),
+            FileType::RegularFile => {
+                let (major, minor) = (stat.stx_dev_major, stat.stx_dev_minor);
+                Ok(Self { id: DeviceId::File { major, minor, inode: stat.stx_ino }, kind: Kind::File })
+            }
             FileType::Directory => Err(Refusal::NotADevice("directory")),
             FileType::Fifo => Err(Refusal::NotADevice("pipe")),
             FileType::Socket => Err(Refusal::NotADevice("socket")),
@@ -218,13 +237,21 @@ mod tests {
         assert_eq!(Device::identify(pipe.as_fd()), Err(Refusal::NotADevice("pipe")));
         let directory = File::open("/").unwrap();
         assert_eq!(Device::identify(directory.as_fd()), Err(Refusal::NotADevice("directory")));
-        let file = File::open("/proc/self/exe").unwrap();
-        assert_eq!(Device::identify(file.as_fd()), Err(Refusal::NotADevice("file")));
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
         assert_eq!(Device::identify(socket.as_fd()), Err(Refusal::NotADevice("socket")));
         let null = File::open("/dev/null").unwrap();
         let id = DeviceId::Character { major: 1, minor: 3 };
         assert_eq!(Device::identify(null.as_fd()), Err(Refusal::OtherCharacter(id)));
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_inode() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let one = Device::identify(file.as_fd()).unwrap();
+        let again = File::open("/proc/self/exe").unwrap();
+        assert_eq!((one.kind, Device::identify(again.as_fd())), (Kind::File, Ok(one)));
+        let other = tempfile::tempfile().unwrap();
+        assert_ne!(Device::identify(other.as_fd()), Ok(one));
     }
 
     #[test]

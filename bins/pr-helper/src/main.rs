@@ -41,6 +41,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use args::{Args, DEFAULT_PIDFILE, DEFAULT_SOCKET};
 use backend::{
     Backends,
+    emulated::{self, Emulated},
     multipath::{Multipath, supervisor, worker},
 };
 use daemonize::Side;
@@ -94,11 +95,12 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let identity = Identity::find(args.user.as_deref(), args.group.as_deref())?;
     let access = access(args)?;
-    if !args.unprivileged {
+    if !args.unprivileged && args.emulate.is_none() {
         privileges::check()?;
     }
     let activated = activation(args)?;
     let socket_path = absolute(args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+    let state_directory = args.emulate.as_deref().map(absolute).transpose()?;
     let pidfile_path = match &args.pidfile {
         Some(path) => Some(absolute(path)?),
         None => args.daemon.then(|| DEFAULT_PIDFILE.into()),
@@ -114,17 +116,24 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         None
     };
     let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
-    let (listener, name) = match activated {
-        Some(socket) => (Listener::from_activation(socket)?, "the socket that systemd passed".into()),
-        None => (Listener::bind(&socket_path, &access)?, socket_path.display().to_string()),
-    };
+    let sockets = listen(args, activated, &socket_path, &access)?;
     let clients = client_limit(args.max_clients);
     let multipath = Arc::new(Multipath::start(args));
     privileges::drop_to(identity)?;
-    let backends = Backends::new(args.timeout, Arc::clone(&multipath));
+    // As the user that will write there.
+    let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
+    let emulated = state_directory.as_deref().map(|path| Emulated::open(path, &initiators)).transpose()?;
+    let backends = Backends::new(args.timeout, Arc::clone(&multipath), emulated);
     let limits = Limits { grace: args.stop_grace, clients };
-    let server = Server::new(listener, signals, backends, tracer, limits)?;
-    log::info!("version {}, listening on {name}", env!("CARGO_PKG_VERSION"));
+    let (listeners, names): (Vec<_>, Vec<_>) =
+        sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
+    let server = Server::new(listeners, signals, backends, tracer, limits)?;
+    log::info!("version {}, listening on {}", env!("CARGO_PKG_VERSION"), names.join(", "));
+    if args.emulate.is_some() {
+        log::warn!(
+            "--emulate: reservations of files are kept among the clients of this daemon only, and keep nobody from reading or writing"
+        );
+    }
     multipath.introduce();
     if let Some(background) = background {
         background.ready()?;
@@ -151,6 +160,42 @@ fn activation(args: &Args) -> Result<Option<OwnedFd>, ListenError> {
         (Some(socket), 0) => Ok(Some(socket)),
         (Some(_), others) => Err(ListenError::Many(others.saturating_add(1))),
     }
+}
+
+/// A socket to listen on.
+struct Socket<'a> {
+    listener: Listener,
+    /// For the log.
+    name: String,
+    initiator: &'a str,
+}
+
+/// All sockets: that of `--socket` or of systemd, and those of `--initiator`, which can be instead of it.
+fn listen<'a>(
+    args: &'a Args,
+    activated: Option<OwnedFd>,
+    path: &Path,
+    access: &Access,
+) -> Result<Vec<Socket<'a>>, Box<dyn Error>> {
+    let initiator = emulated::DEFAULT_INITIATOR;
+    let mut sockets = match activated {
+        Some(socket) => vec![Socket {
+            listener: Listener::from_activation(socket)?,
+            name: "the socket that systemd passed".into(),
+            initiator,
+        }],
+        None if args.socket.is_none() && !args.initiator.is_empty() => Vec::new(),
+        None => {
+            let name = path.display().to_string();
+            vec![Socket { listener: Listener::bind(path, access)?, name, initiator }]
+        }
+    };
+    for (initiator, path) in &args.initiator {
+        let path = absolute(path)?;
+        let name = format!("{} (initiator {initiator})", path.display());
+        sockets.push(Socket { listener: Listener::bind(&path, access)?, name, initiator });
+    }
+    Ok(sockets)
 }
 
 fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {

@@ -25,9 +25,8 @@ use crate::{
 
 const SIGNALS: Token = Token(0);
 const WAKER: Token = Token(1);
-const LISTENER: Token = Token(2);
-/// The token of a client is its key and this.
-const CLIENTS: usize = 3;
+/// The token of the first listening socket; those of the others follow, and behind them those of clients.
+const LISTENERS: usize = 2;
 
 /// How many commands may be under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
 const PLACES: usize = 1024;
@@ -57,7 +56,10 @@ pub(crate) struct Limits {
 /// The running daemon.
 pub(crate) struct Server {
     poll: Poll,
-    listener: Option<Listener>,
+    /// None, once told to stop.
+    listeners: Vec<Listener>,
+    /// The token of a client is its key and this.
+    first_client: usize,
     signals: SignalFd,
     clients: Arc<Clients>,
     workers: Workers<Job>,
@@ -76,7 +78,7 @@ pub(crate) struct Server {
 impl Server {
     /// Everything that is needed to run, among it the first thread. Privileges must have been dropped.
     pub(crate) fn new(
-        listener: Listener,
+        listeners: Vec<Listener>,
         signals: SignalFd,
         backends: Backends,
         tracer: Tracer,
@@ -86,13 +88,17 @@ impl Server {
         let register =
             |fd: RawFd, token| poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
         register(signals.as_fd().as_raw_fd(), SIGNALS)?;
-        register(listener.as_fd().as_raw_fd(), LISTENER)?;
+        let first_client = LISTENERS.saturating_add(listeners.len());
+        for (listener, token) in listeners.iter().zip(LISTENERS..) {
+            register(listener.as_fd().as_raw_fd(), Token(token))?;
+        }
         let waker = Waker::new(poll.registry(), WAKER)?;
         let clients = Arc::new(Clients::new(waker, backends, tracer));
         let workers = Workers::start(PLACES, PLACES_ASIDE)?;
         Ok(Self {
             poll,
-            listener: Some(listener),
+            listeners,
+            first_client,
             signals,
             clients,
             workers,
@@ -108,7 +114,7 @@ impl Server {
     /// Runs until told to stop by a signal.
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let ended = self.serve();
-        self.listener = None;
+        self.listeners.clear();
         self.clients.end();
         // What clients have sent is left to the end of the process: to close it here may block for as long as they like.
         std::mem::forget(self);
@@ -132,12 +138,14 @@ impl Server {
                     }
                     // Whoever woke us has changed what is looked at below.
                     WAKER => self.watching = true,
-                    LISTENER => self.accept(),
-                    Token(token) => {
-                        if let Some(job) = self.clients.readable(token.saturating_sub(CLIENTS)) {
-                            self.workers.submit(job);
+                    Token(token) => match token.checked_sub(self.first_client) {
+                        None => self.accept(),
+                        Some(key) => {
+                            if let Some(job) = self.clients.readable(key) {
+                                self.workers.submit(job);
+                            }
                         }
-                    }
+                    },
                 }
             }
             if self.paused.is_some_and(|until| until <= Instant::now()) {
@@ -175,8 +183,14 @@ impl Server {
     /// Accepts all clients that wait, as far as there is room.
     fn accept(&mut self) {
         self.paused = None;
+        for index in 0..self.listeners.len() {
+            self.accept_from(index);
+        }
+    }
+
+    fn accept_from(&mut self, index: usize) {
         loop {
-            let Some(listener) = &self.listener else { return };
+            let Some(listener) = self.listeners.get(index) else { return };
             if self.clients.len() >= self.limits.clients {
                 if !listener.has_waiting() {
                     return;
@@ -189,12 +203,12 @@ impl Server {
             }
             match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(socket) => {
-                    let added = Connection::new(socket).map(|connection| {
+                    let added = Connection::new(socket, index).map(|connection| {
                         self.clients.insert(connection, |connection, key| {
                             log::debug!("{}: connected", connection.peer());
                             self.poll.registry().register(
                                 &mut SourceFd(&connection.socket().as_fd().as_raw_fd()),
-                                Token(key.saturating_add(CLIENTS)),
+                                Token(key.saturating_add(self.first_client)),
                                 Interest::READABLE,
                             )
                         })
@@ -242,7 +256,7 @@ impl Server {
             log::info!("{name} received, stopping: {busy} commands in flight");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             self.clients.stop();
-            if let Some(listener) = self.listener.take() {
+            for listener in self.listeners.drain(..) {
                 self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;
             }
             let now = Instant::now();

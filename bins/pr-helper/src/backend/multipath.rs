@@ -39,10 +39,10 @@ use self::{
     supervisor::Supervisor,
     wire::{Errand, Hello, Reply},
 };
-use super::{Backend, Cause, Outcome, WorkerFault};
+use super::{Backend, Cause, Outcome, Target, WorkerFault};
 use crate::{
     args::Args,
-    device::{Device, Refusal, Unavailable},
+    device::{Refusal, Unavailable},
     privileges,
 };
 
@@ -140,17 +140,13 @@ impl Multipath {
 }
 
 impl Backend for Multipath {
-    fn execute(
-        &self,
-        device: BorrowedFd<'_>,
-        Device { id, .. }: Device,
-        command: &mut Command<'_>,
-    ) -> Outcome {
+    fn execute(&self, Target { descriptor, device, .. }: Target<'_>, command: &mut Command<'_>) -> Outcome {
+        let id = device.id;
         let pool = match self.pool() {
             Ok(pool) => pool,
             Err(why) => return Outcome::Refused(Refusal::NoMultipath(id, why)),
         };
-        match pool.execute(device, self.timeout, command) {
+        match pool.execute(descriptor, self.timeout, command) {
             Ok(outcome) => outcome,
             Err(NoAnswer::Unfit(why)) => {
                 log::warn!("multipath: {why}");

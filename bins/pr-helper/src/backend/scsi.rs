@@ -1,6 +1,6 @@
 //! SCSI disks and generic devices, by `SG_IO`.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::time::Duration;
 
 use pr_proto::{Command, Data};
 use rustix::io::Errno;
@@ -9,8 +9,8 @@ use scsi_sense::{
     sg::{SgResult, Verdict, verdict},
 };
 
-use super::{Backend, Cause, Outcome};
-use crate::device::{Device, DeviceId, Refusal};
+use super::{Backend, Cause, Outcome, Target};
+use crate::device::{DeviceId, Refusal};
 
 pub(crate) struct Scsi {
     timeout: Duration,
@@ -23,25 +23,20 @@ impl Scsi {
 }
 
 impl Backend for Scsi {
-    fn execute(
-        &self,
-        device: BorrowedFd<'_>,
-        Device { id, .. }: Device,
-        command: &mut Command<'_>,
-    ) -> Outcome {
+    fn execute(&self, Target { descriptor, device, .. }: Target<'_>, command: &mut Command<'_>) -> Outcome {
         let sg = sg_io::Command::new(command.cdb).sense(command.sense).timeout(self.timeout);
         let sg = match &mut command.data {
             Data::In(buffer) => sg.read(buffer),
             Data::Out(parameters) => sg.write(parameters),
         };
-        let (result, transferred) = match sg.execute(device) {
+        let (result, transferred) = match sg.execute(descriptor) {
             Ok(sg_io::Completion { status, host_status, driver_status, sense_len, transferred, .. }) => {
                 (SgResult::Done { status, host_status, driver_status, sense_len }, transferred)
             }
             // A command that could not be formed is as good as one the kernel finds invalid.
             Err(error) => (SgResult::Errno(error.errno().unwrap_or(Errno::INVAL.raw_os_error())), 0),
         };
-        judge(result, transferred, command.sense, id)
+        judge(result, transferred, command.sense, device.id)
     }
 }
 

@@ -279,7 +279,7 @@ impl Maps {
                 if let Data::In(data) = &mut command.data {
                     data.fill(0);
                 }
-                outcome = scsi.execute(path.descriptor(), path.device(), command);
+                outcome = scsi.execute(path.target(), command);
                 if !has_unit_attention(outcome, command.sense) {
                     break;
                 }

@@ -11,7 +11,7 @@ use scsi_sense::{
 };
 
 use crate::{
-    backend::{Backend as _, Outcome, scsi::Scsi},
+    backend::{Backend as _, Outcome, Target, scsi::Scsi},
     device::{Device, DeviceId, Kind},
 };
 
@@ -91,7 +91,7 @@ impl Path {
         let mut answered = Answered::Nothing;
         for _ in 0..=UNIT_ATTENTIONS {
             let mut command = Command { cdb: &cdb, data: Data::Out(parameters), sense: &mut sense };
-            let outcome = scsi.execute(self.descriptor(), self.device, &mut command);
+            let outcome = scsi.execute(self.target(), &mut command);
             answered = match outcome {
                 Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
                 Outcome::Device { status: Status::CHECK_CONDITION, .. } => Sense::parse(&sense)
@@ -112,8 +112,9 @@ impl Path {
         self.descriptor.as_fd()
     }
 
-    pub(super) fn device(&self) -> Device {
-        self.device
+    /// This path alone.
+    pub(super) fn target(&self) -> Target<'_> {
+        Target { descriptor: self.descriptor.as_fd(), device: self.device, listener: 0 }
     }
 }
 

@@ -254,7 +254,7 @@ fn cause_numbers(cause: Cause) -> Option<(u8, [u32; 3])> {
         Cause::Library(code) => (3, [unsigned(code), 0, 0]),
         Cause::DeviceMapper(errno) => (4, [unsigned(errno), 0, 0]),
         Cause::NoPath => (5, [0; 3]),
-        Cause::Worker(_) => return None,
+        Cause::Worker(_) | Cause::State => return None,
     })
 }
 
@@ -293,7 +293,7 @@ fn refusal_numbers(refusal: Refusal) -> Option<(u8, [u32; 3])> {
     };
     match id {
         DeviceId::Block { major, minor } => Some((which, [major, minor, 0])),
-        DeviceId::Character { .. } => None,
+        DeviceId::Character { .. } | DeviceId::File { .. } => None,
     }
 }
 

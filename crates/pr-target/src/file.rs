@@ -1,0 +1,129 @@
+//! The store that is a file.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::vec::Vec;
+
+use crate::Store;
+
+/// More than any saved state has: what is longer is not read to its end, and damaged.
+const MAX_LENGTH: u64 = 1 << 20;
+
+/// Keeps a logical unit's registrations and reservation in a file.
+///
+/// To save, it writes a new file beside the old one (`NAME.new`), has it flushed to the disk, renames it, and has the
+/// directory flushed: at any time the file is whole, the old one or the new one. A `NAME.new` that a crash has left is
+/// never read. The format is that of [`Store`].
+///
+/// The directory must be there. One owner at a time is the caller's care: lock the directory.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    path: PathBuf,
+}
+
+/// A step of [`FileStore`] that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {step} {}", path.display())]
+pub struct FileError {
+    step: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl FileStore {
+    /// The store whose file is, or will be, `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store for FileStore {
+    type Error = FileError;
+
+    /// # Errors
+    ///
+    /// [`FileError`], also if not even the directory is there: then it is not known that nothing was saved.
+    fn load(&mut self) -> Result<Option<Vec<u8>>, FileError> {
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = directory_of(&self.path);
+                fs::metadata(directory).map_err(failed("find the directory", directory))?;
+                return Ok(None);
+            }
+            opened => opened.map_err(failed("open", &self.path))?,
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_LENGTH).read_to_end(&mut bytes).map_err(failed("read", &self.path))?;
+        Ok(Some(bytes))
+    }
+
+    fn save(&mut self, state: &[u8]) -> Result<(), FileError> {
+        replace(&mut Disk, &self.path, state)
+    }
+}
+
+/// The steps that a file is replaced by.
+trait Files {
+    type Open;
+    fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<Self::Open>;
+    fn flush(&mut self, file: &Self::Open) -> io::Result<()>;
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+    fn flush_directory(&mut self, path: &Path) -> io::Result<()>;
+}
+
+/// Replaces the file at `path`, or makes it.
+fn replace<F: Files>(files: &mut F, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut new = OsString::from(path);
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let file = files.create(&new, bytes).map_err(failed("write", &new))?;
+    files.flush(&file).map_err(failed("flush", &new))?;
+    files.rename(&new, path).map_err(failed("rename another to", path))?;
+    let directory = directory_of(path);
+    files.flush_directory(directory).map_err(failed("flush the directory", directory))
+}
+
+fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = PathBuf::from(path);
+    move |source| FileError { step, path, source }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The files of this machine.
+struct Disk;
+
+impl Files for Disk {
+    type Open = File;
+
+    fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    fn flush(&mut self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn flush_directory(&mut self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests;

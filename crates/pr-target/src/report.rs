@@ -1,0 +1,84 @@
+//! PERSISTENT RESERVE IN: what a state looks like to who asks (SPC-4 clause 6.15).
+
+use scsi_sense::pr::{
+    Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys, Reservation, ReservationData,
+    ReservationType, Scope, TypeMask,
+};
+use scsi_sense::{BuildError, SenseCode};
+
+use crate::out::Refusal;
+use crate::state::State;
+
+/// ALLOW COMMANDS 100b (SPC-4 table 208): TEST UNIT READY and RECEIVE COPY RESULTS pass every reservation, and MODE
+/// SENSE, READ ATTRIBUTE, READ BUFFER, RECEIVE DIAGNOSTIC RESULTS, REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED
+/// TASK MANAGEMENT FUNCTIONS and READ DEFECT DATA pass one that is write exclusive. See access.rs.
+const ALLOW_COMMANDS: u8 = 0b100;
+
+/// Writes the data of this service action to `buffer`, cut where it ends, and returns their length in bytes.
+pub(crate) fn report(
+    action: InServiceAction,
+    state: &State,
+    generation: u32,
+    is_persistent: bool,
+    buffer: &mut [u8],
+) -> Result<usize, Refusal> {
+    // More than 2^32-1 bytes do not come of as many registrations as there can be.
+    let too_long = |_: BuildError| Refusal::Check(SenseCode::INTERNAL_TARGET_FAILURE);
+    match action {
+        InServiceAction::ReadKeys => {
+            let keys = state.registrations().iter().map(|one| one.key);
+            Keys::build(generation, keys, buffer).map_err(too_long)
+        }
+        InServiceAction::ReadReservation => {
+            let reservation = state.reservation().map(|held| Reservation {
+                key: state.holders_key(),
+                scope: Scope::LogicalUnit,
+                kind: held.kind,
+            });
+            Ok(ReservationData::build(generation, reservation, buffer))
+        }
+        InServiceAction::ReportCapabilities => {
+            let bytes = capabilities(state, is_persistent).to_bytes();
+            let length = bytes.len().min(buffer.len());
+            for (to, from) in buffer.iter_mut().zip(bytes) {
+                *to = from;
+            }
+            Ok(length)
+        }
+        InServiceAction::ReadFullStatus => {
+            FullStatus::build(generation, descriptors(state), buffer).map_err(too_long)
+        }
+        _ => Err(Refusal::Check(SenseCode::INVALID_FIELD_IN_CDB)),
+    }
+}
+
+fn capabilities(state: &State, is_persistent: bool) -> Capabilities {
+    Capabilities {
+        // What is not kept is not lost.
+        replace_lost_reservation: is_persistent,
+        compatible_reservation_handling: false,
+        specify_initiator_ports: true,
+        all_target_ports: true,
+        persist_through_power_loss_capable: is_persistent,
+        persist_through_power_loss_activated: state.aptpl,
+        allow_commands: ALLOW_COMMANDS,
+        types: Some(TypeMask::new(ReservationType::ALL)),
+    }
+}
+
+/// One descriptor for each I_T nexus, which a device may return also where it could join them by ALL_TG_PT (SPC-4
+/// clause 6.15.5).
+fn descriptors(state: &State) -> impl Iterator<Item = FullStatusDescriptor<'_>> {
+    state.registrations().iter().map(|one| {
+        let held = state.reservation().filter(|_| state.is_holder(&one.nexus));
+        FullStatusDescriptor {
+            key: one.key,
+            all_target_ports: false,
+            reservation_holder: held.is_some(),
+            scope: Scope::LogicalUnit,
+            kind: held.map_or(ReservationType::Other(0), |held| held.kind),
+            relative_port: one.nexus.relative_port(),
+            transport_id_bytes: one.nexus.initiator().as_bytes(),
+        }
+    })
+}

@@ -1,0 +1,181 @@
+//! `--emulate`: files as disks, sockets as initiators.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use scsi_sense::{
+    Status,
+    pr::{
+        BasicParameters, InServiceAction, Keys, OutServiceAction, PersistentReserveIn, PersistentReserveOut,
+        ReservationKey, ReservationType, Scope,
+    },
+};
+use tempfile::TempDir;
+use tests::{Client, Daemon, Options, Reply};
+
+const A: ReservationKey = ReservationKey(0xa);
+const B: ReservationKey = ReservationKey(0xb);
+const NONE: ReservationKey = ReservationKey(0);
+
+/// A directory with two disks, the sockets of two nodes, and the state.
+struct Cluster(TempDir);
+
+impl Cluster {
+    fn new() -> Self {
+        let cluster = Self(tempfile::tempdir().unwrap());
+        for disk in ["disk", "other"] {
+            fs::write(cluster.path(disk), [0; 4096]).unwrap();
+        }
+        cluster
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn start(&self) -> Daemon {
+        Daemon::with(Options { arguments: self.arguments(), ..Options::default() })
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let [state, a, b] = ["state", "a", "b"].map(|name| self.path(name).display().to_string());
+        vec![format!("--emulate={state}"), format!("--initiator=a={a}"), format!("--initiator=b={b}")]
+    }
+
+    fn node(&self, name: &str) -> Client {
+        Client::connect(&self.path(name)).unwrap()
+    }
+
+    fn disk(&self, name: &str) -> File {
+        File::options().read(true).write(true).open(self.path(name)).unwrap()
+    }
+
+    fn state_files(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.path("state")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+fn change(
+    node: &mut Client,
+    disk: &File,
+    action: OutServiceAction,
+    (key, other): (ReservationKey, ReservationKey),
+    aptpl: bool,
+) -> Reply {
+    let cdb = PersistentReserveOut {
+        action,
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::WriteExclusiveRegistrantsOnly,
+        parameter_list_length: 24,
+    };
+    let parameters = BasicParameters {
+        reservation_key: key,
+        service_action_key: other,
+        aptpl,
+        ..BasicParameters::default()
+    };
+    node.write(disk, &cdb.to_cdb(), &parameters.to_bytes()).unwrap()
+}
+
+fn keys(node: &mut Client, disk: &File) -> Vec<ReservationKey> {
+    let cdb = PersistentReserveIn { action: InServiceAction::ReadKeys, allocation_length: 256 };
+    let reply = node.read(disk, &cdb.to_cdb()).unwrap();
+    assert_eq!(reply.status, Status::GOOD, "{:?}", reply.sense_code());
+    Keys::parse(&reply.payload).unwrap().iter().collect()
+}
+
+#[test]
+fn two_nodes_fence_each_other() {
+    let cluster = Cluster::new();
+    let _daemon = cluster.start();
+    let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
+    let disk = cluster.disk("disk");
+    let run = |node: &mut Client, action, keys| change(node, &disk, action, keys, false).status;
+
+    assert_eq!(run(&mut a, OutServiceAction::Register, (NONE, A)), Status::GOOD);
+    assert_eq!(run(&mut b, OutServiceAction::Reserve, (B, NONE)), Status::RESERVATION_CONFLICT);
+    assert_eq!(run(&mut b, OutServiceAction::Register, (NONE, B)), Status::GOOD);
+    assert_eq!(run(&mut a, OutServiceAction::Reserve, (A, NONE)), Status::GOOD);
+    assert_eq!(run(&mut b, OutServiceAction::Reserve, (B, NONE)), Status::RESERVATION_CONFLICT);
+    assert_eq!(run(&mut b, OutServiceAction::Preempt, (B, A)), Status::GOOD);
+    assert_eq!(run(&mut a, OutServiceAction::Release, (A, NONE)), Status::RESERVATION_CONFLICT);
+    let told = a.read(&disk, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
+    assert_eq!(told.sense_code(), Some((0x6, 0x2a, 0x05)), "REGISTRATIONS PREEMPTED");
+    assert_eq!(keys(&mut a, &disk), [B]);
+    assert_eq!(keys(&mut a, &cluster.disk("other")), [], "another disk is another disk");
+}
+
+#[test]
+fn aptpl_outlives_the_daemon_and_nothing_else_does() {
+    let cluster = Cluster::new();
+    let daemon = cluster.start();
+    for (disk, aptpl) in [("disk", true), ("other", false)] {
+        let reply =
+            change(&mut cluster.node("a"), &cluster.disk(disk), OutServiceAction::Register, (NONE, A), aptpl);
+        assert_eq!(reply.status, Status::GOOD);
+    }
+    // Killed: nothing is written at the end.
+    drop(daemon);
+    let _daemon = cluster.start();
+    assert_eq!(keys(&mut cluster.node("b"), &cluster.disk("disk")), [A]);
+    assert_eq!(keys(&mut cluster.node("b"), &cluster.disk("other")), []);
+}
+
+#[test]
+fn a_damaged_state_is_an_error_and_never_an_empty_one() {
+    let cluster = Cluster::new();
+    let daemon = cluster.start();
+    let disk = cluster.disk("disk");
+    change(&mut cluster.node("a"), &disk, OutServiceAction::Register, (NONE, A), true);
+    drop(daemon);
+    let state = cluster.state_files();
+    assert_eq!(state.len(), 1, "{state:?}");
+    let mut bytes = fs::read(&state[0]).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&state[0], bytes).unwrap();
+
+    let daemon = cluster.start();
+    let reply = cluster.node("a").read(&disk, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
+    assert_eq!(reply.sense_code(), Some((0x4, 0x44, 0x00)), "INTERNAL TARGET FAILURE");
+    assert!(daemon.log().contains(&state[0].display().to_string()), "{}", daemon.log());
+}
+
+#[test]
+fn the_directory_has_one_daemon_at_a_time() {
+    let cluster = Cluster::new();
+    let _daemon = cluster.start();
+    let socket = cluster.path("another").display().to_string();
+    let arguments = [format!("--emulate={}", cluster.path("state").display()), "-k".into(), socket];
+    let output = Daemon::command().args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another pr-helper"), "{output:?}");
+}
+
+#[test]
+fn what_is_no_file_is_refused_as_ever_and_changes_take_a_writable_descriptor() {
+    let cluster = Cluster::new();
+    let _daemon = cluster.start();
+    let mut a = cluster.node("a");
+    for path in [Path::new("/dev/null"), cluster.0.path()] {
+        let reply = a.read(File::open(path).unwrap(), &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
+        assert_eq!(reply.sense_code(), Some((0x5, 0x20, 0x00)), "{}", path.display());
+    }
+    let disk = File::open(cluster.path("disk")).unwrap();
+    let reply = change(&mut a, &disk, OutServiceAction::Register, (NONE, A), false);
+    assert_eq!(reply.sense_code(), Some((0x5, 0x20, 0x00)));
+    assert_eq!(keys(&mut a, &disk), [], "reading is enough to ask");
+}
+
+#[test]
+fn a_file_that_takes_the_place_of_another_has_nothing_of_it() {
+    let cluster = Cluster::new();
+    let _daemon = cluster.start();
+    let mut a = cluster.node("a");
+    change(&mut a, &cluster.disk("disk"), OutServiceAction::Register, (NONE, A), false);
+    let replacement = cluster.path("new");
+    fs::write(&replacement, [0; 4096]).unwrap();
+    fs::rename(&replacement, cluster.path("disk")).unwrap();
+    assert_eq!(keys(&mut a, &cluster.disk("disk")), []);
+}
