@@ -34,20 +34,16 @@ pub(crate) struct Options {
     #[arg(long)]
     check: bool,
 
-    /// Read this mpath_persist.h in place of that of Debian 12
+    /// Read this header in place of that of Debian 12
     #[arg(long, value_name = "PATH")]
     header: Option<PathBuf>,
 }
 
 /// Writes the bindings, or compares them.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let bindings = match &options.header {
-        Some(header) => generate(header)?,
-        None => {
-            let scratch = tempfile::tempdir().context(|| "create a temporary directory".into())?;
-            generate(&download(scratch.path())?)?
-        }
-    };
+    let scratch = tempfile::tempdir().context(|| "create a temporary directory".into())?;
+    let header = options.header.clone().map_or_else(|| download(scratch.path()), Ok)?;
+    let bindings = generate(&header)?;
     let path = workspace::root().join(BINDINGS);
     if !options.check {
         fs::write(&path, bindings).context(|| format!("write {}", path.display()))?;
@@ -93,7 +89,7 @@ fn generate(header: &Path) -> Result<String> {
         .rustfmt_configuration_file(Some(workspace::root().join("rustfmt.toml")))
         .disable_header_comment();
     let bindings = with_libclang(|| builder.generate())?.context(|| format!("read {header}"))?;
-    Ok(format!("{PREFACE}\n{}", bindings.to_string()))
+    Ok(format!("{PREFACE}\n{bindings}"))
 }
 
 /// Runs what needs libclang. It is loaded at run time, so that only this command needs it, and bindgen panics where there

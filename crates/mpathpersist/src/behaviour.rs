@@ -1,5 +1,5 @@
-//! What the library does: facts from its sources, 0.9.4 (Debian 12), 0.11.1 (Debian 13), 0.12.2, 0.13.1 and 0.15.0 (0.15.1
-//! is Debian 14's). There is no code here.
+//! What the library does: facts from its sources, 0.9.4 (Debian 12), 0.11.1 (Debian 13), 0.12.2, 0.13.1 and 0.15.0, and from
+//! running the functions that send commands of 0.9.4, 0.11.1 and 0.15.1 (Debian 14). There is no code here.
 //!
 //! A *usable* path is one that the path checker calls up or ghost. The *configured key* is `reservation_key` of
 //! `/etc/multipath.conf`; with the value `file` it is what is in `/etc/multipath/prkeys` for the map, and REGISTER changes
@@ -24,7 +24,7 @@
 //! The parameter list is sent as given: keys byte for byte, flags, TransportIDs in the caller's order, obsolete bytes zero.
 //! But a REGISTER AND IGNORE EXISTING KEY has the current key for the RESERVATION KEY that the device ignores (0.13), and
 //! a REGISTER that met conflicts on some paths only is repeated there as REGISTER AND IGNORE EXISTING KEY (0.13) or undone
-//! on the others (until 0.12).
+//! on the others (until 0.12). Where the map holds the reservation, a REGISTER of key zero is preceded by a RELEASE (0.13).
 //!
 //! # Codes
 //!
@@ -60,9 +60,10 @@
 //! # RELEASE
 //!
 //! The paths' answers have no influence on the result until 0.12: the reservation is read afterwards, and if there is none,
-//! or (0.11.2 to 0.12) it is another's, that is success. If there still is one, a path that is gone is taken to hold it:
-//! until 0.12 **all registrations are cleared** and made again one by one with SPEC_I_PT, with what READ FULL STATUS said.
-//! In 0.9.4 and 0.11.1 this is done also **for the reservation of another host**, which is gone then. From 0.13 the map
+//! or (in 0.10.4, 0.11.2, 0.12) it is another's, that is success. If there still is one, a path that is gone is taken to hold
+//! it: until 0.12 **all registrations are cleared** and made again one by one with SPEC_I_PT, with what READ FULL STATUS said.
+//! In 0.9.4 and 0.11.1 this is done also **for the reservation of another host**, which is gone then (and its registration
+//! too, where the device does not take the TransportID: seen with 0.11.1 and LIO), and that is success. From 0.13 the map
 //! is suspended, the reservation preempted to a usable path and released there, if multipathd knows the map as its holder
 //! and the key and type agree.
 //!
@@ -72,29 +73,35 @@
 //! # SPEC_I_PT
 //!
 //! In all versions the threads of a REGISTER share one parameter list, and before the second of them is started SPEC_I_PT is
-//! taken out of it, which is meant to be after the first has sent it. Nothing waits for that: mostly the first thread finds
-//! it gone, and no TransportID is registered; at times it sends a list that is too long for its flags, which the device
-//! refuses. Only with one usable path (or one SCSI host and ALL_TG_PT) are TransportIDs registered for certain. A
-//! caller that must know reads the full status afterwards.
+//! taken out of it, which is meant to be after the first has sent it. Nothing waits for that. Of 40 REGISTERs on two paths
+//! to LIO, 25 with 0.11.1 and 39 with 0.15.1 sent no TransportID and **succeeded**; 10 and 1 sent the whole list; 5 and none
+//! sent a list that is too long for its flags, which the device refused, when the other path was registered already and
+//! stayed so. Only with one usable path (or one SCSI host and ALL_TG_PT) are TransportIDs sent for certain. A caller that
+//! must know reads the full status afterwards, or refuses SPEC_I_PT.
 //!
 //! # Suspended maps
 //!
 //! Since 0.13, the map is **suspended** while its own reservation moves: in PREEMPT and PREEMPT AND ABORT, if SERVICE
 //! ACTION RESERVATION KEY is the map's own (from 0.15 only if it holds the reservation), or is zero and all registrants
-//! hold the reservation; in RELEASE, and in REGISTER of key zero, if the path that holds it is gone. A process that is killed (or crashes) then
-//! leaves the map suspended, and all its input and output waits until `dmsetup resume`. Until 0.12 a PREEMPT of the own key
-//! leaves the other paths unregistered.
+//! hold the reservation; in RELEASE, and in REGISTER of key zero, if the path that holds it is gone. A process that is killed
+//! (or crashes) then leaves the map suspended, and all its input and output waits until `dmsetup resume`. Until 0.12 a
+//! PREEMPT of the own key leaves the other paths unregistered.
 //!
 //! # READ FULL STATUS
 //!
-//! Each descriptor is decoded to 270 bytes in a buffer of 8192, of which 30 fit, whatever their number: a device can send 170
-//! (of 48 bytes) or 341 (without a TransportID). From the 31st on they are written over the pointers to them, from the 32nd on
-//! behind the memory that the header tells to allocate. A device whose ADDITIONAL DESCRIPTOR LENGTH is near 2^32 has the
-//! library write without an end. All versions are the same in this. Where ADDITIONAL LENGTH is above 8192, it is returned
-//! as the number of descriptors, of which none is decoded.
+//! Each descriptor is decoded to 270 bytes in a buffer of 8192, of which 30 fit. A device can send 170 (of 48 bytes) or 341
+//! (without a TransportID).
 //!
-//! This crate has memory for 342 and a page behind it that ends the process, and returns an error above 30. But RELEASE
-//! until 0.12 (see above) and its own, smaller buffer: there 32 registrations destroy the process's heap.
+//! In 0.10.8, 0.11.6, 0.12.4, 0.13.3, 0.14.5, 0.15.1 and later (the mending of GHSA-hj7j-qr9h-5fv6) the first 30 are decoded,
+//! and **nothing in the answer tells that there are more**. In all others, 0.9.4 and 0.11.1 of Debian 12 and 13 among them,
+//! all are: from the 31st on over the pointers to them (of 31 registrations 23 cannot be found), from the 32nd on behind
+//! the memory that the header tells to allocate; and a device whose ADDITIONAL DESCRIPTOR LENGTH is near 2^32 has the library
+//! write without an end. In all versions, where ADDITIONAL LENGTH is above 8192, it is returned as the number of
+//! descriptors, of which none is decoded.
+//!
+//! This crate has memory for 342 and a page behind it that ends the process, and returns an error for 30 and more. It
+//! cannot help where the library reads the full status for itself, in RELEASE until 0.12 (see above): there 32
+//! registrations destroy the process's heap, unless mended.
 //!
 //! # Time
 //!

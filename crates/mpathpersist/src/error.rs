@@ -56,7 +56,7 @@ pub enum Error {
     /// RELEASE of a reservation that another key holds. Nothing was done.
     ///
     /// A device answers GOOD to that, if the initiator is registered, and RESERVATION CONFLICT otherwise. The library
-    /// until 0.11.1 clears the other's reservation; see [`behaviour`](crate::behaviour#release).
+    /// in 0.9.4 and 0.11.1 clears the other's reservation; see [`behaviour`](crate::behaviour#release).
     #[error("RELEASE by a key that does not hold the reservation ({0})")]
     NotReservationHolder(Reservation),
     /// RELEASE with a scope or type that is not the reservation's. Nothing was done.
@@ -68,8 +68,8 @@ pub enum Error {
     /// The device's answer contradicts itself.
     #[error("the device's answer makes no sense")]
     Answer(#[source] InDataError),
-    /// There are more than 30 registrations: the library overwrites its own list of them.
-    #[error("more than 30 registrations, which libmpathpersist cannot list")]
+    /// There are 30 registrations or more: the library overwrites its list of them, or leaves out some without a word.
+    #[error("30 registrations or more, which libmpathpersist cannot list")]
     TooManyRegistrations,
     /// The library wrote where no version up to 0.15.1 does. It did so in memory that is there for that; its answer is
     /// worth nothing.

@@ -41,10 +41,15 @@
 //! - It bounds no call's time.
 //! - It has no REGISTER AND MOVE and no REPLACE LOST RESERVATION: the library has neither.
 //! - It does not tell a map from another device: the library does ([`Failure::MapError`]).
-//! - READ FULL STATUS is good for 30 registrations, READ KEYS for 1023. Both are better asked of the map itself by
+//! - READ FULL STATUS is good for 29 registrations, READ KEYS for 1023. Both are better asked of the map itself by
 //!   `SG_IO`, as all PERSISTENT RESERVE IN: any path knows the answer.
 
 #![warn(missing_docs)]
+
+// The README's example is compiled with the other ones.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod area;
 pub mod behaviour;

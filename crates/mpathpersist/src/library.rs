@@ -205,9 +205,10 @@ impl Library {
 
     /// READ FULL STATUS: each registration with its I_T nexus, from the first path that answers.
     ///
-    /// The library decodes 30 registrations. It writes all others where it should not, with which this crate reckons:
-    /// there is memory for all that a device can send, and at its end a page that ends the process. The library repeats
-    /// the TransportID of the last registration where one has none.
+    /// For 29 registrations at most: of more the library writes some where it should not, or leaves them out (see
+    /// [`behaviour`](crate::behaviour#read-full-status)). This crate reckons with that: there is memory for all that a device
+    /// can send, and at its end a page that ends the process. The library repeats the TransportID of the last registration
+    /// where one has none.
     ///
     /// # Errors
     ///

@@ -72,7 +72,7 @@ const POINTER: usize = size_of::<usize>();
 
 /// How many descriptors the library decodes at most: the device's have 24 bytes or more, and the last may be cut.
 const DESCRIPTORS_MAX: usize = BUFFER_LENGTH.div_ceil(24);
-/// How many of them fit into `private_buffer`. The next is written over the pointers.
+/// How many of them fit into `private_buffer`. The next is written over the pointers, or left out.
 const DESCRIPTORS_FIT: usize = BUFFER_LENGTH / DESCRIPTOR;
 
 /// How far the library writes at most, if the device's lengths are such that it goes forward: far behind what its header
@@ -165,8 +165,9 @@ impl Memory<'_> {
     pub(crate) fn full_status(self) -> Result<FullStatus, Error> {
         let (generation, count) = self.header()?;
         let count = match usize::try_from(count) {
-            Ok(count) if count <= DESCRIPTORS_FIT => count,
-            // More, or the device's ADDITIONAL LENGTH, where the library found it too large to look further.
+            Ok(count) if count < DESCRIPTORS_FIT => count,
+            // As many, and perhaps others were left out; or more; or the device's ADDITIONAL LENGTH, where the library
+            // found it too large to look further.
             _ => return Err(Error::TooManyRegistrations),
         };
         let registrations: Vec<_> =

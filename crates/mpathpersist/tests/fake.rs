@@ -509,11 +509,11 @@ fn the_full_status_is_read() {
 }
 
 #[test]
-fn thirty_registrations_are_read_and_thirty_one_refused() {
-    with_fake("thirty_registrations_are_read_and_thirty_one_refused", |fake| {
+fn twenty_nine_registrations_are_read_and_thirty_refused() {
+    with_fake("twenty_nine_registrations_are_read_and_thirty_refused", |fake| {
         let mut library = Library::open().unwrap();
-        let registrations: Vec<_> = (1..=31).map(|key| registration(key, 0, 0, 6, &[1; 8])).collect();
-        for count in [0, 1, 30] {
+        let registrations: Vec<_> = (1..=30).map(|key| registration(key, 0, 0, 6, &[1; 8])).collect();
+        for count in [0, 1, 29] {
             let (bytes, pointers) = full_status(&registrations[..count]);
             fake.answer(&bytes, &pointers);
             assert_eq!(library.read_full_status(map().as_fd()).unwrap().registrations.len(), count);
