@@ -5,6 +5,7 @@ mod descriptors;
 mod disks;
 mod iscsi;
 mod machine;
+mod model;
 mod privileges;
 mod reservations;
 mod transport;

@@ -1,5 +1,5 @@
-//! Which command a nexus may have performed in the presence of a reservation (SPC-4 clause 5.13.1, tables 65 and 66;
-//! SBC-3 clause 4.14, for which the table is that of SBC-4, 13, which has all its commands and newer ones).
+//! Which command a nexus may have performed in the presence of a reservation: SPC-4 clause 5.13.1, tables 65 and 66;
+//! SBC-4 clause 4.17, table 13, which has the commands of SBC-3 and newer ones.
 
 use scsi_sense::Cdb;
 use scsi_sense::opcode;

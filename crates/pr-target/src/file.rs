@@ -17,7 +17,8 @@ const MAX_LENGTH: u64 = 1 << 20;
 /// directory flushed: at any time the file is whole, the old one or the new one. A `NAME.new` that a crash has left is
 /// never read. The format is that of [`Store`].
 ///
-/// The directory must be there. One owner at a time is the caller's care: lock the directory.
+/// The directory must be there. A file that is not there is taken for one that was never written: who removes it
+/// removes the reservations. One owner at a time is the caller's care: lock the directory.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     path: PathBuf,

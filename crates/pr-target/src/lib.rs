@@ -1,6 +1,7 @@
-//! A virtual disk needs persistent reservations before the first cluster boots from it, and a test of anything that uses
-//! them needs a disk that has them. This crate is that part of a disk in software: registrations, the reservation, who
-//! may do what because of them, and what survives a loss of power, complete to SPC-4 clauses 5.13, 6.15 and 6.16.
+//! A virtual disk needs persistent reservations before the first cluster boots from it, and a test of anything that
+//! uses them needs a disk that has them. This crate is that part of a disk in software: registrations, the
+//! reservation, who may do what because of them, and what survives a loss of power, complete to SPC-4 clauses 5.13,
+//! 6.15 and 6.16.
 //!
 //! It is a state machine without I/O: an I_T nexus, a CDB and its parameters go in; status, sense and data come out.
 //!
@@ -57,10 +58,10 @@
 //!
 //! # Over a loss of power
 //!
-//! With a [`Store`], initiators may ask for registrations and reservation to be kept (APTPL). `FileStore` keeps them in
-//! a file. A change is on the disk before the command that made it is GOOD; a crash leaves the old state or the new one;
-//! and what cannot be read is an error, never a unit without reservations: nobody who was fenced is let in by a broken
-//! file. [`LogicalUnit::lost`] goes on from there as the standard has it.
+//! With a [`Store`], initiators may ask for registrations and reservation to be kept (APTPL). `FileStore` keeps them
+//! in a file. A change is on the disk before the command that made it is GOOD; a crash leaves the old state or the
+//! new one; and what cannot be read is an error, never a unit without reservations: nobody who was fenced is let in
+//! by a broken file. [`LogicalUnit::lost`] goes on from there as the standard has it.
 //!
 //! # What is left to a device
 //!
@@ -70,7 +71,8 @@
 //! - returns one READ FULL STATUS descriptor for each I_T nexus, with ALL_TG_PT = 0;
 //! - takes a REGISTER that does nothing (no registration, both keys zero) for none: PRGENERATION stays;
 //! - refuses a request with ALL_TG_PT as a whole, if one of the target ports would refuse it;
-//! - ends with RESERVATION CONFLICT what comes from an unregistered nexus, whatever else is wrong with it;
+//! - ends with RESERVATION CONFLICT what comes from an unregistered nexus or has a wrong key, whatever else is wrong
+//!   with it and whichever unit attention condition of this crate's is pending (SAM-5 clause 5.3.3);
 //! - follows the text, then the tables, then the figures: REGISTER AND MOVE ignores SCOPE and TYPE, and REPLACE LOST
 //!   RESERVATION ignores ALL_TG_PT;
 //! - has room for [`MAX_REGISTRATIONS`] registrations.

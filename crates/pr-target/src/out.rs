@@ -12,7 +12,7 @@ use scsi_sense::pr::{
 
 use crate::Nexus;
 use crate::answer::INFORMATION_LOST;
-use crate::state::{Full, Registration, State};
+use crate::state::{Full, MAX_REGISTRATIONS, Registration, State};
 
 /// What a command that ends with GOOD does.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
     Check(SenseCode),
 }
 
+const NO_ROOM: Refusal = Refusal::Check(SenseCode::INSUFFICIENT_REGISTRATION_RESOURCES);
+
 /// A PERSISTENT RESERVE OUT with what the unit knows about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
@@ -59,8 +61,9 @@ pub(crate) struct Request<'a> {
 
 /// Performs the request on a copy of `state`.
 ///
-/// Where several reasons to refuse apply, it is the first of: an unknown service action; lost information; a
-/// conflict that follows from who asks; a malformed list; a wrong key; everything else.
+/// Where several reasons to refuse apply, it is the first of: an unknown service action; lost information; a conflict
+/// that follows from who asks; a wrong key; a malformed list; everything else. So a conflict comes before what is
+/// wrong with the command (SAM-5 clause 5.3.3).
 pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Refusal> {
     let action = request.command.action;
     if let OutServiceAction::Other(_) = action {
@@ -72,11 +75,11 @@ pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Re
     if !request.is_lost && !may_ask(state, &request.sender, action) {
         return Err(Refusal::Conflict);
     }
-    let parameters = OutParameters::parse(action, request.parameters)
-        .map_err(|error| Refusal::Check(error.sense_code()))?;
-    if !is_key_right(state, request, parameters.reservation_key()) {
+    if !is_key_right(state, request) {
         return Err(Refusal::Conflict);
     }
+    let parameters = OutParameters::parse(action, request.parameters)
+        .map_err(|error| Refusal::Check(error.sense_code()))?;
     let mut draft = Draft {
         request,
         change: Change {
@@ -111,20 +114,28 @@ pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Re
 pub(crate) fn may_ask(state: &State, sender: &Nexus, action: OutServiceAction) -> bool {
     match action {
         OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => true,
-        OutServiceAction::Reserve | OutServiceAction::RegisterAndMove => {
+        OutServiceAction::Reserve => {
             state.is_registered(sender) && (state.reservation().is_none() || state.is_holder(sender))
+        }
+        // What all registrants hold has no holder that could move it (clause 5.13.8).
+        OutServiceAction::RegisterAndMove => {
+            state.is_registered(sender) && state.reservation().is_none_or(|held| held.holder == Some(*sender))
         }
         _ => state.is_registered(sender),
     }
 }
 
-/// Whether RESERVATION KEY is what it must be (SPC-4 clause 6.16.3), where another one is a conflict.
-fn is_key_right(state: &State, request: &Request<'_>, key: ReservationKey) -> bool {
+/// Whether RESERVATION KEY is what it must be (SPC-4 clause 6.16.3), where another one is a conflict. A list that is
+/// too short for any service action has none that is wrong.
+fn is_key_right(state: &State, request: &Request<'_>) -> bool {
+    let Some([k0, k1, k2, k3, k4, k5, k6, k7, ..]) = request.parameters.first_chunk::<24>().copied() else {
+        return true;
+    };
+    let key = ReservationKey::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
     match request.command.action {
-        // Not looked at; compared with each registration that it is for; and zero, if it comes to that.
-        OutServiceAction::RegisterAndIgnoreExistingKey
-        | OutServiceAction::Register
-        | OutServiceAction::ReplaceLostReservation => true,
+        // Ignored; and not a conflict where it comes to that.
+        OutServiceAction::RegisterAndIgnoreExistingKey | OutServiceAction::ReplaceLostReservation => true,
+        OutServiceAction::Register => key == state.key_of(&request.sender).unwrap_or(ReservationKey::ZERO),
         _ => state.key_of(&request.sender) == Some(key),
     }
 }
@@ -185,6 +196,10 @@ impl Draft<'_, '_> {
         for id in ids.unwrap_or_default() {
             let nexus = Nexus::new(id, self.request.sender.relative_port()).map_err(|_| refusal)?;
             nexuses.extend(self.nexuses_of(&nexus, all_target_ports));
+            // However long the list is.
+            if nexuses.len() > MAX_REGISTRATIONS {
+                return Err(NO_ROOM);
+            }
         }
         if nexuses.iter().any(|nexus| self.change.state.is_registered(nexus)) {
             return Err(refusal);
@@ -287,9 +302,6 @@ impl Draft<'_, '_> {
         let Some(held) = self.change.state.reservation().copied() else {
             return Err(Refusal::Check(SenseCode::INVALID_FIELD_IN_CDB));
         };
-        if held.kind.is_all_registrants() {
-            return Err(Refusal::Conflict);
-        }
         let destination = Nexus::new(list.transport_id, list.relative_port).map_err(|_| in_list)?;
         let sender = self.request.sender;
         if list.service_action_key.is_zero()
@@ -345,8 +357,7 @@ impl Draft<'_, '_> {
     }
 
     fn put_registration(&mut self, nexus: &Nexus, key: ReservationKey) -> Result<(), Refusal> {
-        let full = |_: Full| Refusal::Check(SenseCode::INSUFFICIENT_REGISTRATION_RESOURCES);
-        self.change.state.register(nexus, key).map_err(full)
+        self.change.state.register(nexus, key).map_err(|_: Full| NO_ROOM)
     }
 
     /// Unregisters, and tells the others if a registrants only reservation ends by that (SPC-4 clause 5.13.11.2.3).

@@ -29,9 +29,9 @@ pub struct RandomCommand {
 
 /// The command that `entropy` stands for: the same number, the same command.
 ///
-/// A sequence of them from any numbers goes through all states that reservations have: most commands are well-formed and
-/// have the right key, so that they do something; some have a wrong one, another type or length, or do not exist. One in
-/// seven is an IN. TransportIDs are those of `nexuses`, who also send; there must be at least one.
+/// A sequence of them from any numbers goes through all states that reservations have: most commands are well-formed
+/// and have the right key, so that they do something; some have a wrong one, another type or length, or do not exist.
+/// One in seven is an IN. TransportIDs are those of `nexuses`, who also send; there must be at least one.
 pub fn random_command(entropy: u64, nexuses: &[Nexus]) -> RandomCommand {
     let mut draw = Draw(entropy);
     let sender = draw.below(nexuses.len());

@@ -112,9 +112,9 @@ impl<S: Store> LogicalUnit<S> {
     /// not more than its ALLOCATION LENGTH and not more than there is room for; bytes behind
     /// [`Answer::length`] are not touched. ADDITIONAL LENGTH counts what is cut, too.
     ///
-    /// **Unit attention conditions are reported here** as by a device: if one is pending for `nexus`, the command is not
-    /// performed and ends with it, unless it ends with RESERVATION CONFLICT, which comes first (SAM-5 clause 5.3.3).
-    /// So call neither [`admit`](Self::admit) nor [`take_unit_attention`](Self::take_unit_attention) before.
+    /// **Unit attention conditions are reported here** as by a device: if one is pending for `nexus`, the command is
+    /// not performed and ends with it, unless it ends with RESERVATION CONFLICT, which comes first (SAM-5 clause
+    /// 5.3.3). So call neither [`admit`](Self::admit) nor [`take_unit_attention`](Self::take_unit_attention) before.
     ///
     /// With APTPL active, a change is saved before the answer is GOOD. If that fails, the answer is HARDWARE ERROR,
     /// INTERNAL TARGET FAILURE, nothing has changed, and [`take_save_error`](Self::take_save_error) says why; only what
@@ -137,19 +137,19 @@ impl<S: Store> LogicalUnit<S> {
         ended.unwrap_or_else(Answer::from)
     }
 
-    /// Whether `nexus` may have this command performed now: the tables of SPC-4 clause 5.13.1 and of SBC-4 clause 4.17
-    /// (which is SBC-3's, with newer commands).
+    /// Whether `nexus` may have this command performed now: the tables of SPC-4 clause 5.13.1, and of SBC-4 clause
+    /// 4.17, which has the commands of SBC-3 and newer ones.
     ///
-    /// A command that they do not have, and one that is cut, is taken for one that writes: allowed to the holder, and to
-    /// who is registered where that is enough. RESERVE and RELEASE, (6) and (10), conflict while anybody is registered.
-    /// PERSISTENT RESERVE OUT is judged by its service action alone.
+    /// A command that they do not have, and one that is cut, is taken for one that writes: allowed to the holder, and
+    /// to who is registered where that is enough. RESERVE and RELEASE, (6) and (10), conflict while anybody is
+    /// registered. PERSISTENT RESERVE OUT is judged by its service action alone.
     pub fn allows(&self, nexus: &Nexus, cdb: &[u8]) -> Access {
         access(&self.state, self.is_lost, nexus, cdb)
     }
 
     /// What a command other than PERSISTENT RESERVE ends with instead of being performed, if it is not to be: first
-    /// what [`allows`](Self::allows) says, then a pending unit attention condition, which is thereby reported and cleared
-    /// (SAM-5 clauses 5.3.3 and 5.14). `None`: perform it.
+    /// what [`allows`](Self::allows) says, then a pending unit attention condition, which is thereby reported and
+    /// cleared (SAM-5 clauses 5.3.3 and 5.14). `None`: perform it.
     ///
     /// INQUIRY, REPORT LUNS and REQUEST SENSE are never ended by a unit attention condition. A device returns it as the
     /// data of REQUEST SENSE: [`take_unit_attention`](Self::take_unit_attention).

@@ -244,5 +244,15 @@ fn the_service_actions_of_persistent_reserve_out() {
                 assert_eq!(bench.0.allows(&who.nexus(), &cdb), expected, "{action}, type {kind}, {who:?}");
             }
         }
+        // All registrants are holders; but what they hold does not move (clause 5.13.8).
+        for kind in [7, 8] {
+            let bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
+            let is_move = action == scsi_sense::pr::OutServiceAction::RegisterAndMove;
+            for (who, is_allowed) in [(A, !is_move), (B, !is_move), (C, other)] {
+                let expected = if is_allowed { Access::Allowed } else { Access::Conflict };
+                let cdb = cdb(0x5f, action.code());
+                assert_eq!(bench.0.allows(&who.nexus(), &cdb), expected, "{action}, type {kind}, {who:?}");
+            }
+        }
     }
 }

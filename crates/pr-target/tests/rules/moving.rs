@@ -77,6 +77,7 @@ fn what_all_registrants_hold_does_not_move() {
         for new_key in [KC, 0] {
             assert_eq!(bench.end_of(A, MOVE, kind, &moving_to(KA, new_key, C.id(), 1, 0)), End::Conflict);
         }
+        assert_eq!(bench.end_of(A, MOVE, kind, &[]), End::Conflict, "whatever else is wrong");
         assert_eq!(bench.view(), before);
     }
 }

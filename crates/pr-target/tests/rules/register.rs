@@ -127,6 +127,14 @@ fn no_initiator_port_that_is_named_may_be_registered() {
 fn initiator_ports_are_for_register_only_and_lists_have_the_right_length() {
     let mut bench = Bench::new();
     bench.register(A, KA);
+    for action in [REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT] {
+        for length in [24, 25, 28, 48] {
+            let mut list = basic_with(KB, KB, 0x08);
+            list.resize(length, 0);
+            let end = bench.end_of(A, action, 0xff, &list);
+            assert_eq!(end, End::Conflict, "SAM-5 clause 5.3.3: a wrong key comes first, {action}, {length}");
+        }
+    }
     for action in [RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE] {
         assert_eq!(bench.end_of(A, action, 1, &specifying(KA, KA, false, &[B])), INVALID_LIST, "{action}");
     }
@@ -254,6 +262,27 @@ fn what_does_not_fit_is_refused_as_a_whole() {
     assert_eq!(bench.end_of(A, scsi_sense::pr::OutServiceAction::RegisterAndMove, 0, &list), NO_ROOM);
     assert_eq!(generation(&mut bench), full);
     assert_eq!(bench.out(A, REGISTER, 0, KA, KC), End::Good, "who is in can change the key");
+}
+
+/// Memory is bounded by what there is room for, not by what is named.
+#[test]
+fn more_initiator_ports_than_fit_are_refused_whatever_they_are() {
+    let mut bench = Bench::new();
+    let id = |number: u64| {
+        let mut bytes = [0; 24];
+        TransportId::Sas { address: number }.write(&mut bytes).unwrap();
+        bytes
+    };
+    for (count, all_target_ports, expected) in
+        [(1023, 0, End::Good), (1024, 0, NO_ROOM), (100_000, 0, NO_ROOM), (512, ALL_TG_PT, NO_ROOM)]
+    {
+        let ids: Vec<u8> = (1..=count).flat_map(id).collect();
+        let mut list = basic_with(0, KA, 0x08 | all_target_ports);
+        list.extend(u32::try_from(ids.len()).unwrap().to_be_bytes());
+        list.extend(ids);
+        assert_eq!(bench.end_of(A, REGISTER, 0, &list), expected, "{count}");
+        bench = Bench::new();
+    }
 }
 
 /// Clause 6.16.3: APTPL where it is not supported.
