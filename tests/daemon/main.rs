@@ -1,6 +1,7 @@
 //! The daemon as a process: started, stopped, and talked to by clients that mean well and others that do not. Runs on
 //! any host, without root and without a disk.
 
+mod client;
 mod emulate;
 mod hostile;
 mod linger;

@@ -45,7 +45,7 @@ fn both_tell_one_story_over_iscsi() {
     compare(&mut Pair::open([a, b]), &(100_000..100_400), true);
 }
 
-/// The disk of two nexuses through a target port each, as REGISTER AND MOVE needs them: tcm_loop gives them no
+/// The disk of two nexuses through a target port each, as REGISTER AND MOVE needs them: `tcm_loop` gives them no
 /// identifier.
 fn two_target_ports() -> [Disk; 2] {
     let nexuses = [Disk::nexus_a(), Disk::nexus_b()];

@@ -191,7 +191,7 @@ impl Pair {
 
     /// Both get the command, and tell both nexuses what there is to tell.
     pub(super) fn send(&mut self, command: &RandomCommand) -> Step {
-        let (status, sense, data) = self.to_model(command);
+        let (status, sense, data) = self.run_on_model(command);
         let model = Answer {
             end: (status, sense),
             data: self.without_choices(command, data),
@@ -200,11 +200,11 @@ impl Pair {
                     .map(|code| code.additional.ascq)
                     .collect()
             }),
-            after: self.look(|pair, look| pair.to_model(look).2).0,
+            after: self.look(|pair, look| pair.run_on_model(look).2).0,
         };
-        let reply = self.to_lio(command);
+        let reply = self.run_on_lio(command);
         let attentions = [0, 1].map(|number| unit_attentions(&self.disks[number]));
-        let (after, all_target_ports) = self.look(|pair, look| pair.to_lio(look).payload);
+        let (after, all_target_ports) = self.look(|pair, look| pair.run_on_lio(look).payload);
         let lio = Answer {
             end: (reply.status, reply.sense_code()),
             data: self.without_choices(command, reply.payload),
@@ -230,14 +230,14 @@ impl Pair {
         clear(&self.disks);
         self.model = new_model(&self.cast);
         self.ahead = 0;
-        (self.state, self.all_target_ports) = self.look(|pair, look| pair.to_lio(look).payload);
+        (self.state, self.all_target_ports) = self.look(|pair, look| pair.run_on_lio(look).payload);
         self.is_moved = false;
         self.ahead = self.state.generation;
         self.state.generation = 0;
         assert_eq!(self.state, State::default());
     }
 
-    fn to_model(&mut self, command: &RandomCommand) -> (Status, Option<(u8, u8, u8)>, Vec<u8>) {
+    fn run_on_model(&mut self, command: &RandomCommand) -> (Status, Option<(u8, u8, u8)>, Vec<u8>) {
         let mut data = vec![0; 8192];
         let mut parameters = command.parameters.clone();
         // Each initiator port has one nexus: the same, then, with ALL_TG_PT or without.
@@ -252,7 +252,7 @@ impl Pair {
     }
 
     /// PRGENERATION counted as the model's.
-    fn to_lio(&mut self, command: &RandomCommand) -> Reply {
+    fn run_on_lio(&mut self, command: &RandomCommand) -> Reply {
         let parameters = (command.cdb[0] == 0x5f).then_some(&command.parameters[..]);
         let mut reply = direct(&self.disks[command.sender], &command.cdb, parameters);
         if command.cdb[1] & 0x1f != InServiceAction::ReportCapabilities.code() {
@@ -339,13 +339,17 @@ fn who_is(disk: &File) -> Nexus {
 }
 
 fn clear(disks: &[File]) {
-    disks.iter().for_each(|disk| drop(unit_attentions(disk)));
+    for disk in disks {
+        drop(unit_attentions(disk));
+    }
     // With ALL_TG_PT, without which LIO does not change a registration that was made with it.
     register_and_ignore(&disks[0], 0x04);
     let list = [[0xff; 8], [0; 8], [0; 8]].concat();
     let reply = direct(&disks[0], &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], Some(&list));
     assert_eq!(reply.status, Status::GOOD, "{reply:02x?}");
-    disks.iter().for_each(|disk| drop(unit_attentions(disk)));
+    for disk in disks {
+        drop(unit_attentions(disk));
+    }
     let reply = direct(&disks[0], &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0], None);
     assert_eq!(Keys::parse(&reply.payload).unwrap().full_length(), 8);
 }

@@ -1,0 +1,94 @@
+//! pr-ctl: shows and changes SCSI persistent reservations through a helper, without root.
+//!
+//! The way of a command line: [`args`] reads it, [`commands`] (or [`raw`], [`watch`], [`probe`]) does it with
+//! `pr-client` on what [`device`] has opened, and returns a [`report`] or a [`failure`]; here it is printed, for people
+//! or as [`json`].
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod device;
+mod failure;
+mod json;
+mod probe;
+mod raw;
+mod report;
+mod session;
+mod watch;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use failure::Failure;
+use report::Report;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(asked_or_wrong) => {
+            // Standard output or error may be closed; the exit status says enough.
+            let _ = asked_or_wrong.print();
+            return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(&args).and_then(|report| print(&report, args.json)) {
+        Ok(exit_status) => ExitCode::from(exit_status),
+        // Whoever read it has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure, args.json);
+            ExitCode::from(failure.exit_status())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Report, Failure> {
+    match &args.command {
+        Command::Keys(target) => commands::keys(args, &target.device),
+        Command::Reservation(target) => commands::reservation(args, &target.device),
+        Command::Capabilities(target) => commands::capabilities(args, &target.device),
+        Command::Status(target) => commands::status(args, &target.device),
+        Command::Register(register) => commands::register(args, register),
+        Command::RegisterIgnore(register) => commands::register_ignore(args, register),
+        Command::RegisterMove(register) => commands::register_move(args, register),
+        Command::Reserve(reserve) => commands::reserve(args, reserve),
+        Command::Release(release) => commands::release(args, release),
+        Command::Clear(clear) => commands::clear(args, clear),
+        Command::Preempt(preempt) => commands::preempt(args, preempt),
+        Command::PreemptAbort(preempt) => commands::preempt_abort(args, preempt),
+        Command::Raw(raw) => raw::run(args, raw),
+        Command::Watch(watch) => watch::run(args, watch),
+        Command::Probe(probe) => Ok(probe::run(args, probe.device.as_deref())),
+    }
+}
+
+/// Returns the exit status.
+fn print(report: &Report, as_json: bool) -> Result<u8, Failure> {
+    let mut output = io::stdout().lock();
+    if as_json {
+        writeln!(output, "{}", report.json)?;
+    } else {
+        for line in &report.lines {
+            writeln!(output, "{line}")?;
+        }
+    }
+    output.flush()?;
+    Ok(report.exit_status)
+}
+
+fn complain(failure: &Failure, as_json: bool) {
+    // There is no better place to say that this cannot be said.
+    if as_json {
+        let _ = writeln!(io::stdout(), "{}", failure.json());
+    }
+    let _ = writeln!(io::stderr(), "pr-ctl: {}", failure.text());
+    if let Some(advice) = failure.advice() {
+        let _ = writeln!(io::stderr(), "pr-ctl: {advice}");
+    }
+}

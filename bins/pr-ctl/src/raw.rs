@@ -1,0 +1,59 @@
+//! `pr-ctl raw`: a command as it is, for experiments.
+
+use pr_client::{CommandError, Completion, Data};
+use scsi_sense::{Cdb, Status, Transfer, opcode};
+
+use crate::{
+    args::{self, Args, Bytes, Raw},
+    failure::{self, Failure, json_sense, json_status},
+    json::Json,
+    report::{Report, count, dump, hex},
+    session::Session,
+};
+
+/// A command that was answered is shown, whatever the answer; the exit status says what it was.
+pub(crate) fn run(args: &Args, raw: &Raw) -> Result<Report, Failure> {
+    let Bytes(cdb) = args::parse_hex(&raw.cdb.concat()).map_err(|error| wrong(format!("the CDB {error}")))?;
+    let command = Cdb::new(&cdb).map_err(|error| wrong(error.to_string()))?;
+    let is_out = command.opcode() == opcode::PERSISTENT_RESERVE_OUT;
+    if !is_out && raw.output.is_some() {
+        return Err(wrong("--out is for PERSISTENT RESERVE OUT, operation code 5F".into()));
+    }
+    if is_out && raw.input.is_some() {
+        return Err(wrong("--in is for PERSISTENT RESERVE IN, operation code 5E".into()));
+    }
+    let session =
+        if is_out { Session::open_for_writing(args, &raw.device) } else { Session::open(args, &raw.device) }?;
+    let list = raw.output.as_ref().map_or(&[][..], |Bytes(list)| list);
+    let asked = match command.transfer() {
+        Some(Transfer::In { allocation_length }) => allocation_length,
+        _ => 0,
+    };
+    let mut room = vec![0; raw.input.unwrap_or(asked).into()];
+    let completion = session.run(command, |client, device| {
+        let data = if is_out { Data::Out(list) } else { Data::In(&mut room) };
+        client.execute(device, &cdb, data).map_err(CommandError::Client)
+    })?;
+    room.truncate(completion.transferred);
+    Ok(report(completion, &room))
+}
+
+fn wrong(text: String) -> Failure {
+    Failure::Arguments(text)
+}
+
+fn report(completion: Completion, data: &[u8]) -> Report {
+    let Completion { status, sense, .. } = completion;
+    let mut members = vec![("status", json_status(status))];
+    let lines = if status == Status::CHECK_CONDITION {
+        members.push(("sense", sense.code().map(json_sense).into()));
+        let bytes = sense.parse().map_or(&sense.as_bytes()[..], |sense| sense.as_bytes());
+        members.push(("sense_data", Json::Text(hex(bytes))));
+        [vec![format!("{status}: {sense}")], dump(bytes)].concat()
+    } else {
+        members.push(("data", Json::Text(hex(data))));
+        [vec![format!("{status}, {} of data", count(data.len(), "byte"))], dump(data)].concat()
+    };
+    let exit_status = completion.into_result().map_or_else(|error| failure::of_command(&error), |()| 0);
+    Report { lines, json: Json::Object(members), exit_status }
+}

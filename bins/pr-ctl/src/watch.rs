@@ -1,0 +1,264 @@
+//! `pr-ctl watch`: registrations and reservation, and each change of them.
+
+use std::{
+    io::{self, Write as _},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use pr_client::{Client, CommandError};
+use scsi_sense::{
+    SenseKey,
+    pr::{Reservation, ReservationKey},
+};
+
+use crate::{
+    args::{Args, Watch},
+    failure::Failure,
+    json::Json,
+    report::{Report, json_reservation},
+    session::Session,
+};
+
+/// Until it is interrupted, or nobody reads any more.
+///
+/// There is nothing to clean up, so a signal may end it at any time as it ends any program.
+pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
+    let session = Session::open(args, &watch.device)?;
+    let mut printer = Printer { as_json: args.json };
+    let mut seen = session.run("watch", first_look)?;
+    for event in seen.events() {
+        printer.print(&event)?;
+    }
+    let mut trouble: Option<String> = None;
+    loop {
+        thread::sleep(watch.interval);
+        match session.run("watch", Snapshot::take) {
+            Ok(now) => {
+                if trouble.take().is_some() {
+                    printer.print(&Event::Recovered)?;
+                }
+                for event in seen.changes(&now) {
+                    printer.print(&event)?;
+                }
+                seen = now;
+            }
+            Err(Failure::Command { source, .. }) if is_attention(&source) => {
+                printer.print(&Event::Attention(source.to_string()))?;
+            }
+            Err(failure) => {
+                // Told once, until it changes.
+                let text = failure.text();
+                if trouble.as_ref() != Some(&text) {
+                    printer.print(&Event::Trouble(&failure))?;
+                }
+                trouble = Some(text);
+            }
+        }
+    }
+}
+
+/// What a device has to tell, it tells so often at most.
+const ATTENTIONS_MAX: u32 = 3;
+
+/// What has happened before is no news.
+fn first_look(client: &Client, device: &impl std::os::fd::AsFd) -> Result<Snapshot, CommandError> {
+    let mut attentions = 0;
+    loop {
+        match Snapshot::take(client, device) {
+            Err(error) if attentions < ATTENTIONS_MAX && is_attention(&error) => attentions += 1,
+            found => return found,
+        }
+    }
+}
+
+fn is_attention(error: &CommandError) -> bool {
+    error.sense_code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
+}
+
+/// Registrations and reservation at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Snapshot {
+    /// In order. A key that several I_T nexuses registered is there several times.
+    keys: Vec<ReservationKey>,
+    reservation: Option<Reservation>,
+}
+
+/// How often registrations may change between two commands, until what was found is taken as it is.
+const TRIES: u32 = 3;
+
+impl Snapshot {
+    fn take(client: &Client, device: &impl std::os::fd::AsFd) -> Result<Self, CommandError> {
+        let mut tries = 1;
+        loop {
+            let registered = client.read_keys(device)?;
+            let current = client.read_reservation(device)?;
+            if registered.generation == current.generation || tries == TRIES {
+                let mut keys = registered.keys;
+                keys.sort_unstable();
+                return Ok(Self { keys, reservation: current.reservation });
+            }
+            tries += 1;
+        }
+    }
+
+    fn events(&self) -> Vec<Event<'static>> {
+        let registered = self.keys.iter().map(|key| Event::Registered(*key));
+        registered.chain([Event::Reservation(self.reservation)]).collect()
+    }
+
+    fn changes(&self, now: &Self) -> Vec<Event<'static>> {
+        let gone = difference(&self.keys, &now.keys).map(Event::Unregistered);
+        let new = difference(&now.keys, &self.keys).map(Event::Registered);
+        let changed = (self.reservation != now.reservation).then_some(Event::Reservation(now.reservation));
+        gone.chain(new).chain(changed).collect()
+    }
+}
+
+/// What is in `of` more often than in `from`. Both are in order.
+fn difference(of: &[ReservationKey], from: &[ReservationKey]) -> impl Iterator<Item = ReservationKey> {
+    let mut rest = from.iter().copied().peekable();
+    let only: Vec<_> = of
+        .iter()
+        .copied()
+        .filter(|key| {
+            while rest.next_if(|other| other < key).is_some() {}
+            rest.next_if_eq(key).is_none()
+        })
+        .collect();
+    only.into_iter()
+}
+
+/// What is worth a line.
+#[derive(Debug)]
+enum Event<'a> {
+    Registered(ReservationKey),
+    Unregistered(ReservationKey),
+    Reservation(Option<Reservation>),
+    /// The device tells its initiator what has happened to it.
+    Attention(String),
+    Trouble(&'a Failure),
+    Recovered,
+}
+
+impl Event<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Registered(key) => format!("registered    {key}"),
+            Self::Unregistered(key) => format!("unregistered  {key}"),
+            Self::Reservation(Some(reservation)) => format!("reservation   {reservation}"),
+            Self::Reservation(None) => "reservation   none".into(),
+            Self::Attention(text) => format!("attention     {text}"),
+            Self::Trouble(failure) => format!("trouble       {}", failure.text()),
+            Self::Recovered => "recovered".into(),
+        }
+    }
+
+    fn json(&self) -> Vec<(&'static str, Json)> {
+        match self {
+            Self::Registered(key) => vec![("event", Json::text("registered")), ("key", Json::text(key))],
+            Self::Unregistered(key) => vec![("event", Json::text("unregistered")), ("key", Json::text(key))],
+            Self::Reservation(reservation) => vec![
+                ("event", Json::text("reservation")),
+                ("reservation", reservation.map(json_reservation).into()),
+            ],
+            Self::Attention(text) => {
+                vec![("event", Json::text("attention")), ("attention", Json::text(text))]
+            }
+            Self::Trouble(failure) => vec![("event", Json::text("trouble")), ("trouble", failure.json())],
+            Self::Recovered => vec![("event", Json::text("recovered"))],
+        }
+    }
+}
+
+struct Printer {
+    as_json: bool,
+}
+
+impl Printer {
+    /// A line, which leaves at once.
+    fn print(&mut self, event: &Event<'_>) -> Result<(), Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let time = utc(now.as_secs());
+        let mut output = io::stdout().lock();
+        if self.as_json {
+            let members = [("time", Json::Text(time))].into_iter().chain(event.json()).collect();
+            writeln!(output, "{}", Json::Object(members))?;
+        } else {
+            writeln!(output, "{time}  {}", event.text())?;
+        }
+        Ok(output.flush()?)
+    }
+}
+
+/// Seconds since 1970 as RFC 3339 has them: `2026-11-02T12:03:04Z`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86400, seconds % 86400);
+    // Counted from 1 March of year 0, a leap day is the last of its year, and years repeat after 400.
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + carry;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use scsi_sense::pr::{ReservationType, Scope};
+
+    use super::*;
+
+    fn snapshot(keys: &[u64], holder: Option<u64>) -> Snapshot {
+        let reservation = holder.map(|key| Reservation {
+            key: ReservationKey(key),
+            scope: Scope::LogicalUnit,
+            kind: ReservationType::WriteExclusive,
+        });
+        Snapshot { keys: keys.iter().copied().map(ReservationKey).collect(), reservation }
+    }
+
+    #[test]
+    fn each_change_is_an_event() {
+        let none = "reservation   none";
+        let held = "reservation   WRITE EXCLUSIVE (1h), key 0x1";
+        for (before, now, expected) in [
+            (snapshot(&[], None), snapshot(&[], None), &[][..]),
+            (snapshot(&[1], Some(1)), snapshot(&[1], Some(1)), &[]),
+            (
+                snapshot(&[], None),
+                snapshot(&[1, 2], Some(1)),
+                &["registered    0x1", "registered    0x2", held],
+            ),
+            (snapshot(&[1, 1, 2], Some(1)), snapshot(&[1, 2], Some(1)), &["unregistered  0x1"]),
+            (
+                snapshot(&[1, 3], Some(1)),
+                snapshot(&[2, 3], None),
+                &["unregistered  0x1", "registered    0x2", none],
+            ),
+            (snapshot(&[2], Some(2)), snapshot(&[1, 2], Some(1)), &["registered    0x1", held]),
+            (snapshot(&[1, 2, 3], None), snapshot(&[3], None), &["unregistered  0x1", "unregistered  0x2"]),
+        ] {
+            let events: Vec<_> = before.changes(&now).iter().map(Event::text).collect();
+            assert_eq!(events, expected, "{before:?} {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_shown_in_utc() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_793_621_384, "2026-11-02T12:09:44Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What fails, how it is told, and with what exit status.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
+    process::{Command, Stdio},
+};
+
+use scsi_sense::{SenseCode, SenseKey, Status};
+
+use crate::{
+    command, done,
+    helper::{Answer, Helper, remove_socket},
+    run, run_with,
+};
+
+const RESERVE: [&str; 6] = ["reserve", "DEVICE", "--key", "1", "--type", "1"];
+
+#[test]
+fn what_a_device_answers_is_the_exit_status_of_sg_persist() {
+    let sense = |key, asc| Answer::CheckCondition(SenseCode::new(SenseKey::new(key), asc, 0));
+    for (answer, expected, text) in [
+        (Answer::Status(Status::RESERVATION_CONFLICT), 24, "RESERVATION CONFLICT (18h)"),
+        (Answer::Status(Status::CONDITION_MET), 25, "CONDITION MET (04h)"),
+        (Answer::Status(Status::BUSY), 26, "BUSY (08h)"),
+        (Answer::Status(Status::TASK_SET_FULL), 27, "TASK SET FULL (28h)"),
+        (Answer::Status(Status::ACA_ACTIVE), 28, "ACA ACTIVE (30h)"),
+        (Answer::Status(Status::TASK_ABORTED), 29, "TASK ABORTED (40h)"),
+        (Answer::Status(Status(0x77)), 99, "unknown status (77h)"),
+        (sense(0x0, 0x00), 20, "NO SENSE"),
+        (sense(0x1, 0x17), 21, "RECOVERED ERROR"),
+        (sense(0x2, 0x04), 2, "NOT READY, LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE (02/04/00)"),
+        (sense(0x3, 0x11), 3, "MEDIUM ERROR"),
+        (sense(0x4, 0x44), 3, "HARDWARE ERROR, INTERNAL TARGET FAILURE (04/44/00)"),
+        (sense(0x5, 0x24), 5, "ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00)"),
+        (sense(0x5, 0x20), 9, "ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE (05/20/00)"),
+        (sense(0x6, 0x29), 6, "UNIT ATTENTION, POWER ON, RESET, OR BUS DEVICE RESET OCCURRED (06/29/00)"),
+        (sense(0x7, 0x27), 7, "DATA PROTECT"),
+        (sense(0x8, 0x00), 3, "BLANK CHECK"),
+        (sense(0x9, 0x80), 98, "VENDOR SPECIFIC"),
+        (sense(0xa, 0x00), 10, "COPY ABORTED"),
+        (sense(0xb, 0x08), 11, "ABORTED COMMAND, LOGICAL UNIT COMMUNICATION FAILURE (0B/08/00)"),
+        (sense(0xe, 0x1d), 14, "MISCOMPARE"),
+        (Answer::Sense(vec![]), 98, "no sense data"),
+        (Answer::HangUp, 99, "was lost after the command was sent: whether it has run is unknown"),
+    ] {
+        let helper = Helper::always(answer);
+        let (status, output, errors) = run_with(&helper, &RESERVE);
+        assert_eq!((status, output.as_str()), (Some(expected), ""), "{text}");
+        assert!(errors.contains(text) && errors.starts_with("pr-ctl: RESERVE "), "{text}: {errors}");
+        assert_eq!(helper.arrived().len(), 1, "{text}: it is not repeated");
+    }
+}
+
+#[test]
+fn an_answer_that_makes_no_sense_exits_97() {
+    let helper = Helper::always(Answer::Good(vec![0; 7]));
+    let (status, _, errors) = run_with(&helper, &["keys", "DEVICE"]);
+    assert_eq!(status, Some(97));
+    assert!(errors.contains("7 bytes of data where 8 are needed"), "{errors}");
+}
+
+#[test]
+fn no_answer_in_time_exits_33() {
+    let helper = Helper::always(Answer::Silence);
+    let (status, _, errors) = run_with(&helper, &[&["--timeout", "1"][..], &RESERVE].concat());
+    assert_eq!(status, Some(33));
+    assert!(
+        errors.contains("has not answered in time") && errors.contains("look before you repeat it"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn json_tells_of_a_failure_what_there_is_to_tell() {
+    let conflict = Helper::always(Answer::Status(Status::RESERVATION_CONFLICT));
+    let (status, output, errors) = run_with(&conflict, &[&["--json"][..], &RESERVE].concat());
+    assert_eq!(status, Some(24));
+    let device = conflict.device();
+    let expected = format!(
+        "{{\"error\": \"RESERVE {}: RESERVATION CONFLICT (18h)\", \
+         \"status\": {{\"code\": 24, \"name\": \"RESERVATION CONFLICT\"}}, \"advice\": \"this initiator ",
+        device.display()
+    );
+    assert!(output.starts_with(&expected) && output.ends_with(", \"exit_status\": 24}\n"), "{output}");
+    assert!(errors.contains("RESERVATION CONFLICT"), "{errors}");
+
+    let refused = Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE));
+    let (_, output, _) = run_with(&refused, &["--json", "keys", "DEVICE"]);
+    let sense =
+        "\"sense\": {\"key\": 5, \"asc\": 32, \"ascq\": 0, \"text\": \"ILLEGAL REQUEST, INVALID COMMAND";
+    assert!(output.contains(sense), "{output}");
+}
+
+#[test]
+fn a_helper_that_cannot_be_reached_exits_35_and_says_what_to_do() {
+    let helper = Helper::always(Answer::Good(vec![]));
+    let gone = helper.directory().join("gone");
+    drop(UnixListener::bind(&gone).unwrap());
+    let deaf = helper.directory().join("deaf");
+    let _deaf = UnixListener::bind(&deaf).unwrap();
+    let nowhere = helper.directory().join("nowhere");
+    let device = helper.device();
+    for (socket, message) in [
+        (&nowhere, "there is no such socket: start the helper with -k "),
+        (&gone, "nobody listens there"),
+        (&device, "nobody listens there"),
+        (&deaf, "somebody listens there and does not answer"),
+    ] {
+        let (socket, device) = (socket.to_str().unwrap(), device.to_str().unwrap());
+        let (status, output, errors) = run(&["--timeout", "1", "-k", socket, "keys", device]);
+        assert_eq!((status, output.as_str()), (Some(35), ""), "{message}");
+        assert!(errors.contains(message) && errors.contains(socket), "{message}: {errors}");
+    }
+    remove_socket(&helper);
+    assert_eq!(run_with(&helper, &["keys", "DEVICE"]).0, Some(35));
+}
+
+#[test]
+fn a_device_that_cannot_be_opened_exits_15_and_says_what_to_do() {
+    let helper = Helper::always(Answer::Good(vec![]));
+    let (status, _, errors) = run_with(&helper, &["keys", "DEVICE-not"]);
+    assert_eq!(status, Some(15));
+    assert!(errors.contains("No such file") && errors.contains("/dev/disk/by-id"), "{errors}");
+    let (status, _, errors) = run(&["clear", "/", "--key", "1"]);
+    assert_eq!(status, Some(15));
+    assert!(errors.contains("cannot open / for writing: Is a directory"), "{errors}");
+}
+
+/// The program as a user to whom neither device nor socket belong.
+#[test]
+fn without_permission_it_is_said_whose_is_needed() {
+    let helper = Helper::start(|_| Answer::Good(vec![0; 8]));
+    let directory = helper.directory();
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    let program = directory.join("pr-ctl");
+    // Not by ourselves: a file that is open for writing in a child of another test cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_pr-ctl")).arg(&program).status().unwrap();
+    assert!(copied.success());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        done(command.arg("-k").arg(helper.socket()).args(arguments).output().unwrap())
+    };
+    let device = helper.device();
+    let device = device.to_str().unwrap();
+    let mode = |path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(helper.socket(), 0o666);
+
+    mode(helper.device(), 0o444);
+    assert_eq!(run(&["keys", device]).0, Some(0), "reading is enough to read");
+    let (status, _, errors) = run(&["clear", device, "--key", "1"]);
+    assert_eq!(status, Some(15));
+    let advice = "you need permission to read and write the device (it is mode 0444, user ";
+    assert!(errors.contains(advice) && errors.contains("Permission denied"), "{errors}");
+
+    mode(helper.device(), 0o000);
+    let (status, _, errors) = run(&["keys", device]);
+    assert_eq!(status, Some(15));
+    assert!(errors.contains("you need permission to read the device (it is mode 0000, user "), "{errors}");
+
+    mode(helper.device(), 0o666);
+    mode(helper.socket(), 0o000);
+    let (status, _, errors) = run(&["keys", device]);
+    assert_eq!(status, Some(35));
+    assert!(errors.contains("you need permission to write to the socket"), "{errors}");
+    let (status, output, _) = run(&["probe", device]);
+    assert_eq!(status, Some(35));
+    assert!(output.contains("mode 0000, user ") && output.contains("you need permission"), "{output}");
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_failure_and_output_that_cannot_be_written_is() {
+    let helper = crate::show::disk(&[1]);
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    let mut closed = command();
+    closed.arg("-k").arg(helper.socket()).arg("keys").arg(helper.device());
+    let output = closed.stdout(Stdio::from(writer)).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(done(output), (Some(0), String::new(), String::new()));
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = closed.stdout(full).output().unwrap();
+    let (status, _, errors) = done(output);
+    assert_eq!(status, Some(15));
+    assert!(errors.contains("standard output: No space left"), "{errors}");
+}

@@ -1,0 +1,145 @@
+//! What is shown of a disk, for people and for programs.
+
+use scsi_sense::pr::{
+    Capabilities, FullStatus, FullStatusDescriptor, IscsiName, IscsiSessionId, Keys, Reservation,
+    ReservationData, ReservationKey, ReservationType, Scope, TransportId, TypeMask,
+};
+
+use crate::{
+    helper::{Answer, Helper},
+    run_with,
+};
+
+const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
+
+/// A disk with these keys, of which the first holds a reservation.
+pub(crate) fn disk(keys: &[u64]) -> Helper {
+    let keys: Vec<_> = keys.iter().copied().map(ReservationKey).collect();
+    Helper::start(move |arrived| {
+        let mut data = vec![0; 20_000];
+        let reservation =
+            keys.first().map(|key| Reservation { key: *key, scope: Scope::LogicalUnit, kind: TYPE });
+        let length = match arrived.cdb[1] {
+            0 => Keys::build(7, keys.iter().copied(), &mut data).unwrap(),
+            1 => ReservationData::build(7, reservation, &mut data),
+            2 => {
+                let types = Some(TypeMask::new([TYPE, ReservationType::ExclusiveAccess]));
+                let capabilities = Capabilities { all_target_ports: true, types, ..Capabilities::default() };
+                data[..8].copy_from_slice(&capabilities.to_bytes());
+                8
+            }
+            _ => full_status(&keys, &mut data),
+        };
+        Answer::Good(data[..length].to_vec())
+    })
+}
+
+fn full_status(keys: &[ReservationKey], data: &mut [u8]) -> usize {
+    let name = IscsiName::new(b"iqn.2001-04.com.example:host").unwrap();
+    let session = IscsiSessionId::from_bytes([0, 2, 0x3d, 0, 0, 1]);
+    let (mut iscsi, mut sas) = ([0; 256], [0; 24]);
+    let length = TransportId::IscsiPort { name, session }.write(&mut iscsi).unwrap();
+    TransportId::Sas { address: 0x5000_c500_05b3_2001 }.write(&mut sas).unwrap();
+    let ids = [&iscsi[..length], &sas[..], b"?"];
+    let registrations = keys.iter().zip(ids).enumerate().map(|(index, (key, id))| FullStatusDescriptor {
+        key: *key,
+        all_target_ports: index == 1,
+        reservation_holder: index == 0,
+        scope: Scope::LogicalUnit,
+        kind: TYPE,
+        relative_port: 3,
+        transport_id_bytes: id,
+    });
+    FullStatus::build(7, registrations, data).unwrap()
+}
+
+fn shown(helper: &Helper, arguments: &[&str]) -> String {
+    let (status, output, errors) = run_with(helper, arguments);
+    assert_eq!((status, errors.as_str()), (Some(0), ""), "{arguments:?}");
+    output.replace(helper.device().to_str().unwrap(), "DEVICE")
+}
+
+#[test]
+fn keys_are_listed() {
+    let helper = disk(&[0x1a, 0x2b]);
+    assert_eq!(shown(&helper, &["keys", "DEVICE"]), "2 registrations, generation 7\n0x1a\n0x2b\n");
+    assert_eq!(
+        shown(&helper, &["keys", "DEVICE", "--json"]),
+        "{\"device\": \"DEVICE\", \"generation\": 7, \"keys\": [\"0x1a\", \"0x2b\"], \"complete\": true}\n"
+    );
+    assert!(helper.arrived().iter().all(|arrived| arrived.cdb[..2] == [0x5e, 0] && !arrived.is_writable));
+    assert_eq!(shown(&disk(&[]), &["keys", "DEVICE"]), "0 registrations, generation 7\n");
+}
+
+#[test]
+fn a_list_that_is_too_long_says_so() {
+    let keys: Vec<u64> = (0..2000).collect();
+    let helper = disk(&keys);
+    let output = shown(&helper, &["keys", "DEVICE"]);
+    assert!(output.ends_with("\n(there are more, for which there is no room in an answer)\n"));
+    assert_eq!(output.lines().count(), 1 + 1023 + 1);
+    assert!(shown(&helper, &["--json", "keys", "DEVICE"]).contains("\"complete\": false"));
+}
+
+#[test]
+fn the_reservation_is_shown() {
+    let helper = disk(&[0x1a]);
+    let text = "WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), key 0x1a\n";
+    assert_eq!(shown(&helper, &["reservation", "DEVICE"]), text);
+    assert_eq!(
+        shown(&helper, &["reservation", "DEVICE", "--json"]),
+        "{\"device\": \"DEVICE\", \"generation\": 7, \"reservation\": {\"key\": \"0x1a\", \"scope\": 0, \
+         \"type\": {\"code\": 5, \"name\": \"WRITE EXCLUSIVE, REGISTRANTS ONLY\"}}}\n"
+    );
+    let helper = disk(&[]);
+    assert_eq!(shown(&helper, &["reservation", "DEVICE"]), "no reservation\n");
+    let json = shown(&helper, &["reservation", "DEVICE", "--json"]);
+    assert_eq!(json, "{\"device\": \"DEVICE\", \"generation\": 7, \"reservation\": null}\n");
+}
+
+#[test]
+fn capabilities_are_shown() {
+    let helper = disk(&[]);
+    let text = shown(&helper, &["capabilities", "DEVICE"]);
+    for line in [
+        "registering other initiators (SIP_C)                    no",
+        "registering with all target ports (ATP_C)               yes",
+        "types:",
+        "  EXCLUSIVE ACCESS (3h)",
+        "  WRITE EXCLUSIVE, REGISTRANTS ONLY (5h)",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line:?} in:\n{text}");
+    }
+    let json = shown(&helper, &["capabilities", "DEVICE", "--json"]);
+    for member in [
+        "\"all_target_ports\": true",
+        "\"specify_initiator_ports\": false",
+        "\"allow_commands\": 0",
+        "\"types\": [{\"code\": 3, \"name\": \"EXCLUSIVE ACCESS\"}, {\"code\": 5, ",
+    ] {
+        assert!(json.contains(member), "{member:?} in:\n{json}");
+    }
+}
+
+#[test]
+fn status_is_a_table_of_registrations() {
+    let helper = disk(&[0x1a, 0x2b, 0x3c]);
+    assert_eq!(
+        shown(&helper, &["status", "DEVICE"]),
+        "3 registrations, generation 7\n\
+         KEY   TARGET PORT  RESERVATION                             INITIATOR\n\
+         0x1a  3            WRITE EXCLUSIVE, REGISTRANTS ONLY (5h)  iqn.2001-04.com.example:host,i,0x00023d000001\n\
+         0x2b  all          -                                       sas,5000c50005b32001\n\
+         0x3c  3            -                                       hex:3f\n"
+    );
+    let json = shown(&helper, &["status", "DEVICE", "--json"]);
+    for member in [
+        "{\"key\": \"0x1a\", \"target_port\": 3, \"reservation\": {\"key\": \"0x1a\", ",
+        "\"initiator\": \"iqn.2001-04.com.example:host,i,0x00023d000001\", \"transport_id\": \"4500003069716e",
+        "{\"key\": \"0x2b\", \"target_port\": null, \"reservation\": null, \"initiator\": \"sas,5000c50005b32001\"",
+        "\"initiator\": null, \"transport_id\": \"3f\"}]",
+    ] {
+        assert!(json.contains(member), "{member:?} in:\n{json}");
+    }
+    assert_eq!(shown(&disk(&[]), &["status", "DEVICE"]), "0 registrations, generation 7\n");
+}

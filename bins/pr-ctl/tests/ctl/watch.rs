@@ -1,0 +1,206 @@
+//! Changes as they happen.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+use scsi_sense::{
+    SenseCode,
+    pr::{Keys, Reservation, ReservationData, ReservationKey, ReservationType, Scope},
+};
+
+use crate::{
+    command,
+    helper::{Answer, Helper},
+    run_with,
+};
+
+/// What takes longer than this is a failed test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    generation: u32,
+    keys: Vec<u64>,
+    holder: Option<u64>,
+    trouble: Option<SenseCode>,
+    attention: Option<SenseCode>,
+}
+
+impl Disk {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.0.lock().unwrap();
+        state.generation += 1;
+        change(&mut state);
+    }
+
+    fn helper(&self) -> Helper {
+        let Self(state) = self.clone();
+        Helper::start(move |arrived| {
+            let mut state = state.lock().unwrap();
+            if let Some(trouble) = state.trouble.or(state.attention.take()) {
+                return Answer::CheckCondition(trouble);
+            }
+            let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
+            let mut data = vec![0; 512];
+            let length = if arrived.cdb[1] == 0 {
+                let keys = state.keys.iter().copied().map(ReservationKey);
+                Keys::build(state.generation, keys, &mut data).unwrap()
+            } else {
+                let held = state.holder.map(|key| Reservation { key: ReservationKey(key), scope, kind });
+                ReservationData::build(state.generation, held, &mut data)
+            };
+            Answer::Good(data[..length].to_vec())
+        })
+    }
+}
+
+/// A running `pr-ctl watch`. Dropped, it is killed.
+struct Watch {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Watch {
+    fn start(helper: &Helper, options: &[&str]) -> Self {
+        let mut command = command();
+        command.arg("-k").arg(helper.socket()).arg("watch").arg(helper.device());
+        let mut child =
+            command.args(["--interval", "0.01"]).args(options).stdout(Stdio::piped()).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next lines without their time.
+    #[track_caller]
+    fn expect(&self, expected: &[&str]) {
+        for expected in expected {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap();
+            let (time, text) = line.split_once("  ").unwrap();
+            assert_eq!((time.len(), &time[10..11], &time[19..]), (20, "T", "Z"), "{line}");
+            assert_eq!(text, *expected);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn registrations_and_reservation_are_printed_when_they_change() {
+    let disk = Disk::default();
+    disk.change(|state| state.keys = vec![0x1a]);
+    let helper = disk.helper();
+    let mut watch = Watch::start(&helper, &[]);
+    watch.expect(&["registered    0x1a", "reservation   none"]);
+    disk.change(|state| (state.keys, state.holder) = (vec![0x2b, 0x1a], Some(0x1a)));
+    watch.expect(&["registered    0x2b", "reservation   WRITE EXCLUSIVE (1h), key 0x1a"]);
+    disk.change(|state| (state.keys, state.holder) = (vec![0x2b], Some(0x2b)));
+    watch.expect(&["unregistered  0x1a", "reservation   WRITE EXCLUSIVE (1h), key 0x2b"]);
+    disk.change(|state| state.holder = None);
+    watch.expect(&["reservation   none"]);
+
+    let pid = Pid::from_child(&watch.child);
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let status = watch.child.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (None, Some(Signal::INT.as_raw())));
+    assert!(helper.arrived().iter().all(|arrived| arrived.cdb[0] == 0x5e && !arrived.is_writable));
+}
+
+#[test]
+fn trouble_is_told_once_and_its_end_too() {
+    let disk = Disk::default();
+    let helper = disk.helper();
+    let watch = Watch::start(&helper, &[]);
+    watch.expect(&["reservation   none"]);
+    let name = helper.device();
+    let name = name.display();
+    for _ in 0..2 {
+        disk.change(|state| state.trouble = Some(SenseCode::NOT_READY));
+        watch.expect(&[&format!(
+            "trouble       watch {name}: CHECK CONDITION (02h): NOT READY, LOGICAL UNIT NOT READY, CAUSE NOT \
+             REPORTABLE (02/04/00)"
+        )]);
+        let before = helper.arrived().len();
+        while helper.arrived().len() < before + 5 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        disk.change(|state| (state.trouble, state.keys) = (None, vec![]));
+        watch.expect(&["recovered"]);
+    }
+}
+
+#[test]
+fn what_the_device_tells_once_is_printed() {
+    let disk = Disk::default();
+    let helper = disk.helper();
+    let watch = Watch::start(&helper, &[]);
+    watch.expect(&["reservation   none"]);
+    disk.change(|state| {
+        state.attention = Some(SenseCode::REGISTRATIONS_PREEMPTED);
+        state.keys = vec![0x2b];
+    });
+    watch.expect(&[
+        "attention     CHECK CONDITION (02h): UNIT ATTENTION, REGISTRATIONS PREEMPTED (06/2A/05)",
+        "registered    0x2b",
+    ]);
+}
+
+#[test]
+fn json_is_a_line_for_each_change() {
+    let disk = Disk::default();
+    let helper = disk.helper();
+    let watch = Watch::start(&helper, &["--json"]);
+    let next = || {
+        let line = watch.lines.recv_timeout(PATIENCE).unwrap();
+        let (head, rest) = line.split_at(r#"{"time": "2026-11-02T12:03:04Z", "#.len());
+        assert!(head.starts_with(r#"{"time": "2"#) && head.ends_with(r#"Z", "#), "{line}");
+        rest.to_owned()
+    };
+    assert_eq!(next(), r#""event": "reservation", "reservation": null}"#);
+    disk.change(|state| state.keys = vec![0x1a]);
+    assert_eq!(next(), r#""event": "registered", "key": "0x1a"}"#);
+}
+
+#[test]
+fn a_device_that_cannot_be_watched_is_told_at_once() {
+    let helper = Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE));
+    let (status, output, errors) = run_with(&helper, &["watch", "DEVICE"]);
+    assert_eq!((status, output.as_str()), (Some(9), ""));
+    assert!(errors.contains("pr-ctl probe"), "{errors}");
+}
+
+#[test]
+fn a_unit_attention_at_the_start_is_passed_over() {
+    let attentions = Mutex::new(2);
+    let helper = Helper::start(move |_| {
+        let mut left = attentions.lock().unwrap();
+        if *left > 0 {
+            *left -= 1;
+            return Answer::CheckCondition(SenseCode::POWER_ON_OR_RESET);
+        }
+        Answer::Good(vec![0; 8])
+    });
+    Watch::start(&helper, &[]).expect(&["reservation   none"]);
+}

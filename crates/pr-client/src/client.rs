@@ -1,0 +1,194 @@
+//! The blocking client.
+
+use std::{
+    fmt,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    Completion, Data, Error, Options, State,
+    deadline::Deadline,
+    nonblocking::Connection,
+    pool::{Leased, Place, Pool},
+};
+
+/// A helper, as its client sees it: a few connections, shared by whatever threads need one.
+///
+/// Each command has a connection to itself while it is under way. A connection that was lost is replaced when the next
+/// command needs one. A command is tried again on a new connection only as long as not a byte of it was sent; after
+/// that it is never sent again, since it may have run.
+pub struct Client {
+    path: PathBuf,
+    options: Options,
+    pool: Pool,
+}
+
+impl Client {
+    /// Connects to the helper that listens at `path`, with the default [`Options`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`].
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Options::new().connect(path)
+    }
+
+    /// The way to a client that behaves in another way.
+    pub fn options() -> Options {
+        Options::new()
+    }
+
+    pub(crate) fn new(path: PathBuf, options: Options) -> Result<Self, Error> {
+        let pool = Pool::new(options.connections, options.listener.clone());
+        let client = Self { path, options, pool };
+        let deadline = Deadline::after(client.options.timeout);
+        let leased = client.open(deadline)?;
+        if let Some(place) = client.pool.place(deadline) {
+            place.keep(leased);
+        }
+        Ok(client)
+    }
+
+    /// Runs a command on `device`: the ten bytes of a PERSISTENT RESERVE IN or OUT, zeros behind them or not.
+    ///
+    /// For OUT, `device` is to be open for writing. A command that was answered may have failed: look at the status.
+    /// The typed calls ([`read_keys`](Self::read_keys) and so on) do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], if there is no answer.
+    pub fn execute(&self, device: impl AsFd, cdb: &[u8], data: Data<'_>) -> Result<Completion, Error> {
+        self.run(device.as_fd(), cdb, data, Deadline::after(self.options.timeout))
+    }
+
+    /// [`execute`](Self::execute) with a timeout of its own, in place of [`Options::timeout`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], if there is no answer.
+    pub fn execute_within(
+        &self,
+        device: impl AsFd,
+        cdb: &[u8],
+        data: Data<'_>,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Completion, Error> {
+        self.run(device.as_fd(), cdb, data, Deadline::after(timeout.into()))
+    }
+
+    /// Whether the helper was there when it was last needed.
+    pub fn state(&self) -> State {
+        self.pool.state().0
+    }
+
+    /// The socket's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.options.timeout
+    }
+
+    fn run(
+        &self,
+        device: BorrowedFd<'_>,
+        cdb: &[u8],
+        mut data: Data<'_>,
+        deadline: Deadline,
+    ) -> Result<Completion, Error> {
+        data.check(cdb)?;
+        let place = self.pool.place(deadline).ok_or(Error::Busy)?;
+        let mut leased = self.start(&place, device, cdb, &data, deadline)?;
+        match leased.connection.finish(deadline) {
+            Ok(response) => {
+                let completion = data.complete(response);
+                place.keep(leased);
+                Ok(completion)
+            }
+            Err(error) => {
+                // The deadline says nothing of the helper.
+                if !matches!(error, Error::TimedOut) {
+                    self.pool.disconnected(leased.epoch);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins the command on a connection that takes it: the only place where something is tried again.
+    fn start(
+        &self,
+        place: &Place<'_>,
+        device: BorrowedFd<'_>,
+        cdb: &[u8],
+        data: &Data<'_>,
+        deadline: Deadline,
+    ) -> Result<Leased, Error> {
+        if let Some(leased) = place.idle() {
+            match self.begin(place, leased, device, cdb, data) {
+                // It ended while it was idle.
+                Err(Error::Unreachable(_)) => {}
+                begun => return begun,
+            }
+        }
+        let pause = self.options.pause;
+        let mut attempts: u32 = 1;
+        loop {
+            let begun = self.open(deadline).and_then(|leased| self.begin(place, leased, device, cdb, data));
+            match begun {
+                Err(Error::Unreachable(_)) if attempts < self.options.attempts && deadline.allows(pause) => {
+                    attempts = attempts.saturating_add(1);
+                    thread::sleep(pause);
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Begins the command on this connection. Not a byte of it was sent if this is an error.
+    fn begin(
+        &self,
+        place: &Place<'_>,
+        mut leased: Leased,
+        device: BorrowedFd<'_>,
+        cdb: &[u8],
+        data: &Data<'_>,
+    ) -> Result<Leased, Error> {
+        let begun = match data {
+            Data::In(_) => leased.connection.read(device, cdb),
+            Data::Out(parameters) => leased.connection.write(device, cdb, parameters),
+        };
+        let Err(error) = begun else { return Ok(leased) };
+        match error {
+            Error::Command(_) => place.keep(leased),
+            Error::Unreachable(_) => self.pool.disconnected(leased.epoch),
+            _ => {}
+        }
+        Err(error)
+    }
+
+    fn open(&self, deadline: Deadline) -> Result<Leased, Error> {
+        let (_, epoch) = self.pool.state();
+        match Connection::connect_until(&self.path, deadline) {
+            Ok(connection) => Ok(self.pool.connected(connection)),
+            Err(error) => {
+                self.pool.disconnected(epoch);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("path", &self.path)
+            .field("options", &self.options)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,272 @@
+//! The connection that does not wait, driven step by step.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{fd::AsFd as _, unix::net::UnixStream},
+};
+
+use pr_client::{
+    Error, InvalidCommand,
+    nonblocking::{Connection, Interest, Step},
+};
+use rustix::event::{PollFd, PollFlags};
+use scsi_sense::Status;
+
+use crate::{
+    READ_KEYS, REGISTER,
+    helper::{Answer, Helper, Plan, Stage},
+};
+
+/// Both ends of a connection, whose helper's end is the test's.
+fn pair() -> (UnixStream, Connection) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (ours, Connection::from_stream(theirs))
+}
+
+fn greeted() -> (UnixStream, Connection) {
+    let (mut helper, mut connection) = pair();
+    helper.write_all(&[0; 4]).unwrap();
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    helper.read_exact(&mut [0; 4]).unwrap();
+    (helper, connection)
+}
+
+fn null() -> File {
+    File::options().read(true).write(true).open("/dev/null").unwrap()
+}
+
+/// Waits until the next thing can be done, and does it.
+fn wait_and_advance(connection: &mut Connection) -> Result<bool, Error> {
+    let flags = match connection.interest() {
+        Interest::Read => PollFlags::IN,
+        Interest::Write => PollFlags::OUT,
+    };
+    rustix::event::poll(&mut [PollFd::new(connection, flags)], None).unwrap();
+    Ok(matches!(connection.advance()?, Step::Answered(_)))
+}
+
+#[test]
+fn commands_go_one_after_the_other() {
+    let helper = Helper::answering(&[], |arrived| Answer::good(&arrived.cdb));
+    let mut connection = Connection::connect(helper.path()).unwrap();
+    let device = helper.device();
+    while !matches!(connection.advance().unwrap(), Step::Ready) {
+        rustix::event::poll(&mut [PollFd::new(&connection, PollFlags::IN)], None).unwrap();
+    }
+    for number in 0..100 {
+        if number % 2 == 0 {
+            connection.read(&device, &READ_KEYS).unwrap();
+        } else {
+            connection.write(&device, &REGISTER, &[0; 24]).unwrap();
+        }
+        assert!(connection.response().is_none());
+        while !wait_and_advance(&mut connection).unwrap() {}
+        let response = connection.response().unwrap();
+        assert_eq!(response.status, Status::GOOD);
+        assert_eq!(response.payload.len(), if number % 2 == 0 { 10 } else { 0 });
+        assert!(matches!(connection.advance(), Ok(Step::Ready)), "an answer is told once");
+        assert!(connection.response().is_some(), "and stays");
+    }
+    assert_eq!((helper.begun(), helper.accepted()), (100, 1));
+}
+
+#[test]
+fn a_greeting_and_a_reply_may_come_byte_by_byte() {
+    let (mut helper, mut connection) = pair();
+    for _ in 0..4 {
+        assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Read))));
+        assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Command(InvalidCommand::NotReady))));
+        helper.write_all(&[0]).unwrap();
+    }
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    connection.read(null(), &READ_KEYS).unwrap();
+    for _ in 0..104 {
+        assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Read))));
+        assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Command(InvalidCommand::NotReady))));
+        helper.write_all(&[0]).unwrap();
+    }
+    assert!(matches!(connection.advance(), Ok(Step::Answered(response)) if response.payload.is_empty()));
+}
+
+#[test]
+fn an_idle_connection_tells_when_the_helper_goes() {
+    let (helper, mut connection) = greeted();
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    drop(helper);
+    assert!(matches!(connection.advance(), Err(Error::Unreachable(_))));
+    for _ in 0..2 {
+        assert!(matches!(connection.advance(), Err(Error::Unreachable(_))), "it stays closed");
+        assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Unreachable(_))));
+        assert!(matches!(connection.write(null(), &REGISTER, &[0; 24]), Err(Error::Unreachable(_))));
+    }
+}
+
+#[test]
+fn what_was_said_unasked_is_taken_for_no_answer() {
+    let (mut helper, mut connection) = greeted();
+    helper.write_all(&[0; 104]).unwrap();
+    let error = connection.read(null(), &READ_KEYS).unwrap_err();
+    assert!(matches!(&error, Error::Unreachable(source) if source.kind() == io::ErrorKind::InvalidData));
+    assert!(!error.may_have_run());
+    let mut sent = Vec::new();
+    drop(connection);
+    // The kernel resets a connection that is closed with unread data.
+    let _ = helper.read_to_end(&mut sent);
+    assert_eq!(sent, []);
+}
+
+/// A connection whose socket takes no more: the helper's end reads nothing.
+fn full() -> (UnixStream, UnixStream, Connection) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
+    let filler = theirs.try_clone().unwrap();
+    let mut connection = Connection::from_stream(theirs);
+    (&ours).write_all(&[0; 4]).unwrap();
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    filler.set_nonblocking(true).unwrap();
+    while (&filler).write(&[0x77; 64]).is_ok() {}
+    (ours, filler, connection)
+}
+
+#[test]
+fn a_command_for_which_there_is_no_room_waits_with_its_descriptor() {
+    let (helper, _filler, mut connection) = full();
+    // The caller's descriptor is closed at once.
+    connection.read(null(), &READ_KEYS).unwrap();
+    assert_eq!(connection.interest(), Interest::Write);
+    assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Write))));
+    helper.set_nonblocking(true).unwrap();
+    let mut junk = vec![0; 1 << 20];
+    while (&helper).read(&mut junk).is_ok() {}
+    assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Read))));
+    let (bytes, descriptors) = crate::helper::receive_all(&helper);
+    assert_eq!((&bytes[..10], bytes.len(), descriptors.len()), (&READ_KEYS[..], 16, 1));
+    let (came, null) = (rustix::fs::fstat(&descriptors[0]).unwrap(), rustix::fs::fstat(null()).unwrap());
+    assert_eq!(came.st_rdev, null.st_rdev);
+}
+
+#[test]
+fn a_list_for_which_there_is_no_room_brings_its_descriptor_once() {
+    let (helper, _filler, mut connection) = full();
+    connection.write(null(), &[0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0], &[0x11; 8192]).unwrap();
+    let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
+    // There is junk before it.
+    while !bytes.ends_with(&[0x11; 8192]) {
+        let (more, came) = crate::helper::receive_all(&helper);
+        bytes.extend(more);
+        descriptors.extend(came);
+        assert!(matches!(connection.advance(), Ok(Step::Wait(_))));
+    }
+    assert_eq!(descriptors.len(), 1);
+}
+
+#[test]
+fn a_command_does_not_overtake_the_greeting() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let filler = theirs.try_clone().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while (&filler).write(&[0x77; 64]).is_ok() {}
+    let mut connection = Connection::from_stream(theirs);
+    (&ours).write_all(&[0; 4]).unwrap();
+    assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Write))));
+    assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Command(InvalidCommand::NotReady))));
+    drop(crate::helper::receive_all(&ours));
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    connection.read(null(), &READ_KEYS).unwrap();
+    let (bytes, _) = crate::helper::receive_all(&ours);
+    assert_eq!((&bytes[..4], &bytes[4..14], bytes.len()), (&[0; 4][..], &READ_KEYS[..], 20));
+}
+
+#[test]
+fn a_helper_that_goes_before_there_was_room_has_got_nothing() {
+    let (helper, filler, mut connection) = full();
+    connection.read(null(), &READ_KEYS).unwrap();
+    drop((helper, filler));
+    let error = connection.advance().unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+}
+
+#[test]
+fn a_command_that_was_sent_in_part_is_lost_with_the_connection() {
+    let cdb = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0];
+    for read in [0, 1, 15, 16, 17, 1000] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
+        let mut connection = Connection::from_stream(theirs);
+        (&ours).write_all(&[0; 4]).unwrap();
+        assert!(matches!(connection.advance(), Ok(Step::Ready)));
+        (&ours).read_exact(&mut [0; 4]).unwrap();
+        connection.write(null(), &cdb, &[1; 8192]).unwrap();
+        assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Write))), "the list is too long");
+        (&ours).read_exact(&mut vec![0; read]).unwrap();
+        drop(ours);
+        let error = connection.advance().unwrap_err();
+        assert!(matches!(error, Error::Lost(_)), "{error:?}");
+        assert!(error.may_have_run());
+    }
+}
+
+#[test]
+fn a_long_parameter_list_arrives_in_whole_with_one_descriptor() {
+    let cdb = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0];
+    let list: Vec<u8> = (0..8192_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
+    let mut connection = Connection::from_stream(theirs);
+    (&ours).write_all(&[0; 4]).unwrap();
+    assert!(matches!(connection.advance(), Ok(Step::Ready)));
+    (&ours).read_exact(&mut [0; 4]).unwrap();
+    connection.write(null(), &cdb, &list).unwrap();
+    let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
+    while let Step::Wait(interest) = connection.advance().unwrap() {
+        let (more, came) = crate::helper::receive_all(&ours);
+        bytes.extend(more);
+        descriptors.extend(came);
+        if interest == Interest::Read {
+            break;
+        }
+    }
+    let (more, came) = crate::helper::receive_all(&ours);
+    bytes.extend(more);
+    descriptors.extend(came);
+    assert_eq!(descriptors.len(), 1);
+    assert_eq!((&bytes[..10], &bytes[16..]), (&cdb[..], &list[..]));
+}
+
+#[test]
+fn whoever_cannot_connect_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    assert!(matches!(Connection::connect(&path), Err(Error::Unreachable(_))));
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let refused = Connection::connect(&path).unwrap_err();
+    assert!(
+        matches!(refused, Error::Unreachable(source) if source.kind() == io::ErrorKind::ConnectionRefused)
+    );
+}
+
+#[test]
+fn a_lost_connection_is_told_apart_from_one_that_never_was() {
+    let helper = Helper::start(&[Plan::CloseAt(Stage::Greeting(2)), Plan::CloseAt(Stage::Reply(50))]);
+    let mut connection = Connection::connect(helper.path()).unwrap();
+    let error = loop {
+        if let Err(error) = wait_and_advance(&mut connection) {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+
+    let mut connection = Connection::connect(helper.path()).unwrap();
+    while !matches!(connection.advance().unwrap(), Step::Ready) {
+        rustix::event::poll(&mut [PollFd::new(&connection, PollFlags::IN)], None).unwrap();
+    }
+    connection.write(helper.device(), &REGISTER, &[0; 24]).unwrap();
+    let error = loop {
+        if let Err(error) = wait_and_advance(&mut connection) {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::Lost(_)), "{error:?}");
+    assert!(connection.as_fd().try_clone_to_owned().is_ok(), "the descriptor is there until the end");
+}
