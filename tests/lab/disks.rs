@@ -1,5 +1,6 @@
 //! The disks of the lab's machine. Its init makes them and tells their names in the environment.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -30,6 +31,21 @@ impl Disk {
         Self::named("LAB_OTHER")
     }
 
+    /// The paths that a multipath map is made of.
+    pub(crate) fn map_a() -> [Self; 2] {
+        [Self::named("LAB_MAP_A_1"), Self::named("LAB_MAP_A_2")]
+    }
+
+    /// The logical unit of [`Disk::map_a`] as another machine reaches it.
+    pub(crate) fn map_a_elsewhere() -> Self {
+        Self::named("LAB_MAP_A_OTHER")
+    }
+
+    /// The paths that a second multipath map is made of.
+    pub(crate) fn map_b() -> [Self; 2] {
+        [Self::named("LAB_MAP_B_1"), Self::named("LAB_MAP_B_2")]
+    }
+
     /// The first partition of [`Disk::other`].
     pub(crate) fn other_partition() -> PathBuf {
         variable("LAB_OTHER_PARTITION")
@@ -37,7 +53,18 @@ impl Disk {
 
     /// The SCSI device's directory in sysfs.
     pub(crate) fn sysfs(&self) -> PathBuf {
-        Path::new("/sys/class/block").join(self.block.file_name().unwrap()).join("device")
+        Path::new("/sys/class/block").join(self.name()).join("device")
+    }
+
+    /// The name of the block device, without /dev.
+    pub(crate) fn name(&self) -> &str {
+        self.block.file_name().and_then(OsStr::to_str).unwrap()
+    }
+
+    /// The address of the initiator port by which this machine reaches it, as SAS has it in a TransportID.
+    pub(crate) fn initiator_port(&self) -> u64 {
+        let name = fs::read_to_string(self.target_port.join("nexus")).unwrap();
+        u64::from_str_radix(name.trim().strip_prefix("naa.").unwrap(), 16).unwrap()
     }
 
     /// The unit serial number, from VPD page 80h as the kernel has read it.

@@ -6,6 +6,7 @@ mod disks;
 mod iscsi;
 mod machine;
 mod model;
+mod multipath;
 mod privileges;
 mod reservations;
 mod transport;

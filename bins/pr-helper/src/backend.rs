@@ -53,6 +53,10 @@ pub(crate) enum Cause {
     DeviceMapper(i32),
     /// No path of a map could be asked.
     NoPath,
+    /// multipathd is there, and does not answer.
+    Multipathd,
+    /// The map is suspended, and not by us.
+    Suspended,
     /// The process that the command was given to.
     Worker(WorkerFault),
     /// The state of a file's reservations cannot be read or kept. The log says why.
@@ -70,6 +74,8 @@ pub(crate) enum WorkerFault {
     Ended,
     /// It took too long and was killed.
     Late,
+    /// The worker of an earlier command was lost, and has not ended yet.
+    Unfinished,
     /// What it said made no sense. It was killed.
     Nonsense,
     /// The system refused a socket or a pipe.
@@ -91,6 +97,10 @@ impl fmt::Display for Cause {
             Self::NoPath => f.write_str(
                 "no path of the map could be opened: see what \"multipath -ll\" and \"dmesg\" say of its paths",
             ),
+            Self::Multipathd => f.write_str(
+                "multipathd is there and does not answer: see \"systemctl status multipathd\", and the lines before",
+            ),
+            Self::Suspended => f.write_str("the map is suspended (\"dmsetup info\"): \"dmsetup resume\" it when whoever did that is done"),
             Self::Worker(fault) => fault.fmt(f),
             Self::State => f.write_str("its reservations cannot be read or kept: see the line before"),
         }
@@ -105,6 +115,9 @@ impl fmt::Display for WorkerFault {
             Self::Ended => f.write_str("the multipath worker process ended during the command"),
             Self::Late => f.write_str(
                 "the command took too long and its multipath worker process was killed: see what \"multipath -ll\" says of the map's paths",
+            ),
+            Self::Unfinished => f.write_str(
+                "the worker process of an earlier command still waits for a path of the map: see what \"multipath -ll\" and \"dmesg\" say",
             ),
             Self::Nonsense => f.write_str("the multipath worker process gave no sensible answer and was killed"),
             Self::System(errno) => {

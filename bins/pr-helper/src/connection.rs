@@ -20,7 +20,7 @@ use scsi_sense::{Cdb, SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
     backend::{Backends, Outcome, Target},
-    device::{self, Device, Refusal},
+    device::{self, Device, Kind, Refusal},
     trace::{Record, Tracer},
 };
 
@@ -325,15 +325,17 @@ fn execute(
         Ok(device) => device,
         Err(refusal) => return Outcome::Refused(refusal),
     };
-    if matches!(command.data, pr_proto::Data::Out(_)) {
+    let is_change = matches!(command.data, pr_proto::Data::Out(_));
+    // A disk that was opened as a path only, the kernel refuses. For the others it is not asked.
+    if is_change || device.kind != Kind::Scsi {
         match device::is_writable(descriptor.as_fd()) {
-            Ok(true) => {}
-            Ok(false) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+            Ok(is_writable) if is_writable || !is_change => {}
+            Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
             Err(refusal) => return Outcome::Refused(refusal),
         }
-        if command.parameters_too_short() {
-            return Outcome::Rejected(SenseCode::PARAMETER_LIST_LENGTH_ERROR);
-        }
+    }
+    if command.parameters_too_short() {
+        return Outcome::Rejected(SenseCode::PARAMETER_LIST_LENGTH_ERROR);
     }
     backends.execute(Target { descriptor: descriptor.as_fd(), device, listener }, command)
 }

@@ -119,8 +119,10 @@ pub(crate) enum Unavailable {
     NotRoot,
     #[error("its supervisor process could not be started")]
     NotStarted,
-    #[error("libmpathpersist cannot be used on this host; install multipath-tools and restart pr-helper")]
+    #[error("there is no libmpathpersist; install multipath-tools and restart pr-helper")]
     NoLibrary,
+    #[error("libmpathpersist or device-mapper cannot be used now; a line before this one says why")]
+    Unfit,
 }
 
 impl Device {

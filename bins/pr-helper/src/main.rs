@@ -215,9 +215,9 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
 
 /// Raises the limit of open files as far as it goes, and returns how many clients that is good for, `wanted` at most.
 fn client_limit(wanted: u32) -> usize {
-    // A client has its connection and, while a command runs, a descriptor of the disk. The rest is for ourselves, and
-    // for the most that one message can bring.
-    const OURS: u64 = 300;
+    // A client has its connection and, while a command runs, a descriptor of the disk. The rest is for ourselves, for
+    // the workers of multipath maps, and for the most that one message can bring.
+    const OURS: u64 = 400;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };

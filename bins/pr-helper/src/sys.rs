@@ -6,7 +6,10 @@ use std::{
     os::fd::{FromRawFd as _, OwnedFd, RawFd},
 };
 
-use nix::unistd::ForkResult;
+use nix::{
+    sys::signal::{SigHandler, Signal},
+    unistd::ForkResult,
+};
 
 /// Splits the process in two. Must be called before any thread is started.
 pub(crate) fn fork() -> io::Result<ForkResult> {
@@ -27,10 +30,16 @@ pub(crate) fn passed_descriptors() -> io::Result<Vec<OwnedFd>> {
     Ok(descriptors.map(own).collect())
 }
 
+/// Makes the end of children known: whoever started this process may have had that ignored.
+pub(crate) fn hear_of_children() -> nix::Result<()> {
+    // SAFETY: no handler is installed, so none can be run at a bad time.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
+}
+
 /// Closes all descriptors but the standard ones: whatever the one who started this process forgot to keep to itself.
-/// Must be called before anything else is opened.
+/// Must be called before anything is opened that is kept.
 pub(crate) fn close_inherited() {
-    // SAFETY: this is the first thing that the process does (`main` calls it before all else), so no descriptor above
-    // 2 is owned by anything in it. A kernel older than 5.9 closes nothing and returns an error, which does no harm.
+    // SAFETY: `main` calls this before it opens anything (all that comes before is to look at the arguments), so no
+    // descriptor above 2 is owned by anything in the process. A kernel older than 5.9 closes nothing and returns an error, which does no harm.
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }

@@ -63,6 +63,6 @@ mod version;
 
 pub use error::{Error, OpenError};
 pub use failure::Failure;
-pub use library::{Library, Verbosity};
+pub use library::{Library, RegisteredKey, Verbosity};
 pub use returned::{FullStatus, Keys, Registration, ReservationReport};
 pub use version::{Generation, Version};

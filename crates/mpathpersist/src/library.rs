@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CString, c_int},
-    io,
+    fmt, io,
     os::fd::BorrowedFd,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -137,14 +137,36 @@ impl Library {
     /// `InvalidInput` if the name has characters that a command cannot hold (a quotation mark, a backslash, control
     /// characters), `InvalidData` if the reply is neither a key nor `none` (multipathd does not know the map), and what
     /// kept it from answering, as with [`multipathd_is_running`](Self::multipathd_is_running).
-    pub fn registered_key(&self, map: &[u8], timeout: Duration) -> io::Result<Option<ReservationKey>> {
+    pub fn registered_key(&self, map: &[u8], timeout: Duration) -> io::Result<Option<RegisteredKey>> {
+        RegisteredKey::parse(&self.ask_about(b"getprkey", map, b"", timeout)?)
+    }
+
+    /// Has multipathd put another key on record for a map, in `/etc/multipath/prkeys` (`setprkey`, `unsetprkey`). Nothing
+    /// is registered by that.
+    ///
+    /// # Errors
+    ///
+    /// As with [`registered_key`](Self::registered_key); `InvalidData` if multipathd did not do it.
+    pub fn set_registered_key(
+        &self,
+        map: &[u8],
+        key: Option<RegisteredKey>,
+        timeout: Duration,
+    ) -> io::Result<()> {
+        let reply = match key {
+            Some(key) => self.ask_about(b"setprkey", map, format!(" key {key}").as_bytes(), timeout)?,
+            None => self.ask_about(b"unsetprkey", map, b"", timeout)?,
+        };
+        if reply.trim_ascii() == b"ok" { Ok(()) } else { Err(unexpected(&reply)) }
+    }
+
+    fn ask_about(&self, command: &[u8], map: &[u8], rest: &[u8], timeout: Duration) -> io::Result<Vec<u8>> {
         if map.iter().any(|byte| matches!(byte, b'"' | b'\\') || byte.is_ascii_control()) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let command = [b"getprkey map \"", map, b"\""].concat();
+        let command = [command, b" map \"", map, b"\"", rest].concat();
         let command = CString::new(command).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let reply = self.calls.ask_multipathd(&command, timeout)?;
-        parse_key(&reply)
+        self.calls.ask_multipathd(&command, timeout)
     }
 
     /// Executes a PERSISTENT RESERVE OUT on a multipath map: as far as that is needed, on all of its paths.
@@ -246,21 +268,41 @@ impl Library {
     }
 }
 
-/// Reads `0x123abc`, `0x123abc:aptpl` or `none`.
-fn parse_key(reply: &[u8]) -> io::Result<Option<ReservationKey>> {
-    let text = String::from_utf8_lossy(reply);
-    let text = text.trim();
-    if text == "none" {
-        return Ok(None);
+/// A key that multipathd has on record: see [`Library::registered_key`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RegisteredKey {
+    /// The key.
+    pub key: ReservationKey,
+    /// Whether it was registered with APTPL.
+    pub aptpl: bool,
+}
+
+impl RegisteredKey {
+    /// Reads `0x123abc`, `0x123abc:aptpl` or `none`.
+    fn parse(reply: &[u8]) -> io::Result<Option<Self>> {
+        let text = String::from_utf8_lossy(reply);
+        let text = text.trim();
+        if text == "none" {
+            return Ok(None);
+        }
+        let (key, aptpl) = text.strip_suffix(":aptpl").map_or((text, false), |key| (key, true));
+        match key.strip_prefix("0x").map(|digits| u64::from_str_radix(digits, 16)) {
+            Some(Ok(key)) => Ok(Some(Self { key: ReservationKey(key), aptpl })),
+            _ => Err(unexpected(reply)),
+        }
     }
-    let digits = text.split(':').next().and_then(|key| key.strip_prefix("0x"));
-    match digits.map(|digits| u64::from_str_radix(digits, 16)) {
-        Some(Ok(key)) => Ok(Some(ReservationKey(key))),
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("multipathd said {text:?}, which is no key"),
-        )),
+}
+
+/// As multipathd takes and tells it: `0x123abc:aptpl`.
+impl fmt::Display for RegisteredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}{}", self.key.0, if self.aptpl { ":aptpl" } else { "" })
     }
+}
+
+fn unexpected(reply: &[u8]) -> io::Error {
+    let text = format!("multipathd said \"{}\"", reply.trim_ascii().escape_ascii());
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn success(code: c_int) -> Result<(), Error> {
@@ -272,17 +314,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn multipathds_keys_are_read() {
-        for (reply, key) in [
-            (&b"none\n"[..], None),
-            (b"0x123abc\n", Some(0x12_3abc)),
-            (b"0x123abc:aptpl\n", Some(0x12_3abc)),
-            (b"0xffffffffffffffff\n", Some(u64::MAX)),
+    fn multipathds_keys_are_read_and_written() {
+        let key = |key, aptpl| Some(RegisteredKey { key: ReservationKey(key), aptpl });
+        for (text, expected) in [
+            ("none", None),
+            ("0x123abc", key(0x12_3abc, false)),
+            ("0x123abc:aptpl", key(0x12_3abc, true)),
+            ("0xffffffffffffffff", key(u64::MAX, false)),
         ] {
-            assert_eq!(parse_key(reply).unwrap(), key.map(ReservationKey));
+            assert_eq!(RegisteredKey::parse(format!("{text}\n").as_bytes()).unwrap(), expected);
+            if let Some(key) = expected {
+                assert_eq!(key.to_string(), text);
+            }
         }
-        for reply in [&b"fail\n"[..], b"", b"0x", b"12", b"0x1ffffffffffffffff", b"\xff"] {
-            let error = parse_key(reply).unwrap_err();
+        for reply in [&b"fail\n"[..], b"", b"0x", b"12", b"0x1:x", b"0x1ffffffffffffffff", b"\xff"] {
+            let error = RegisteredKey::parse(reply).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}", reply.escape_ascii());
         }
     }

@@ -20,7 +20,7 @@ const LEFT_OUT: [&str; 7] = [
     "boot",
     "usr/lib/modules",
     "usr/lib/systemd",
-    "usr/lib/udev",
+    "usr/lib/udev/hwdb.d",
     "usr/lib/x86_64-linux-gnu/gconv",
     "usr/libexec",
     "usr/share",

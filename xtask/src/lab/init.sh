@@ -5,6 +5,9 @@
 # The disks, all in memory, and the variables by which tests find them:
 #   LAB_NEXUS_A, LAB_NEXUS_B   one logical unit through two I_T nexuses; LAB_NEXUS_A_SG, LAB_NEXUS_B_SG: /dev/sgN
 #   LAB_OTHER                  another logical unit, with one nexus; LAB_OTHER_SG, LAB_OTHER_PARTITION
+#   LAB_MAP_A_1, LAB_MAP_A_2   two paths of this machine to a logical unit, of which tests make a multipath map
+#   LAB_MAP_A_OTHER            the same logical unit as another machine reaches it
+#   LAB_MAP_B_1, LAB_MAP_B_2   two paths to a second one, which tests make hang
 #   LAB_NEXUS_A_TARGET ...     the target port's directory in configfs (transport_status takes a path away)
 #   PR_HELPER                  the daemon's program
 
@@ -97,6 +100,14 @@ nexus 3 LAB_OTHER $unit
 export LAB_OTHER_PARTITION=${LAB_OTHER}1
 appears $LAB_OTHER_PARTITION
 
+backstore 3 map_a 5eaf00a1
+nexus 4 LAB_MAP_A_1 $unit
+nexus 5 LAB_MAP_A_2 $unit
+nexus 6 LAB_MAP_A_OTHER $unit
+backstore 4 map_b 5eaf00b1
+nexus 7 LAB_MAP_B_1 $unit
+nexus 8 LAB_MAP_B_2 $unit
+
 export PR_HELPER=/lab/bin/pr-helper
 # There is no udevd: the device-mapper library makes the nodes itself.
 export DM_DISABLE_UDEV=1
@@ -127,6 +138,9 @@ run_tests() {
     done 4</run/lab/names
 }
 
+# What tests start, and one that was killed leaves behind.
+daemons="pr-helper multipathd udevadm"
+
 run_test() {
     say test "$name"
     echo "lab: test $name" >/dev/kmsg
@@ -148,7 +162,7 @@ run_test() {
     else
         # Where the blocked tasks wait.
         echo w >/proc/sysrq-trigger
-        killall -9 lab pr-helper 2>/dev/null
+        killall -9 lab $daemons 2>/dev/null
         if ended 5; then
             failed "not ended after $seconds s"
         else
@@ -169,7 +183,7 @@ ended() {
 # What the test printed, and what the kernel said meanwhile.
 failed() {
     say failed "$1"
-    killall -9 pr-helper 2>/dev/null
+    killall -9 $daemons 2>/dev/null
     echo "--- output of $name"
     cat $output
     echo

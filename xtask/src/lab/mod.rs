@@ -32,11 +32,14 @@ use crate::workspace;
 /// How long a machine that really has KVM may take until its init runs: it takes two seconds.
 const KVM_PATIENCE: Duration = Duration::from_secs(15);
 
+/// The suite that the machine is made of if nobody wants another.
+const SUITE: &str = "trixie";
+
 /// What every command that boots the machine has.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
     /// Debian suite that the machine is made of
-    #[arg(long, default_value = "trixie")]
+    #[arg(long, default_value = SUITE)]
     suite: String,
 
     /// Build the machine's image even if there is one
@@ -48,7 +51,7 @@ pub(crate) struct Options {
     accel: Choice,
 
     /// End the machine after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     time_limit: u64,
 }
 
@@ -61,7 +64,7 @@ enum Choice {
 }
 
 /// Options of `cargo xtask lab`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TestOptions {
     #[command(flatten)]
     machine: Options,
@@ -75,12 +78,25 @@ pub(crate) struct TestOptions {
     shell: bool,
 
     /// End a test that takes longer than so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     test_limit: u64,
 
     /// Arguments of the tests' program: parts of the names of those to run, --skip NAME, --exact, --ignored
     #[arg(last = true)]
     tests: Vec<String>,
+}
+
+impl TestOptions {
+    /// Whether it was said which tests to run, or in which suite.
+    pub(crate) fn are_chosen(&self) -> bool {
+        self.shell || !self.tests.is_empty() || self.machine.suite != SUITE
+    }
+
+    /// The same for tests whose names hold `filter`, in another suite.
+    pub(crate) fn in_suite(&self, suite: &str, filter: &str) -> Self {
+        let machine = Options { suite: suite.to_owned(), ..self.machine.clone() };
+        Self { machine, tests: vec![filter.to_owned()], ..self.clone() }
+    }
 }
 
 /// Runs the tests, or a shell.

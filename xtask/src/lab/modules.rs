@@ -14,12 +14,15 @@ use crate::process;
 
 /// What init.sh loads, and `scsi_debug` for tests that want a disk that fails or hangs in a way of their choice
 /// (debugfs: `scsi_debug/TARGET/error`).
-pub(crate) const MODULES: [&str; 10] = [
+pub(crate) const MODULES: [&str; 13] = [
     "dm_mod",
+    "dm_multipath",
+    "dm_service_time",
     "iscsi_target_mod",
     "iscsi_tcp",
     "loop",
     "scsi_debug",
+    "scsi_dh_alua",
     "sd_mod",
     "sg",
     "target_core_file",

@@ -16,13 +16,15 @@ pub(crate) const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 ///
 /// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
 /// program wants beside libc6. dmsetup, sg3-utils and strace are for tests and for people.
-pub(crate) const PACKAGES: [&str; 8] = [
+pub(crate) const PACKAGES: [&str; 10] = [
     "linux-image-amd64",
     "busybox-static",
     "libc6",
     "libgcc-s1",
     "dmsetup",
+    "multipath-tools",
     "open-iscsi",
+    "udev",
     "sg3-utils",
     "strace",
 ];

@@ -6,6 +6,14 @@
 //! binary, one for each map with a command under way. The [supervisor] starts them, since this process has given up
 //! the right to. This file is what the daemon does: it hands a command to a worker and waits for the answer.
 
+/// Prints a line for the daemon's log, from a worker. The daemon may have gone: that is no reason to panic.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        let _ = ::std::io::Write::write_fmt(&mut ::std::io::stderr(), format_args!("{}\n", format_args!($($argument)*)));
+    }};
+}
+
+mod change;
 mod channel;
 mod map;
 mod output;
@@ -15,9 +23,10 @@ mod wire;
 pub(crate) mod worker;
 
 use std::{
+    collections::HashSet,
     os::fd::{AsFd, BorrowedFd},
     process::Child,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,10 +34,7 @@ use std::{
 use caps::Capability;
 use nix::sys::signal::{SigSet, Signal};
 use pr_proto::{Command, Data};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec},
-    io::Errno,
-};
+use rustix::io::Errno;
 use scsi_sense::{SenseCode, Status};
 
 pub(crate) use map::advice;
@@ -42,7 +48,7 @@ use self::{
 use super::{Backend, Cause, Outcome, Target, WorkerFault};
 use crate::{
     args::Args,
-    device::{Refusal, Unavailable},
+    device::{DeviceId, Refusal, Unavailable},
     privileges,
 };
 
@@ -57,10 +63,10 @@ const START: Duration = Duration::from_secs(30);
 /// The library may try one path after the other: a command on a map may take so many times what it may on a disk.
 const PATHS: u32 = 6;
 
-/// How long a worker may take to end when it has been killed.
+/// How long a command waits for a worker that was lost before it.
 const END: Duration = Duration::from_secs(5);
 
-/// What cannot be ruled out then.
+/// What cannot be ruled out of a worker that was lost in mid-command.
 const SUSPENDED: &str = "a map whose worker was lost may have been left suspended: see \"dmsetup info\", and \"dmsetup resume MAP\"";
 
 /// The stack of the thread that watches.
@@ -89,9 +95,7 @@ impl Multipath {
             }
         };
         let (pool, process) = match pool {
-            Ok((supervisor, child)) => {
-                (Ok(Arc::new(Pool { supervisor, idle: Mutex::new(Vec::new()) })), Some(child))
-            }
+            Ok((supervisor, child)) => (Ok(Arc::new(Pool::new(supervisor))), Some(child)),
             Err(why) => (Err(why), None),
         };
         Self { pool: Mutex::new(pool), process: Mutex::new(process), timeout: args.timeout }
@@ -126,10 +130,11 @@ impl Multipath {
                 log::info!("multipath maps are served by {version}");
                 pool.put(worker);
             }
-            Err(NoAnswer::Unfit(why)) => {
-                log::info!("multipath maps are not served: {why}; {}", Unavailable::NoLibrary);
+            Err(NoAnswer::Never(why)) => {
+                log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
                 *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Err(Unavailable::NoLibrary);
             }
+            Err(NoAnswer::Unfit(why)) => log::warn!("multipath maps are not served for now: {why}"),
             Err(NoAnswer::Fault(fault)) => log::warn!("multipath: {}", Cause::Worker(fault)),
         }
     }
@@ -146,12 +151,23 @@ impl Backend for Multipath {
             Ok(pool) => pool,
             Err(why) => return Outcome::Refused(Refusal::NoMultipath(id, why)),
         };
-        match pool.execute(descriptor, self.timeout, command) {
+        if !is_multipath(id) {
+            // For this no worker need be started.
+            return Outcome::Refused(Refusal::DeviceMapper(id));
+        }
+        let unfit = |why: String, unavailable| {
+            output::warn(&why);
+            Outcome::Refused(Refusal::NoMultipath(id, unavailable))
+        };
+        match pool.execute(id, descriptor, self.timeout, command) {
             Ok(outcome) => outcome,
-            Err(NoAnswer::Unfit(why)) => {
-                log::warn!("multipath: {why}");
-                Outcome::Refused(Refusal::NoMultipath(id, Unavailable::NoLibrary))
-            }
+            Err(NoAnswer::Never(why)) => unfit(why, Unavailable::NoLibrary),
+            Err(NoAnswer::Unfit(why)) => unfit(why, Unavailable::Unfit),
+            Err(NoAnswer::Fault(WorkerFault::Unfinished)) => Outcome::Failed {
+                status: Status::BUSY,
+                sense: None,
+                cause: Cause::Worker(WorkerFault::Unfinished),
+            },
             Err(NoAnswer::Fault(fault)) => Outcome::Failed {
                 status: Status::CHECK_CONDITION,
                 sense: Some(SenseCode::IO_PROCESS_TERMINATED),
@@ -161,11 +177,22 @@ impl Backend for Multipath {
     }
 }
 
+/// Whether multipath-tools made the map, as its UUID tells to anybody. Its table is what counts; a worker looks at that.
+fn is_multipath(id: DeviceId) -> bool {
+    let DeviceId::Block { major, minor } = id else { return false };
+    std::fs::read(format!("/sys/dev/block/{major}:{minor}/dm/uuid"))
+        .is_ok_and(|uuid| uuid.starts_with(b"mpath-"))
+}
+
 /// The workers.
 struct Pool {
     supervisor: Supervisor,
     /// Those without a command; some may have left. The last is the youngest.
     idle: Mutex<Vec<Worker>>,
+    /// The maps whose worker was lost and has not ended yet.
+    unfinished: Mutex<HashSet<DeviceId>>,
+    /// One of them has.
+    mended: Condvar,
 }
 
 /// The daemon's end of a worker.
@@ -177,8 +204,10 @@ struct Worker {
 
 /// Why no worker answered.
 enum NoAnswer {
-    /// It has started, and cannot work on this host.
+    /// It has started, and cannot work for now.
     Unfit(String),
+    /// It has started, and none can work on this host.
+    Never(String),
     Fault(WorkerFault),
 }
 
@@ -189,18 +218,32 @@ impl From<WorkerFault> for NoAnswer {
 }
 
 impl Pool {
+    fn new(supervisor: Supervisor) -> Self {
+        let (idle, unfinished) = (Mutex::new(Vec::new()), Mutex::new(HashSet::new()));
+        Self { supervisor, idle, unfinished, mended: Condvar::new() }
+    }
+
     fn execute(
-        &self,
+        self: &Arc<Self>,
+        id: DeviceId,
         map: BorrowedFd<'_>,
         timeout: Duration,
         command: &mut Command<'_>,
     ) -> Result<Outcome, NoAnswer> {
+        let (unfinished, _) = self
+            .mended
+            .wait_timeout_while(self.unfinished(), END, |unfinished| unfinished.contains(&id))
+            .unwrap_or_else(PoisonError::into_inner);
+        if unfinished.contains(&id) {
+            return Err(WorkerFault::Unfinished.into());
+        }
+        drop(unfinished);
         let parameters = match &command.data {
             Data::In(_) => &[][..],
             Data::Out(parameters) => parameters,
         };
         let mut worker = self.begin(map, &Errand::Run { timeout, cdb: command.cdb, parameters })?;
-        match worker.finish(Instant::now() + timeout.saturating_mul(PATHS), command) {
+        match worker.finish(Instant::now().checked_add(timeout.saturating_mul(PATHS)), command) {
             Ok(outcome) => {
                 self.put(worker);
                 Ok(outcome)
@@ -209,31 +252,61 @@ impl Pool {
                 if fault != WorkerFault::Ended {
                     self.supervisor.kill(worker.number);
                 }
-                if matches!(command.data, Data::Out(_)) {
-                    self.mend(map, worker);
-                }
+                self.lose(id, map, worker);
                 Err(fault.into())
             }
         }
     }
 
-    /// Sees to it that a map goes on whose worker was lost while it made a change.
-    fn mend(&self, map: BorrowedFd<'_>, mut lost: Worker) {
-        // As long as it is there, it may still do something. If it hangs, so does its map.
-        let deadline = Instant::now() + END;
-        while lost.wait(&mut [0; Reply::LENGTH_MAX], deadline).is_ok() {}
-        drop(lost);
-        let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
-        let mended = self.begin(map, &Errand::Resume).and_then(|mut worker| {
-            let outcome = worker.finish(Instant::now() + START, &mut nothing)?;
-            self.put(worker);
-            Ok(outcome)
-        });
-        match mended {
-            Ok(Outcome::Device { status: Status::GOOD, .. }) => {}
-            Ok(Outcome::Failed { cause, .. }) => log::error!("multipath: {cause}; {SUSPENDED}"),
-            Ok(_) | Err(_) => log::error!("multipath: {SUSPENDED}"),
+    /// Sees to a map whose worker was lost in mid-command: nothing more is done with it until the worker has ended, which
+    /// takes a process that waits for a disk as long as the disk likes, and then it is looked whether it was left
+    /// suspended.
+    fn lose(self: &Arc<Self>, id: DeviceId, map: BorrowedFd<'_>, mut worker: Worker) {
+        let map = match map.try_clone_to_owned() {
+            Ok(map) => map,
+            Err(error) => return log::error!("multipath: {id}: {error}; {SUSPENDED}"),
+        };
+        self.unfinished().insert(id);
+        let pool = Arc::clone(self);
+        let watch = move || {
+            let mut buffer = [0; Reply::LENGTH_MAX];
+            while matches!(worker.wait(&mut buffer, None), Ok(_) | Err(WorkerFault::Nonsense)) {}
+            drop(worker);
+            pool.resume(id, map.as_fd());
+            pool.unfinished().remove(&id);
+            pool.mended.notify_all();
+        };
+        let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(watch);
+        if let Err(error) = started {
+            self.unfinished().remove(&id);
+            log::error!("multipath: {id}: {error}; {SUSPENDED}");
         }
+    }
+
+    /// Has a map go on, if it is suspended.
+    fn resume(&self, id: DeviceId, map: BorrowedFd<'_>) {
+        let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
+        let resumed = self.begin(map, &Errand::Resume).and_then(|mut worker| {
+            match worker.finish(Some(Instant::now() + START), &mut nothing) {
+                Ok(outcome) => {
+                    self.put(worker);
+                    Ok(outcome)
+                }
+                Err(fault) => {
+                    self.supervisor.kill(worker.number);
+                    Err(fault.into())
+                }
+            }
+        });
+        match resumed {
+            Ok(Outcome::Device { status: Status::GOOD, .. }) => {}
+            Ok(Outcome::Failed { cause, .. }) => log::error!("multipath: {id}: {cause}; {SUSPENDED}"),
+            Ok(_) | Err(_) => log::error!("multipath: {id}: {SUSPENDED}"),
+        }
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives an errand to a worker, which from then on may have run it.
@@ -259,7 +332,10 @@ impl Pool {
     }
 
     fn put(&self, worker: Worker) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have left hold two descriptors each.
+        idle.retain_mut(Worker::is_there);
+        idle.push(worker);
     }
 
     /// Starts a worker and waits until it is ready; returns it, and what library it has.
@@ -276,10 +352,11 @@ impl Pool {
         drop((its_channel, its_output));
         let mut worker = Worker { number, channel, output };
         let mut buffer = [0; Hello::LENGTH_MAX];
-        let answer = worker.wait(&mut buffer, Instant::now() + START).map(|length| {
+        let answer = worker.wait(&mut buffer, Some(Instant::now() + START)).map(|length| {
             match buffer.get(..length).and_then(Hello::decode) {
                 Some(Hello::Ready(version)) => Ok(version.to_owned()),
                 Some(Hello::Unfit(why)) => Err(NoAnswer::Unfit(why.to_owned())),
+                Some(Hello::Never(why)) => Err(NoAnswer::Never(why.to_owned())),
                 None => Err(WorkerFault::Nonsense.into()),
             }
         });
@@ -297,14 +374,18 @@ impl Pool {
 
 impl Worker {
     /// Waits for the answer to an errand, and takes it over into `command`.
-    fn finish(&mut self, deadline: Instant, command: &mut Command<'_>) -> Result<Outcome, WorkerFault> {
+    fn finish(
+        &mut self,
+        deadline: Option<Instant>,
+        command: &mut Command<'_>,
+    ) -> Result<Outcome, WorkerFault> {
         let mut buffer = [0; Reply::LENGTH_MAX];
         let length = self.wait(&mut buffer, deadline)?;
         take_reply(buffer.get(..length).unwrap_or_default(), command).ok_or(WorkerFault::Nonsense)
     }
 
     /// Waits for the next message, and logs meanwhile what the worker prints.
-    fn wait(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<usize, WorkerFault> {
+    fn wait(&mut self, buffer: &mut [u8], deadline: Option<Instant>) -> Result<usize, WorkerFault> {
         let system = |error: Errno| WorkerFault::System(error.raw_os_error());
         loop {
             let received = self.channel.receive(buffer);
@@ -317,22 +398,23 @@ impl Worker {
                 Ok(Received::Nothing) => {}
                 Err(error) => return Err(system(error)),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let both = [self.channel.as_fd(), self.output.as_fd()];
+            // Only its channel tells of its end.
+            let open = if self.output.has_ended() { both.get(..1) } else { both.get(..) };
+            if !channel::wait(open.unwrap_or_default(), deadline).map_err(system)? {
                 return Err(WorkerFault::Late);
             }
-            let mut events = [
-                PollFd::from_borrowed_fd(self.channel.as_fd(), PollFlags::IN),
-                // Only its channel tells of its end.
-                PollFd::from_borrowed_fd(self.output.as_fd(), PollFlags::IN),
-            ];
-            let [channel, _] = &mut events;
-            let open = if self.output.has_ended() { std::slice::from_mut(channel) } else { &mut events };
-            match rustix::event::poll(open, Timespec::try_from(left).ok().as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(system(error)),
-            }
         }
+    }
+
+    /// Whether it has not left yet. It says nothing while nobody asks, so anything to read is its end.
+    fn is_there(&mut self) -> bool {
+        let has_ended = channel::wait(&[self.channel.as_fd()], Some(Instant::now()));
+        let is_there = matches!(has_ended, Ok(false));
+        if !is_there {
+            self.output.log();
+        }
+        is_there
     }
 }
 

@@ -4,9 +4,11 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Instant,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -92,6 +94,22 @@ impl Channel {
     /// sent before can still be received.
     pub(super) fn refuse_more(&self) -> Result<(), Errno> {
         rustix::net::shutdown(&self.0, Shutdown::Read)
+    }
+}
+
+/// Waits until one of `descriptors` is readable or closed; `false` if none was until `deadline`.
+pub(super) fn wait(descriptors: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool, Errno> {
+    let mut events: Vec<PollFd<'_>> =
+        descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut events, timeout.as_ref()) {
+            Ok(0) if left.is_some_and(|left| !left.is_zero()) => {}
+            Err(Errno::INTR) => {}
+            Ok(ready) => return Ok(ready > 0),
+            Err(error) => return Err(error),
+        }
     }
 }
 

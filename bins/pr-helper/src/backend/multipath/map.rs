@@ -7,28 +7,18 @@
 use std::{error::Error as _, io, os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber, Flags};
-use mpathpersist::{Error, Failure, Generation, Library};
+use mpathpersist::{Failure, Library};
 use pr_proto::{Command, Data};
-use scsi_sense::{
-    Cdb, Sense, SenseCode, SenseKey, Status,
-    opcode::TEST_UNIT_READY,
-    pr::{
-        BasicParameters, OutParameters, OutServiceAction, PersistentReserveOut, ReservationKey,
-        ReservationType, Scope,
-    },
-};
+use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
 
-use super::path::{self, Answered, Path, UNIT_ATTENTIONS};
+use super::{
+    change::{Change, MULTIPATHD, Unmade},
+    path::{self, Path},
+};
 use crate::{
-    backend::{Backend as _, Cause, Outcome, scsi::Scsi},
-    device::{Device, DeviceId, Kind, Refusal},
+    backend::{Cause, Outcome, scsi::Scsi},
+    device::{self, Device, DeviceId, Kind, Refusal},
 };
-
-/// How long multipathd may take for an answer.
-const MULTIPATHD: Duration = Duration::from_secs(10);
-
-/// As many as multipath-tools know of.
-const TRANSPORT_IDS_MAX: usize = 32;
 
 /// What is needed to serve maps.
 pub(super) struct Maps {
@@ -43,6 +33,13 @@ pub(super) enum OpenError {
     Library(#[from] mpathpersist::OpenError),
     #[error("{0}")]
     DeviceMapper(#[from] dm_ioctl::Error),
+}
+
+impl OpenError {
+    /// Whether it will be no better later.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Library(mpathpersist::OpenError::Load(_)))
+    }
 }
 
 impl Maps {
@@ -62,37 +59,49 @@ impl Maps {
         timeout: Duration,
         command: &mut Command<'_>,
     ) -> Outcome {
-        let (id, number) = match Device::identify(map) {
-            Ok(Device { id: id @ DeviceId::Block { major, minor }, kind: Kind::Map }) => {
-                (id, DeviceNumber { major, minor })
+        let is_change = matches!(command.data, Data::Out(_));
+        let (id, number) = match identify(map, is_change) {
+            Ok(DeviceId::Block { major, minor }) => {
+                (DeviceId::Block { major, minor }, DeviceNumber { major, minor })
             }
-            Ok(Device { id, .. }) => return Outcome::Refused(Refusal::Unknown(id)),
+            Ok(id) => return Outcome::Refused(Refusal::Unknown(id)),
             Err(refusal) => return Outcome::Refused(refusal),
         };
         // Each time: what was multipath may have been loaded with another table since.
-        let name = match self.control.table(number) {
-            Ok(table) if table.multipath_target().is_some() => table.name,
+        let table = match self.control.table(number) {
+            Ok(table) if table.multipath_target().is_some() => table,
             Ok(_) => return Outcome::Refused(Refusal::DeviceMapper(id)),
             Err(error) => return device_mapper(&error),
         };
         match self.library.multipathd_is_running(MULTIPATHD) {
             Ok(true) => {}
             Ok(false) => return Outcome::Refused(Refusal::NoMultipathd(id)),
+            // It is there, and the paths answer questions without it.
+            Err(_) if !is_change => {}
             Err(error) => {
-                eprintln!("multipathd: {error}");
-                return Outcome::Refused(Refusal::NoMultipathd(id));
+                say!("multipathd: {error}");
+                return failed(SenseCode::IO_PROCESS_TERMINATED, Cause::Multipathd);
             }
         }
-        match command.data {
-            Data::In(_) => self.ask(number, timeout, command),
-            Data::Out(parameters) => {
-                match self.change((map, number), name.to_bytes(), timeout, command.cdb, parameters) {
-                    Ok(()) => answer(Status::GOOD),
-                    Err(Unmade::Conflict) => answer(Status::RESERVATION_CONFLICT),
-                    Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
-                    Err(Unmade::Failed(failure)) => self.explain(failure, number, timeout),
-                }
-            }
+        let scsi = Scsi::new(timeout);
+        let Data::Out(parameters) = command.data else { return self.ask(number, &scsi, command) };
+        if table.flags.contains(Flags::SUSPEND) {
+            // Then it is known who has suspended it: not the library.
+            return Outcome::Failed { status: Status::BUSY, sense: None, cause: Cause::Suspended };
+        }
+        let change = Change {
+            library: &mut self.library,
+            control: &self.control,
+            map,
+            number,
+            name: table.name.to_bytes(),
+            scsi: &scsi,
+        };
+        match change.make(command.cdb, parameters) {
+            Ok(()) => answer(Status::GOOD),
+            Err(Unmade::Conflict) => answer(Status::RESERVATION_CONFLICT),
+            Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
+            Err(Unmade::Failed(failure)) => self.explain(failure, number, timeout),
         }
     }
 
@@ -103,12 +112,12 @@ impl Maps {
     pub(super) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
         let Ok(Device { id: DeviceId::Block { major, minor }, kind: Kind::Map }) = Device::identify(map)
         else {
-            return NO_PATH;
+            return failed(SenseCode::LU_COMMUNICATION_FAILURE, Cause::NoPath);
         };
         let number = DeviceNumber { major, minor };
         let resumed = self.control.table(number).and_then(|table| {
             if table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
-                eprintln!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
+                say!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
                 self.control.resume(number)?;
             }
             Ok(())
@@ -116,176 +125,20 @@ impl Maps {
         resumed.map_or_else(|error| device_mapper(&error), |()| answer(Status::GOOD))
     }
 
-    fn change(
-        &mut self,
-        (map, number): (BorrowedFd<'_>, DeviceNumber),
-        name: &[u8],
-        timeout: Duration,
-        cdb: &[u8],
-        parameters: &[u8],
-    ) -> Result<(), Unmade> {
-        let (command, list) = parse(cdb, parameters)?;
-        let Some(ids) = list.transport_ids else { return self.change_paths(map, name, command, &list) };
-        if ids.iter().count() > TRANSPORT_IDS_MAX {
-            return Err(Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
-        }
-        // Who is registered may not register others, and who says so without being it meets a conflict.
-        if list.reservation_key != ReservationKey(0) {
-            return Err(if self.key_of(name) == Some(list.reservation_key) {
-                Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
-            } else {
-                Unmade::Conflict
-            });
-        }
-        let paths = BasicParameters { transport_ids: None, ..list };
-        self.change_paths(map, name, command, &paths)?;
-        let answer = self.register_others(number, timeout, parameters, list.service_action_key);
-        if answer.is_err() {
-            // As it was: this host was not registered.
-            let none = BasicParameters {
-                reservation_key: list.service_action_key,
-                service_action_key: ReservationKey(0),
-                ..BasicParameters::default()
-            };
-            if let Err(error) =
-                self.library.reserve_out(map, command.action, command.scope, command.kind, &none)
-            {
-                eprintln!("{}: remains registered, {error}", name.escape_ascii());
-            }
-        }
-        answer
-    }
-
-    /// Makes a change on all paths, by the library.
-    fn change_paths(
-        &mut self,
-        map: BorrowedFd<'_>,
-        name: &[u8],
-        PersistentReserveOut { action, scope, kind, .. }: PersistentReserveOut,
-        list: &BasicParameters<'_>,
-    ) -> Result<(), Unmade> {
-        let BasicParameters { reservation_key: key, service_action_key, .. } = *list;
-        let Err(error) = self.library.reserve_out(map, action, scope, kind, list) else {
-            let is_preempt = matches!(action, OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort);
-            if is_preempt && (service_action_key == key || service_action_key == ReservationKey(0)) {
-                self.register_again(map, key)?;
-            }
-            return Ok(());
-        };
-        Err(match error {
-            Error::Library(Failure::SyntaxError) if self.is_conflict(name, action, key) => Unmade::Conflict,
-            // The library would have released what is not this guest's. A disk changes nothing and says GOOD, to those
-            // that are registered.
-            Error::NotReservationHolder(_) if self.key_of(name) == Some(key) => return Ok(()),
-            Error::NotReservationHolder(_) | Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
-            Error::InvalidRelease(_) => {
-                Unmade::Rejected(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION)
-            }
-            Error::Library(failure) => Unmade::Failed(failure),
-            Error::ServiceAction(_) => Unmade::Rejected(SenseCode::INVALID_FIELD_IN_CDB),
-            _ => Unmade::Failed(Failure::Other),
-        })
-    }
-
-    /// After a PREEMPT of the own key, which the disk takes from all paths but the one that it came by.
-    ///
-    /// Only from 0.13 on the library does this itself.
-    fn register_again(&mut self, map: BorrowedFd<'_>, key: ReservationKey) -> Result<(), Unmade> {
-        if self.library.version().generation >= Generation::From13 {
-            return Ok(());
-        }
-        let list = BasicParameters { service_action_key: key, ..BasicParameters::default() };
-        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
-        self.library.reserve_out(map, action, scope, kind, &list).map_err(|error| {
-            eprintln!("the own key was preempted, and could not be registered again with all paths: {error}");
-            Unmade::Failed(error.failure().unwrap_or(Failure::Other))
-        })
-    }
-
-    /// Has one path register the TransportIDs of a REGISTER that has been made, without them, on all paths.
-    ///
-    /// The library cannot: its threads share the parameter list, and the first to be started takes SPEC_I_PT out of it
-    /// for all. The command then succeeds, and nobody else is registered. A disk takes TransportIDs only from who is
-    /// not registered yet, so the path is unregistered first; nothing is lost by that, as a moment ago it was not.
-    fn register_others(
-        &self,
-        map: DeviceNumber,
-        timeout: Duration,
-        parameters: &[u8],
-        key: ReservationKey,
-    ) -> Result<(), Unmade> {
-        let undone = BasicParameters {
-            reservation_key: key,
-            service_action_key: ReservationKey(0),
-            ..BasicParameters::default()
-        };
-        let redone = BasicParameters { service_action_key: key, ..BasicParameters::default() };
-        let scsi = Scsi::new(timeout);
-        let paths = path::of(&self.control, map).unwrap_or_default();
-        for path in paths.into_iter().filter_map(Path::open) {
-            if path.change(&scsi, OutServiceAction::Register, &undone.to_bytes()) != Answered::Good {
-                continue;
-            }
-            let answered = path.change(&scsi, OutServiceAction::Register, parameters);
-            if answered == Answered::Good {
-                return Ok(());
-            }
-            path.change(&scsi, OutServiceAction::Register, &redone.to_bytes());
-            return Err(match answered {
-                Answered::Status(Status::RESERVATION_CONFLICT) => Unmade::Conflict,
-                Answered::Sense(code) => Unmade::Rejected(code),
-                _ => Unmade::Failed(Failure::Other),
-            });
-        }
-        Err(Unmade::Failed(Failure::Other))
-    }
-
-    /// The key that multipathd has on record for the map; none also if it does not say.
-    fn key_of(&self, name: &[u8]) -> Option<ReservationKey> {
-        self.library.registered_key(name, MULTIPATHD).unwrap_or_else(|error| {
-            eprintln!("{}: multipathd does not tell the key: {error}", name.escape_ascii());
-            None
-        })
-    }
-
-    /// Whether the library, which does not even ask a path about a key that it was not told of, has stopped one that no
-    /// path would have taken.
-    ///
-    /// It takes no key but the one in its configuration or in multipathd's file. A guest that uses a key that is not
-    /// its own any more, as one does that has been preempted, must be told of the conflict.
-    fn is_conflict(&self, name: &[u8], action: OutServiceAction, key: ReservationKey) -> bool {
-        let known = self.key_of(name);
-        match action {
-            OutServiceAction::RegisterAndIgnoreExistingKey => false,
-            OutServiceAction::Register => key != ReservationKey(0) && known.is_some_and(|known| known != key),
-            // These take the key that is registered. If there is none, nothing is.
-            _ => known != Some(key),
-        }
-    }
-
-    /// Puts a question to one path after the other.
-    fn ask(&self, map: DeviceNumber, timeout: Duration, command: &mut Command<'_>) -> Outcome {
+    /// Puts a question to one path after the other, until one has an answer that the others would have, too.
+    fn ask(&self, map: DeviceNumber, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
         let paths = match path::of(&self.control, map) {
             Ok(paths) => paths,
             Err(error) => return device_mapper(&error),
         };
-        let scsi = Scsi::new(timeout);
-        let mut outcome = NO_PATH;
+        let mut outcome = failed(SenseCode::LU_COMMUNICATION_FAILURE, Cause::NoPath);
         for path in paths.into_iter().filter_map(Path::open) {
-            for _ in 0..=UNIT_ATTENTIONS {
-                // Nothing of an answer that did not come through.
-                command.sense.fill(0);
-                if let Data::In(data) = &mut command.data {
-                    data.fill(0);
-                }
-                outcome = scsi.execute(path.target(), command);
-                if !has_unit_attention(outcome, command.sense) {
-                    break;
-                }
-            }
-            if let Outcome::Device { .. } = outcome {
-                break;
+            outcome = path.ask(scsi, command);
+            match outcome {
+                Outcome::Device { status: Status::GOOD | Status::RESERVATION_CONFLICT, .. } => break,
+                Outcome::Device { status: Status::CHECK_CONDITION, .. } if is_illegal(command.sense) => break,
+                // A path that is standing by, or busy, or gone.
+                _ => {}
             }
         }
         outcome
@@ -305,11 +158,7 @@ impl Maps {
             Failure::NoSense => SenseCode::NO_SENSE,
             _ => SenseCode::LU_COMMUNICATION_FAILURE,
         };
-        Outcome::Failed {
-            status: Status::CHECK_CONDITION,
-            sense: Some(code),
-            cause: Cause::Library(failure.code()),
-        }
+        failed(code, Cause::Library(failure.code()))
     }
 
     /// The sense of the first path that answers TEST UNIT READY with the same sense key as `general`, or else that.
@@ -334,72 +183,37 @@ fn test_unit_ready(path: &Path, timeout: Duration) -> Option<SenseCode> {
     Sense::parse(sense).ok().filter(|_| completion.status == Status::CHECK_CONDITION.0)?.code()
 }
 
+/// Which map a descriptor is of. The daemon has looked, too; but it has less to lose.
+fn identify(map: BorrowedFd<'_>, is_change: bool) -> Result<DeviceId, Refusal> {
+    let Device { id, kind } = Device::identify(map)?;
+    // Of what was opened as a path only, nothing may be asked either.
+    let is_writable = device::is_writable(map)?;
+    if kind == Kind::Map && (is_writable || !is_change) { Ok(id) } else { Err(Refusal::Unknown(id)) }
+}
+
 /// An answer without sense data or data.
 fn answer(status: Status) -> Outcome {
     Outcome::Device { status, transferred: 0, sense_len: 0 }
 }
 
-const NO_PATH: Outcome = Outcome::Failed {
-    status: Status::CHECK_CONDITION,
-    sense: Some(SenseCode::LU_COMMUNICATION_FAILURE),
-    cause: Cause::NoPath,
-};
+fn failed(code: SenseCode, cause: Cause) -> Outcome {
+    Outcome::Failed { status: Status::CHECK_CONDITION, sense: Some(code), cause }
+}
 
 fn device_mapper(error: &dm_ioctl::Error) -> Outcome {
-    eprintln!("{error}");
-    Outcome::Failed {
-        status: Status::CHECK_CONDITION,
-        sense: Some(SenseCode::IO_PROCESS_TERMINATED),
-        cause: Cause::DeviceMapper(errno(error)),
-    }
+    say!("{error}");
+    failed(SenseCode::IO_PROCESS_TERMINATED, Cause::DeviceMapper(errno(error)))
+}
+
+fn is_illegal(sense: &[u8]) -> bool {
+    let code = Sense::parse(sense).ok().and_then(|sense| sense.code());
+    code.is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST)
 }
 
 /// The kernel's error number, if it was the kernel that failed.
 fn errno(error: &dm_ioctl::Error) -> i32 {
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     source.and_then(io::Error::raw_os_error).unwrap_or_default()
-}
-
-fn has_unit_attention(outcome: Outcome, sense: &[u8]) -> bool {
-    matches!(outcome, Outcome::Device { status: Status::CHECK_CONDITION, .. })
-        && Sense::parse(sense)
-            .is_ok_and(|sense| sense.code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION))
-}
-
-/// Why a change was not made.
-enum Unmade {
-    /// It cannot be made on a map, or by nobody.
-    Rejected(SenseCode),
-    /// RESERVATION CONFLICT.
-    Conflict,
-    Failed(Failure),
-}
-
-/// Reads a change, as far as it can be made on a map.
-fn parse<'a>(
-    cdb: &[u8],
-    parameters: &'a [u8],
-) -> Result<(PersistentReserveOut, BasicParameters<'a>), Unmade> {
-    let in_cdb = || Unmade::Rejected(SenseCode::INVALID_FIELD_IN_CDB);
-    let command = Cdb::new(cdb).and_then(PersistentReserveOut::try_from).map_err(|_| in_cdb())?;
-    if matches!(
-        command.action,
-        OutServiceAction::RegisterAndMove
-            | OutServiceAction::ReplaceLostReservation
-            | OutServiceAction::Other(_)
-    ) {
-        return Err(in_cdb());
-    }
-    if command.action.has_type()
-        && (command.scope != Scope::LogicalUnit || matches!(command.kind, ReservationType::Other(_)))
-    {
-        return Err(in_cdb());
-    }
-    match OutParameters::parse(command.action, parameters) {
-        Ok(OutParameters::Basic(list)) => Ok((command, list)),
-        Ok(OutParameters::RegisterAndMove(_)) => Err(in_cdb()),
-        Err(error) => Err(Unmade::Rejected(error.sense_code())),
-    }
 }
 
 /// What a code of the library means, and what to do about it.

@@ -36,10 +36,7 @@ impl Output {
 
     /// Logs all that is there.
     pub(super) fn log(&mut self) {
-        self.read(|line| {
-            let level = if is_news(line, Instant::now()) { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "multipath: {line}");
-        });
+        self.read(warn);
     }
 
     /// Whether nothing more can come.
@@ -97,6 +94,12 @@ fn without_time(line: &str) -> &str {
         Some((time, text)) if time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text,
         _ => line,
     }
+}
+
+/// Logs a line as a warning, if it has not been there lately.
+pub(super) fn warn(line: &str) {
+    let level = if is_news(line, Instant::now()) { log::Level::Warn } else { log::Level::Debug };
+    log::log!(level, "multipath: {line}");
 }
 
 /// Whether a line has not been there lately; it is then remembered.

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dm_ioctl::{Control, DeviceNumber};
-use pr_proto::{Command, Data, SENSE_LEN};
+use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
 use rustix::fs::{Mode, OFlags};
 use scsi_sense::{
     Sense, SenseCode, SenseKey, Status,
-    pr::{OutServiceAction, PersistentReserveOut, ReservationType, Scope},
+    pr::{InServiceAction, PersistentReserveIn, PersistentReserveOut},
 };
 
 use crate::{
@@ -21,9 +21,8 @@ pub(super) struct Path {
     device: Device,
 }
 
-/// How often a path is asked again that has a unit attention to report. It is about that path, and most often about
-/// what was done by another: the library does not tell it either.
-pub(super) const UNIT_ATTENTIONS: usize = 5;
+/// How often a path is asked again that has a unit attention to report.
+const UNIT_ATTENTIONS: usize = 5;
 
 /// What a path said to a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +66,7 @@ impl Path {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).map_err(Into::into)
         });
-        let descriptor = opened.inspect_err(|error| eprintln!("path {major}:{minor}: {error}")).ok()?;
+        let descriptor = opened.inspect_err(|error| say!("path {major}:{minor}: {error}")).ok()?;
         match Device::identify(descriptor.as_fd()) {
             // The name may have become another's.
             Ok(device) if device.kind == Kind::Scsi && device.id == (DeviceId::Block { major, minor }) => {
@@ -77,45 +76,70 @@ impl Path {
         }
     }
 
-    /// Sends a change to this path alone.
-    pub(super) fn change(&self, scsi: &Scsi, action: OutServiceAction, parameters: &[u8]) -> Answered {
-        let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answered::Nothing };
-        let cdb = PersistentReserveOut {
-            action,
-            scope: Scope::LogicalUnit,
-            kind: ReservationType::Other(0),
-            parameter_list_length,
-        }
-        .to_cdb();
-        let mut sense = [0; SENSE_LEN];
-        let mut answered = Answered::Nothing;
-        for _ in 0..=UNIT_ATTENTIONS {
-            let mut command = Command { cdb: &cdb, data: Data::Out(parameters), sense: &mut sense };
-            let outcome = scsi.execute(self.target(), &mut command);
-            answered = match outcome {
-                Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
-                Outcome::Device { status: Status::CHECK_CONDITION, .. } => Sense::parse(&sense)
-                    .ok()
-                    .and_then(|sense| sense.code())
-                    .map_or(Answered::Nothing, Answered::Sense),
-                Outcome::Device { status, .. } => Answered::Status(status),
-                _ => Answered::Nothing,
-            };
-            if !matches!(answered, Answered::Sense(code) if code.key == SenseKey::UNIT_ATTENTION) {
-                break;
+    /// Puts a question to this path, again where it has a unit attention to report: that is about this path, and most
+    /// often about what was done by another. The library does not tell it either.
+    pub(super) fn ask(&self, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
+        let mut asked = 0;
+        loop {
+            // Nothing of an answer that did not come through.
+            command.sense.fill(0);
+            if let Data::In(data) = &mut command.data {
+                data.fill(0);
+            }
+            let outcome = scsi.execute(self.target(), command);
+            asked += 1;
+            if asked > UNIT_ATTENTIONS || !has_unit_attention(outcome, command.sense) {
+                return outcome;
             }
         }
-        answered
+    }
+
+    /// Sends a change to this path alone.
+    pub(super) fn change(&self, scsi: &Scsi, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
+        let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answered::Nothing };
+        let cdb = PersistentReserveOut { parameter_list_length, ..command }.to_cdb();
+        let mut sense = [0; SENSE_LEN];
+        let mut command = Command { cdb: &cdb, data: Data::Out(parameters), sense: &mut sense };
+        match self.ask(scsi, &mut command) {
+            Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
+            Outcome::Device { status: Status::CHECK_CONDITION, .. } => {
+                let code = Sense::parse(&sense).ok().and_then(|sense| sense.code());
+                code.map_or(Answered::Nothing, Answered::Sense)
+            }
+            Outcome::Device { status, .. } => Answered::Status(status),
+            _ => Answered::Nothing,
+        }
+    }
+
+    /// The data of PERSISTENT RESERVE IN, as far as [`DATA_MAX`] bytes go; `None` if the path does not have them.
+    pub(super) fn read(&self, scsi: &Scsi, action: InServiceAction) -> Option<Vec<u8>> {
+        let allocation_length = u16::try_from(DATA_MAX).ok()?;
+        let cdb = PersistentReserveIn { action, allocation_length }.to_cdb();
+        let mut sense = [0; SENSE_LEN];
+        // At an odd address: see `Data::In`.
+        let mut data = vec![0; DATA_MAX + 1];
+        let mut command = Command { cdb: &cdb, data: Data::In(data.get_mut(1..)?), sense: &mut sense };
+        match self.ask(scsi, &mut command) {
+            Outcome::Device { status: Status::GOOD, transferred, .. } => {
+                data.get(1..)?.get(..transferred).map(<[u8]>::to_vec)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
 
-    /// This path alone.
-    pub(super) fn target(&self) -> Target<'_> {
+    fn target(&self) -> Target<'_> {
         Target { descriptor: self.descriptor.as_fd(), device: self.device, listener: 0 }
     }
+}
+
+fn has_unit_attention(outcome: Outcome, sense: &[u8]) -> bool {
+    let code = Sense::parse(sense).ok().and_then(|sense| sense.code());
+    matches!(outcome, Outcome::Device { status: Status::CHECK_CONDITION, .. })
+        && code.is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }
 
 /// The kernel's name of a block device, which is that of its node in /dev.

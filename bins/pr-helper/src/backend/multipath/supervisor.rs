@@ -21,16 +21,15 @@ use nix::sys::{
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec},
     io::Errno,
     process::{Resource, Rlimit, setrlimit},
 };
 
 use super::{
-    channel::{Channel, Received},
+    channel::{self, Channel, Received},
     wire::Order,
 };
-use crate::{args::Args, logging, privileges};
+use crate::{args::Args, logging, privileges, sys};
 
 /// What the process is started with, as its first argument.
 pub(crate) const SUPERVISOR: &str = "--multipath-supervisor";
@@ -43,8 +42,9 @@ const THIS: &str = "/proc/self/exe";
 /// A map has one worker at most, and no host has more maps that hang at the same time.
 const WORKERS_MAX: usize = 1024;
 
-/// How long commands in flight may go on when the daemon has ended.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long commands in flight may go on when the daemon has ended: a change that is cut short may leave some paths
+/// unregistered, or the map suspended.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What a service manager tells a process about itself, and would misunderstand from another.
 const NOT_PASSED_ON: [&str; 6] =
@@ -67,7 +67,8 @@ impl Supervisor {
         for name in NOT_PASSED_ON {
             command.env_remove(name);
         }
-        command.stdin(OwnedFd::from(its_end)).stdout(Stdio::null());
+        // Nothing of where the daemon was started is to be kept in use.
+        command.current_dir("/").stdin(OwnedFd::from(its_end)).stdout(Stdio::null());
         if args.daemon {
             // Whoever waits for the end of the starter's output must not wait for this.
             command.stderr(Stdio::null());
@@ -108,6 +109,7 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     nix::sys::prctl::set_name(c"pr-helper-super")?;
     // Whoever stops the service stops the daemon, which ends this.
     super::ignore_stop_signals()?;
+    sys::hear_of_children()?;
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     children.thread_block()?;
     let ended = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -117,7 +119,7 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     let mut workers = Workers(HashMap::new());
     let mut buffer = [0; Order::LENGTH];
     loop {
-        wait(&[channel.as_fd(), ended.as_fd()], None)?;
+        channel::wait(&[channel.as_fd(), ended.as_fd()], None)?;
         while ended.read_signal()?.is_some() {}
         workers.reap();
         match channel.receive(&mut buffer)? {
@@ -126,7 +128,9 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
             Received::Message(length, descriptors) => {
                 let order = buffer.get(..length).and_then(Order::decode);
                 match (order, <[OwnedFd; 2]>::try_from(descriptors)) {
-                    (Some(Order::Start(number)), Ok([channel, output])) => {
+                    (Some(Order::Start(number)), Ok([channel, output]))
+                        if !workers.0.contains_key(&number) =>
+                    {
                         workers.start(number, channel, output);
                     }
                     (Some(Order::Kill(number)), Err(none)) if none.is_empty() => workers.kill(number),
@@ -138,7 +142,7 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     // The daemon has gone: idle workers see that themselves.
     let deadline = Instant::now() + GRACE;
     while !workers.0.is_empty() && Instant::now() < deadline {
-        wait(&[ended.as_fd()], Some(deadline))?;
+        channel::wait(&[ended.as_fd()], Some(deadline))?;
         while ended.read_signal()?.is_some() {}
         workers.reap();
     }
@@ -153,19 +157,6 @@ fn allow_open_files() {
     if most.is_some() {
         // Where that is not permitted, the complaint is all that comes of it.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
-    }
-}
-
-/// Waits until one of `descriptors` is readable or closed, or until `deadline`.
-fn wait(descriptors: &[std::os::fd::BorrowedFd<'_>], deadline: Option<Instant>) -> Result<(), Errno> {
-    let mut events: Vec<PollFd<'_>> =
-        descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
-    let timeout = deadline
-        .map(|deadline| deadline.saturating_duration_since(Instant::now()))
-        .and_then(|left| Timespec::try_from(left).ok());
-    match rustix::event::poll(&mut events, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -202,7 +193,8 @@ impl Workers {
     }
 
     fn kill_all(&mut self) {
-        for child in self.0.values_mut() {
+        for (number, child) in &mut self.0 {
+            log::error!("multipath worker {number} is killed in mid-command; {}", super::SUSPENDED);
             let _ = child.kill();
         }
     }

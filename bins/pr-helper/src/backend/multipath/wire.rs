@@ -117,8 +117,10 @@ impl<'a> Errand<'a> {
 pub(super) enum Hello<'a> {
     /// Ready; which library it has.
     Ready(&'a str),
-    /// Of no use: why.
+    /// Of no use now: why.
     Unfit(&'a str),
+    /// Of no use, and no other will be: why.
+    Never(&'a str),
 }
 
 impl<'a> Hello<'a> {
@@ -129,6 +131,7 @@ impl<'a> Hello<'a> {
         let (tag, text) = match self {
             Self::Ready(text) => (1, text),
             Self::Unfit(text) => (2, text),
+            Self::Never(text) => (3, text),
         };
         let mut bytes = vec![tag];
         let cut = (0..Self::LENGTH_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
@@ -142,6 +145,7 @@ impl<'a> Hello<'a> {
         match tag {
             1 => Some(Self::Ready(text)),
             2 => Some(Self::Unfit(text)),
+            3 => Some(Self::Never(text)),
             _ => None,
         }
     }
@@ -254,6 +258,8 @@ fn cause_numbers(cause: Cause) -> Option<(u8, [u32; 3])> {
         Cause::Library(code) => (3, [unsigned(code), 0, 0]),
         Cause::DeviceMapper(errno) => (4, [unsigned(errno), 0, 0]),
         Cause::NoPath => (5, [0; 3]),
+        Cause::Multipathd => (6, [0; 3]),
+        Cause::Suspended => (7, [0; 3]),
         Cause::Worker(_) | Cause::State => return None,
     })
 }
@@ -269,6 +275,8 @@ fn cause(which: u8, [a, b, c]: [u32; 3]) -> Option<Cause> {
         3 => Cause::Library(signed(a)),
         4 => Cause::DeviceMapper(signed(a)),
         5 => Cause::NoPath,
+        6 => Cause::Multipathd,
+        7 => Cause::Suspended,
         _ => return None,
     })
 }
@@ -284,6 +292,9 @@ fn signed(number: u32) -> i32 {
 }
 
 fn refusal_numbers(refusal: Refusal) -> Option<(u8, [u32; 3])> {
+    if refusal == Refusal::PathOnly {
+        return Some((5, [0; 3]));
+    }
     let (which, id) = match refusal {
         Refusal::DeviceMapper(id) => (1, id),
         Refusal::NoMultipathd(id) => (2, id),
@@ -304,6 +315,7 @@ fn refusal(which: u8, [major, minor, _]: [u32; 3]) -> Option<Refusal> {
         2 => Refusal::NoMultipathd(id),
         3 => Refusal::NotScsi(id),
         4 => Refusal::Unknown(id),
+        5 => Refusal::PathOnly,
         _ => return None,
     })
 }
@@ -356,13 +368,15 @@ mod tests {
 
     #[test]
     fn greetings_come_back_cut_to_their_length() {
-        for hello in [Hello::Ready("0.11.1"), Hello::Unfit("no library"), Hello::Ready("")] {
+        for hello in
+            [Hello::Ready("0.11.1"), Hello::Unfit("no map"), Hello::Never("no library"), Hello::Ready("")]
+        {
             assert_eq!(Hello::decode(&hello.encode()), Some(hello));
         }
         let long = "ä".repeat(Hello::LENGTH_MAX);
         let bytes = Hello::Unfit(&long).encode();
         assert!(bytes.len() <= Hello::LENGTH_MAX && Hello::decode(&bytes).is_some(), "{}", bytes.len());
-        for bytes in [&[][..], b"\x03text", b"\x01\xff"] {
+        for bytes in [&[][..], b"\x04text", b"\x01\xff"] {
             assert_eq!(Hello::decode(bytes), None, "{bytes:?}");
         }
     }
@@ -378,12 +392,15 @@ mod tests {
             (failed(Cause::Transport { status: 2, host_status: 0xffff, driver_status: 8 }), 0, 0),
             (failed(Cause::Library(-1)), 0, 0),
             (failed(Cause::DeviceMapper(6)), 0, 0),
-            (Outcome::Failed { status: Status::BUSY, sense: None, cause: Cause::NoPath }, 0, 0),
+            (failed(Cause::NoPath), 0, 0),
+            (failed(Cause::Multipathd), 0, 0),
+            (Outcome::Failed { status: Status::BUSY, sense: None, cause: Cause::Suspended }, 0, 0),
             (Outcome::Rejected(code), 0, 0),
             (Outcome::Refused(Refusal::DeviceMapper(MAP)), 0, 0),
             (Outcome::Refused(Refusal::NoMultipathd(MAP)), 0, 0),
             (Outcome::Refused(Refusal::NotScsi(MAP)), 0, 0),
             (Outcome::Refused(Refusal::Unknown(MAP)), 0, 0),
+            (Outcome::Refused(Refusal::PathOnly), 0, 0),
         ]
     }
 
@@ -435,7 +452,7 @@ mod tests {
 
         /// There is one way to say a thing.
         #[test]
-        fn a_changed_bit_is_noticed_or_means_something_else(index in 0_usize..13, at in 0_usize..192) {
+        fn a_changed_bit_is_noticed_or_means_something_else(index in 0_usize..16, at in 0_usize..192) {
             let (outcome, sense, data) = outcomes()[index];
             let mut bytes =
                 [&Reply(outcome).encode_head().unwrap()[..], &vec![0x70; sense], &vec![1; data]].concat();

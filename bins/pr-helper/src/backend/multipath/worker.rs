@@ -4,6 +4,7 @@
 //! multipathd take, and prints. So a worker lives for a while only, and whatever goes wrong in it costs its one command.
 
 use std::{
+    io::{self, Write as _},
     os::fd::AsFd,
     process::ExitCode,
     time::{Duration, Instant},
@@ -11,11 +12,10 @@ use std::{
 
 use nix::sys::{prctl, signal::Signal};
 use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use scsi_sense::{Cdb, Status, Transfer};
 
 use super::{
-    channel::{Channel, Received},
+    channel::{self, Channel, Received},
     map::Maps,
     wire::{Errand, Hello, Reply},
 };
@@ -29,8 +29,8 @@ pub(crate) fn main() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Standard error leads to the daemon's log.
-            eprintln!("multipath worker: {error}");
+            // It leads to the daemon's log, if that is still there.
+            let _ = writeln!(io::stderr(), "multipath worker: {error}");
             ExitCode::FAILURE
         }
     }
@@ -46,14 +46,16 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
     let mut maps = match Maps::open() {
         Ok(maps) => maps,
         Err(error) => {
-            channel.send(&[&Hello::Unfit(&error.to_string()).encode()], &[])?;
+            let text = error.to_string();
+            let hello = if error.is_final() { Hello::Never(&text) } else { Hello::Unfit(&text) };
+            channel.send(&[&hello.encode()], &[])?;
             return Ok(());
         }
     };
     channel.send(&[&Hello::Ready(&maps.version()).encode()], &[])?;
     let mut buffers = Buffers::new();
     let end = Instant::now() + LIFE;
-    while wait(&channel, end)? {
+    while channel::wait(&[channel.as_fd()], Some(end))? {
         if !serve(&channel, &mut maps, &mut buffers)? {
             return Ok(());
         }
@@ -62,22 +64,6 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
     channel.refuse_more()?;
     serve(&channel, &mut maps, &mut buffers)?;
     Ok(())
-}
-
-/// Waits for a message; `false` if none came until `end`.
-fn wait(channel: &Channel, end: Instant) -> Result<bool, rustix::io::Errno> {
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        let mut events = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
-        match rustix::event::poll(&mut events, Timespec::try_from(left).ok().as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(true),
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// What a command is written to and answered from.
