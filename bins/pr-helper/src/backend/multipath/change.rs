@@ -201,19 +201,34 @@ impl Change<'_> {
 
     /// Sends a RELEASE by all paths: whichever holds the reservation releases it, and to the others it means nothing.
     fn release_by_paths(
-        &self,
+        &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), Unmade> {
+        let key = list.reservation_key;
+        if self.recorded_key()?.is_none_or(|recorded| recorded.key != key) {
+            // It is not this host's: no path would have it registered.
+            return Err(Unmade::Conflict);
+        }
         let parameters = list.to_bytes();
         let (mut is_good, mut is_conflict, mut is_away) = (false, false, false);
-        for number in self.paths()? {
-            match Path::open(number).map(|path| path.change(self.scsi, command, &parameters)) {
-                Some(Answered::Good) => is_good = true,
-                Some(Answered::Status(Status::RESERVATION_CONFLICT)) => is_conflict = true,
-                Some(Answered::Sense(code)) => return Err(Unmade::Rejected(code)),
-                Some(Answered::Status(_) | Answered::Nothing) | None => is_away = true,
+        let paths = self.paths()?;
+        let mut there = Vec::new();
+        for number in &paths {
+            let Some(path) = Path::open(*number) else {
+                is_away = true;
+                continue;
+            };
+            match path.change(self.scsi, command, &parameters) {
+                Answered::Good => is_good = true,
+                Answered::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
+                Answered::Sense(code) => return Err(Unmade::Rejected(code)),
+                Answered::Status(_) | Answered::Nothing => {
+                    is_away = true;
+                    continue;
+                }
             }
+            there.push(path);
         }
         match (is_good, is_conflict) {
             (false, true) => return Err(Unmade::Conflict),
@@ -221,15 +236,50 @@ impl Change<'_> {
             (true, _) => {}
         }
         let is_left = is_away
-            && self.reservation()?.is_some_and(|held| {
-                (held.key == list.reservation_key || held.kind.is_all_registrants())
-                    && (held.scope, held.kind) == (command.scope, command.kind)
-            });
-        if is_left {
-            say!("{}: not released: the path that holds the reservation is away", self.name.escape_ascii());
-            return Err(Unmade::Failed(Failure::Other));
+            && self
+                .reservation()?
+                .is_some_and(|held| (held.key, held.scope, held.kind) == (key, command.scope, command.kind));
+        if is_left { self.release_for_another(command, key, paths.len(), &there) } else { Ok(()) }
+    }
+
+    /// Releases a reservation that is held by a path that is away: a path that is there takes it, and lets it go.
+    ///
+    /// To take it costs the other paths their registrations, as PREEMPT has it, until they are made again.
+    fn release_for_another(
+        &mut self,
+        command: PersistentReserveOut,
+        key: ReservationKey,
+        paths: usize,
+        there: &[Path],
+    ) -> Result<(), Unmade> {
+        let not_released = |why| {
+            say!(
+                "{}: not released: a path that is away holds the reservation{why}",
+                self.name.escape_ascii()
+            );
+            Err(Unmade::Failed(Failure::Other))
+        };
+        let Some(path) = there.first() else { return not_released("") };
+        if self.keys()?.iter().filter(|registered| **registered == key).count() > paths {
+            return not_released(", or another host that has the same key");
         }
-        Ok(())
+        let aptpl = self.recorded_key()?.is_some_and(|recorded| recorded.aptpl);
+        let own =
+            BasicParameters { reservation_key: key, service_action_key: key, ..BasicParameters::default() };
+        let preempt = PersistentReserveOut { action: OutServiceAction::Preempt, ..command };
+        if path.change(self.scsi, preempt, &own.to_bytes()) != Answered::Good {
+            return not_released(", and none could take it");
+        }
+        let released = path.change(self.scsi, command, &own.to_bytes());
+        self.register_again(key, aptpl)?;
+        if released == Answered::Good { Ok(()) } else { Err(Unmade::Failed(Failure::Other)) }
+    }
+
+    /// Registers with all paths a key that one of them still has.
+    fn register_again(&mut self, key: ReservationKey, aptpl: bool) -> Result<(), Unmade> {
+        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
+        let list = BasicParameters { service_action_key: key, aptpl, ..BasicParameters::default() };
+        self.by_library(PersistentReserveOut { action, ..REGISTER }, &list)
     }
 
     /// PREEMPT, PREEMPT AND ABORT.
@@ -244,14 +294,7 @@ impl Change<'_> {
             return Ok(());
         }
         // The disk has unregistered the own key by all paths but the one that the command came by.
-        let again = BasicParameters {
-            service_action_key: key,
-            aptpl: recorded.is_some_and(|recorded| recorded.aptpl),
-            ..BasicParameters::default()
-        };
-        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        let kind = ReservationType::Other(0);
-        self.by_library(PersistentReserveOut { action, kind, ..command }, &again)
+        self.register_again(key, recorded.is_some_and(|recorded| recorded.aptpl))
     }
 
     fn by_library(
