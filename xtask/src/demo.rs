@@ -1,12 +1,127 @@
-//! `cargo xtask demo`: the main job, here and now, on a machine that has no SCSI disk.
+//! `cargo xtask demo`: two nodes of a cluster and a shared disk, here and now, without hardware and without root.
 
-use std::process::ExitCode;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::error::Result;
-use crate::lab;
+use crate::error::{Context as _, Error, Result};
+use crate::workspace;
 
-/// Boots the lab's machine and runs the program `pr-session` of the package `tests` in it, which shows two
-/// clients of the daemon register, reserve, conflict and preempt.
-pub(crate) fn run(options: &lab::Options) -> Result<ExitCode> {
-    lab::run_program(options, "tests", "pr-session")
+/// The helper may take so long to listen.
+const START: Duration = Duration::from_secs(10);
+
+/// What pr-ctl ends with when nothing went wrong, when the disk said RESERVATION CONFLICT, and when it reported a unit
+/// attention: as `sg_persist`.
+const GOOD: i32 = 0;
+const CONFLICT: i32 = 24;
+const UNIT_ATTENTION: i32 = 6;
+
+/// The helper, with a socket for each node.
+const HELPER: &str = "--emulate state --initiator a=a.sock --initiator b=b.sock";
+
+/// The story: what is said, what is typed, how it ends.
+const STEPS: [(&str, &str, i32); 9] = [
+    ("Node A registers its key with the disk, ...", "--socket a.sock register disk --new-key 0xa", GOOD),
+    ("... and so does node B.", "--socket b.sock register disk --new-key 0xb", GOOD),
+    (
+        "A reserves the disk: only who is registered may write.",
+        "--socket a.sock reserve disk --key 0xa --type 5",
+        GOOD,
+    ),
+    (
+        "B cannot take it while A has it: RESERVATION CONFLICT.",
+        "--socket b.sock reserve disk --key 0xb --type 5",
+        CONFLICT,
+    ),
+    ("This is how the disk sees it.", "--socket b.sock status disk", GOOD),
+    (
+        "A no longer answers. B fences it, and takes over the reservation.",
+        "--socket b.sock preempt disk --key 0xb --victim 0xa --type 5",
+        GOOD,
+    ),
+    (
+        "A is not dead after all. The disk tells it, once, what has happened, ...",
+        "--socket a.sock keys disk",
+        UNIT_ATTENTION,
+    ),
+    ("... and lets it do nothing any more.", "--socket a.sock reserve disk --key 0xa --type 5", CONFLICT),
+    ("A's registration is gone, and with it its permission to write.", "--socket b.sock status disk", GOOD),
+];
+
+/// Builds the daemon and the client, and tells the story.
+pub(crate) fn run() -> Result<ExitCode> {
+    let packages = ["--package", "pr-helper", "--package", "pr-ctl"];
+    let built = workspace::cargo().args(["build", "--quiet"]).args(packages).status();
+    if !built.context(|| "run cargo".into())?.success() {
+        return Err(Error::new("the daemon and the client could not be built"));
+    }
+    let programs = workspace::target().join("debug");
+    let directory = tempfile::tempdir().context(|| "make a temporary directory".into())?;
+    let place = directory.path();
+    File::create(place.join("disk"))
+        .and_then(|disk| disk.set_len(1 << 20))
+        .context(|| "make a disk".into())?;
+
+    println!("To do the same by hand:\n");
+    println!("    export PATH={}:$PATH; cd $(mktemp -d); truncate -s 1M disk", programs.display());
+    println!("\nThe helper, with a socket for each of two nodes:\n\n    $ pr-helper {HELPER} &\n");
+    let log = File::create(place.join("log")).context(|| "make a log".into())?;
+    let mut helper = Helper(
+        Command::new(programs.join("pr-helper"))
+            .args(HELPER.split(' '))
+            .current_dir(place)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context(|| "start pr-helper".into())?,
+    );
+    helper.wait_until_it_listens(place)?;
+    for (text, words, expected) in STEPS {
+        println!("{text}\n\n    $ pr-ctl {words}");
+        let output = Command::new(programs.join("pr-ctl"))
+            .args(words.split(' '))
+            .current_dir(place)
+            .stdin(Stdio::null())
+            .output()
+            .context(|| "run pr-ctl".into())?;
+        for line in String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).lines() {
+            println!("    {line}");
+        }
+        println!();
+        if output.status.code() != Some(expected) {
+            let log = fs::read_to_string(place.join("log")).unwrap_or_default();
+            return Err(Error::new(format!("pr-ctl ended with {}, not {expected}\n{log}", output.status)));
+        }
+    }
+    println!("On a real disk the same is done without --emulate, and the disk itself keeps A from writing.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The running helper. Dropped, it is stopped.
+struct Helper(Child);
+
+impl Helper {
+    fn wait_until_it_listens(&mut self, place: &Path) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let log = fs::read_to_string(place.join("log")).unwrap_or_default();
+            if log.contains("listening on") {
+                return Ok(());
+            }
+            let ended = self.0.try_wait().context(|| "wait for pr-helper".into())?;
+            if ended.is_some() || begun.elapsed() > START {
+                return Err(Error::new(format!("pr-helper did not start\n{log}")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -24,8 +24,8 @@ enum Command {
     Test(lab::TestOptions),
     /// Write the bindings to libmpathpersist anew from its C header
     Bindgen(bindgen::Options),
-    /// Show a session of register, reserve, conflict and preempt, in the lab's virtual machine
-    Demo(lab::Options),
+    /// Show two nodes of a cluster fence each other, here and now, without a disk and without root
+    Demo,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +40,6 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Lab(options) => lab::run(options),
         Command::Test(options) => test::run(options),
         Command::Bindgen(options) => bindgen::run(options),
-        Command::Demo(options) => demo::run(options),
+        Command::Demo => demo::run(),
     }
 }

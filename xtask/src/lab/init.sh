@@ -197,10 +197,6 @@ case $task in
 tests)
     run_tests
     ;;
-program)
-    $program
-    say exit $?
-    ;;
 esac
 
 if [ $task = shell ] || [ $keep = yes ]; then

@@ -110,17 +110,6 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
     Lab::boot(&options.machine, &targets, &task, options.keep)?.follow(&task)
 }
 
-/// Runs one program of the workspace in the machine, with the daemon beside it; its exit status is the result.
-pub(crate) fn run_program(
-    options: &Options,
-    package: &'static str,
-    program: &'static str,
-) -> Result<ExitCode> {
-    let task = Task::Program(program);
-    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Bin(package, program)];
-    Lab::boot(options, &targets, &task, false)?.follow(&task)
-}
-
 /// A machine that has booted, and the files of this run.
 #[derive(Debug)]
 struct Lab {
@@ -192,12 +181,10 @@ impl Lab {
     /// Shows what happens until the guest is done, and says what came of it.
     fn follow(mut self, task: &Task) -> Result<ExitCode> {
         let mut tally = Tally::default();
-        let mut status = None;
         let deadline = self.began + self.limit;
         let trouble = loop {
             match self.machine.next(Some(deadline)) {
                 Output::Line(line) => match Word::parse(&line) {
-                    Some(Word::Exit(code)) => status = Some(code),
                     Some(Word::Done) => break None,
                     Some(Word::Shell) => {
                         self.machine.show()?;
@@ -226,14 +213,9 @@ impl Lab {
                 println!("{}", tally.summary());
                 tally.is_success()
             }
-            Task::Program(_) => status == Some(0),
             Task::Shell => true,
         };
-        Ok(match status {
-            _ if success && trouble.is_none() => ExitCode::SUCCESS,
-            Some(code @ 1..) => ExitCode::from(code),
-            _ => ExitCode::FAILURE,
-        })
+        Ok(if success && trouble.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// Where the console's file of the last run is found.

@@ -47,8 +47,6 @@ impl Target {
 pub(crate) enum Task<'a> {
     /// Run the tests, each for at most so many seconds, chosen by these arguments of libtest.
     Tests { arguments: &'a [String], seconds: u64 },
-    /// Run this program.
-    Program(&'static str),
     /// Only wait for somebody to type.
     Shell,
 }
@@ -68,7 +66,6 @@ pub(crate) fn archive(targets: &[Target], task: &Task, keep: bool) -> Result<Arc
             }
             format!("task=tests\nseconds={seconds}\n")
         }
-        Task::Program(program) => format!("task=program\nprogram={program}\n"),
         Task::Shell => "task=shell\n".to_owned(),
     };
     let _ = writeln!(settings, "keep={}", if keep { "yes" } else { "no" });

@@ -1,7 +1,7 @@
 //! What the guest says, and what that makes of the run.
 //!
 //! Lines that begin with `@lab ` are init.sh's, one word and its arguments; all others are the output of a failed
-//! test or of the program that the guest runs, and are shown as they are.
+//! test, and are shown as they are.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,6 @@ pub(crate) enum Word<'a> {
     Ignored,
     /// It has failed, for this reason; its output follows.
     Failed(&'a str),
-    /// The program has ended with this status.
-    Exit(u8),
     /// All is done.
     Done,
     /// The terminal is the guest's from here.
@@ -45,7 +43,6 @@ impl<'a> Word<'a> {
             "passed" => Self::Passed,
             "ignored" => Self::Ignored,
             "failed" => Self::Failed(rest),
-            "exit" => Self::Exit(rest.parse().ok()?),
             "done" => Self::Done,
             "shell" => Self::Shell,
             "broken" => Self::Broken(rest),

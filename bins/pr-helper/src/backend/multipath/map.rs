@@ -44,7 +44,8 @@ impl OpenError {
 
 impl Maps {
     pub(super) fn open() -> Result<Self, OpenError> {
-        Ok(Self { control: Control::open()?, library: Library::open()? })
+        // In this order: where the library is not, it does not matter what else is missing.
+        Ok(Self { library: Library::open()?, control: Control::open()? })
     }
 
     /// Which library it is.
