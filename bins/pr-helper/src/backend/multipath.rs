@@ -2,7 +2,7 @@
 //!
 //! A reservation on a map must be registered with every path, also with paths that come back later. Only multipathd
 //! keeps that promise, and the library is the way to it; but the library takes root, may wait for long, keeps state
-//! between calls, and is written for a command line. So it is called in [worker](worker) processes of this same
+//! between calls, and is written for a command line. So it is called in [worker] processes of this same
 //! binary, one for each map with a command under way. The [supervisor] starts them, since this process has given up
 //! the right to. This file is what the daemon does: it hands a command to a worker and waits for the answer.
 
