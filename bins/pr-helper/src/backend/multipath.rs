@@ -69,6 +69,10 @@ const END: Duration = Duration::from_secs(5);
 /// What cannot be ruled out of a worker that was lost in mid-command.
 const SUSPENDED: &str = "a map whose worker was lost may have been left suspended: see \"dmsetup info\", and \"dmsetup resume MAP\"";
 
+/// When nobody can wait for the end of such a worker.
+const NEVER_MENDED: &str =
+    "a worker was lost and cannot be waited for: the map is not served until pr-helper is restarted";
+
 /// The stack of the thread that watches.
 const STACK: usize = 128 << 10;
 
@@ -252,34 +256,36 @@ impl Pool {
                 if fault != WorkerFault::Ended {
                     self.supervisor.kill(worker.number);
                 }
-                self.lose(id, map, worker);
+                let is_change = matches!(command.data, Data::Out(_));
+                self.lose(id, map, worker, is_change);
                 Err(fault.into())
             }
         }
     }
 
     /// Sees to a map whose worker was lost in mid-command: nothing more is done with it until the worker has ended, which
-    /// takes a process that waits for a disk as long as the disk likes, and then it is looked whether it was left
-    /// suspended.
-    fn lose(self: &Arc<Self>, id: DeviceId, map: BorrowedFd<'_>, mut worker: Worker) {
+    /// takes a process that waits for a disk as long as the disk likes, and then, after a change, it is looked whether it was
+    /// left suspended.
+    fn lose(self: &Arc<Self>, id: DeviceId, map: BorrowedFd<'_>, mut worker: Worker, is_change: bool) {
+        self.unfinished().insert(id);
         let map = match map.try_clone_to_owned() {
             Ok(map) => map,
-            Err(error) => return log::error!("multipath: {id}: {error}; {SUSPENDED}"),
+            Err(error) => return log::error!("multipath: {id}: {error}; {NEVER_MENDED}"),
         };
-        self.unfinished().insert(id);
         let pool = Arc::clone(self);
         let watch = move || {
             let mut buffer = [0; Reply::LENGTH_MAX];
             while matches!(worker.wait(&mut buffer, None), Ok(_) | Err(WorkerFault::Nonsense)) {}
             drop(worker);
-            pool.resume(id, map.as_fd());
+            if is_change {
+                pool.resume(id, map.as_fd());
+            }
             pool.unfinished().remove(&id);
             pool.mended.notify_all();
         };
         let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(watch);
         if let Err(error) = started {
-            self.unfinished().remove(&id);
-            log::error!("multipath: {id}: {error}; {SUSPENDED}");
+            log::error!("multipath: {id}: {error}; {NEVER_MENDED}");
         }
     }
 

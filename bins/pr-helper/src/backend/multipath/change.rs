@@ -10,7 +10,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 use dm_ioctl::{Control, DeviceNumber};
 use mpathpersist::{Error, Failure, Generation, Library, RegisteredKey};
 use scsi_sense::{
-    Cdb, SenseCode, Status,
+    Cdb, SenseCode, SenseKey, Status,
     pr::{
         BasicParameters, InServiceAction, Keys, OutParameters, OutServiceAction, PersistentReserveOut,
         Reservation, ReservationData, ReservationKey, ReservationType, Scope,
@@ -86,17 +86,54 @@ impl Change<'_> {
                 });
             }
         }
+        if list.service_action_key == NO_KEY {
+            self.release_before(command, list)?;
+        }
         let on_paths = BasicParameters { transport_ids: None, ..*list };
         let made = match self.by_library(command, &on_paths) {
             Err(Unmade::Failed(Failure::SyntaxError)) => self.register_another(command, &on_paths, recorded),
             other => other,
         };
-        let made =
-            made.and_then(|()| self.confirm(command, &on_paths, parameters, list.transport_ids.is_some()));
-        if made.is_err() {
+        let made = made.and_then(|()| self.confirm(&on_paths, recorded));
+        let made = match list.transport_ids {
+            Some(_) => made.and_then(|()| self.register_others(list, parameters)),
+            None => made,
+        };
+        if let Err(unmade) = &made {
+            if matches!(unmade, Unmade::Failed(_)) || list.transport_ids.is_some() {
+                let before = match command.action {
+                    OutServiceAction::Register => list.reservation_key,
+                    _ => recorded.map_or(NO_KEY, |recorded| recorded.key),
+                };
+                self.take_back(list, before);
+            }
             self.restore(recorded);
         }
         made
+    }
+
+    /// Before unregistering a path that may hold the reservation: until 0.12 the library leaves both as they are, if that
+    /// path is away, and says that all is well.
+    fn release_before(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), Unmade> {
+        if self.library.version().generation >= Generation::From13
+            || command.action != OutServiceAction::Register
+        {
+            return Ok(());
+        }
+        match self.reservation()? {
+            Some(held) if held.key == list.reservation_key && !held.kind.is_all_registrants() => {
+                let action = OutServiceAction::Release;
+                let release = PersistentReserveOut { action, scope: held.scope, kind: held.kind, ..command };
+                let key =
+                    BasicParameters { reservation_key: list.reservation_key, ..BasicParameters::default() };
+                self.release_by_paths(release, &key)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// After a REGISTER that the library refused: it takes no key but the one in its configuration, or one that replaces
@@ -108,48 +145,75 @@ impl Change<'_> {
         recorded: Option<RegisteredKey>,
     ) -> Result<(), Unmade> {
         let refused = Err(Unmade::Failed(Failure::SyntaxError));
-        let (OutServiceAction::Register, Some(recorded)) = (command.action, recorded) else { return refused };
-        if list.reservation_key != NO_KEY {
-            // The key that is replaced is not the one that is registered.
-            let is_another = recorded.key != list.reservation_key;
-            return if is_another { Err(Unmade::Conflict) } else { refused };
-        }
-        if self.keys()?.contains(&recorded.key) {
+        if command.action != OutServiceAction::Register {
             return refused;
         }
-        // Another host has preempted the recorded key, so that nothing is registered that this could replace.
-        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        self.by_library(PersistentReserveOut { action, ..command }, list)
-    }
-
-    /// After a REGISTER that succeeded: makes sure of what its success does not mean, or takes it back.
-    fn confirm(
-        &mut self,
-        command: PersistentReserveOut,
-        list: &BasicParameters<'_>,
-        parameters: &[u8],
-        has_ids: bool,
-    ) -> Result<(), Unmade> {
-        let key = list.service_action_key;
-        if key == NO_KEY {
-            return Ok(());
+        if list.reservation_key != NO_KEY {
+            return if self.is_conflict(list.reservation_key)? { Err(Unmade::Conflict) } else { refused };
         }
-        // Some versions register a key that multipathd will not register with paths that come back.
-        let confirmed = match self.recorded_key() {
-            Ok(Some(recorded)) if recorded.key == key => Ok(()),
-            Ok(_) => Err(Unmade::Failed(Failure::SyntaxError)),
-            Err(failed) => Err(failed),
-        };
-        let confirmed =
-            confirmed.and_then(|()| if has_ids { self.register_others(list, parameters) } else { Ok(()) });
-        if confirmed.is_err() {
-            let none = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..*list };
-            let action = OutServiceAction::Register;
-            if let Err(left) = self.by_library(PersistentReserveOut { action, ..command }, &none) {
-                say!("{}: remains registered: {left:?}", self.name.escape_ascii());
+        match recorded {
+            None => refused,
+            // Who is registered must say with which key.
+            Some(recorded) if self.keys()?.contains(&recorded.key) => Err(Unmade::Conflict),
+            // Another host has preempted the recorded key, so that nothing is registered that this could replace.
+            Some(_) => {
+                let action = OutServiceAction::RegisterAndIgnoreExistingKey;
+                self.by_library(PersistentReserveOut { action, ..command }, list)
             }
         }
-        confirmed
+    }
+
+    /// Whether a path would have met a conflict with this key: it is not registered at all, or another one is, by this
+    /// host.
+    fn is_conflict(&self, key: ReservationKey) -> Result<bool, Unmade> {
+        let recorded = self.recorded_key()?.map(|recorded| recorded.key);
+        if recorded == Some(key) {
+            return Ok(false);
+        }
+        let keys = self.keys()?;
+        // The record may be that of a change which was cut short. Then the guest's key may be the right one.
+        Ok(!keys.contains(&key) || recorded.is_some_and(|recorded| keys.contains(&recorded)))
+    }
+
+    /// After a REGISTER that succeeded: makes sure that multipathd will register the key with paths that come back. Some
+    /// versions do not see to that.
+    fn confirm(&mut self, list: &BasicParameters<'_>, before: Option<RegisteredKey>) -> Result<(), Unmade> {
+        if list.service_action_key == NO_KEY {
+            return Ok(());
+        }
+        let wanted = RegisteredKey { key: list.service_action_key, aptpl: list.aptpl };
+        match self.recorded_key()? {
+            // Until 0.12 a key that is on record already is not written anew.
+            Some(recorded)
+                if recorded.key == wanted.key
+                    && recorded != wanted
+                    && before == Some(recorded)
+                    && self.library.version().generation < Generation::From13 =>
+            {
+                self.library
+                    .set_registered_key(self.name, Some(wanted), MULTIPATHD)
+                    .map_err(|error| self.multipathd_failed(&error))
+            }
+            Some(recorded) if recorded.key == wanted.key => Ok(()),
+            _ => Err(Unmade::Failed(Failure::SyntaxError)),
+        }
+    }
+
+    /// Has all paths register what they had before a REGISTER that failed: those that it did not reach do not take this.
+    fn take_back(&self, list: &BasicParameters<'_>, before: ReservationKey) {
+        let key = list.service_action_key;
+        if key == NO_KEY || key == before {
+            return;
+        }
+        let back = BasicParameters {
+            reservation_key: key,
+            service_action_key: before,
+            transport_ids: None,
+            ..*list
+        };
+        for path in self.paths().unwrap_or_default().into_iter().filter_map(Path::open) {
+            path.change(self.scsi, REGISTER, &back.to_bytes());
+        }
     }
 
     /// Has one path register the TransportIDs of a REGISTER that has been made, without them, on all paths.
@@ -159,8 +223,9 @@ impl Change<'_> {
     /// not registered yet, so the path is unregistered first; nothing is lost by that, as a moment ago it was not.
     fn register_others(&self, list: &BasicParameters<'_>, parameters: &[u8]) -> Result<(), Unmade> {
         let key = list.service_action_key;
-        let undo = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..*list }.to_bytes();
-        let redo = BasicParameters { reservation_key: NO_KEY, ..*list }.to_bytes();
+        let plain = BasicParameters { transport_ids: None, ..*list };
+        let undo = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..plain }.to_bytes();
+        let redo = plain.to_bytes();
         for path in self.paths()?.into_iter().filter_map(Path::open) {
             match path.change(self.scsi, REGISTER, &undo) {
                 Answered::Good => {}
@@ -174,9 +239,10 @@ impl Change<'_> {
             if answered == Answered::Good {
                 return Ok(());
             }
-            // With the others it is unregistered, too; but that goes by its key.
-            path.change(self.scsi, REGISTER, &redo);
+            let again = path.change(self.scsi, REGISTER, &redo);
             return Err(match answered {
+                // The path is registered, so the command without an answer was executed.
+                Answered::Nothing if again == Answered::Status(Status::RESERVATION_CONFLICT) => return Ok(()),
                 Answered::Status(Status::RESERVATION_CONFLICT) => Unmade::Conflict,
                 Answered::Sense(code) => Unmade::Rejected(code),
                 _ => Unmade::Failed(Failure::Other),
@@ -195,91 +261,58 @@ impl Change<'_> {
             // A disk says GOOD to who is registered, and changes nothing.
             Err(Error::NotReservationHolder(_)) => self.release_by_paths(command, list),
             Err(error) => Err(self.unmade(command, list, error)),
-            Ok(()) => Ok(()),
+            Ok(()) => self.confirm_release(command, list),
         }
     }
 
     /// Sends a RELEASE by all paths: whichever holds the reservation releases it, and to the others it means nothing.
     fn release_by_paths(
-        &mut self,
+        &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), Unmade> {
-        let key = list.reservation_key;
-        if self.recorded_key()?.is_none_or(|recorded| recorded.key != key) {
-            // It is not this host's: no path would have it registered.
+        if self.is_conflict(list.reservation_key)? {
             return Err(Unmade::Conflict);
         }
         let parameters = list.to_bytes();
-        let (mut is_good, mut is_conflict, mut is_away) = (false, false, false);
-        let paths = self.paths()?;
-        let mut there = Vec::new();
-        for number in &paths {
-            let Some(path) = Path::open(*number) else {
-                is_away = true;
-                continue;
-            };
+        let (mut is_good, mut is_conflict) = (false, false);
+        for path in self.paths()?.into_iter().filter_map(Path::open) {
             match path.change(self.scsi, command, &parameters) {
                 Answered::Good => is_good = true,
                 Answered::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
-                Answered::Sense(code) => return Err(Unmade::Rejected(code)),
-                Answered::Status(_) | Answered::Nothing => {
-                    is_away = true;
-                    continue;
+                Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
+                    return Err(Unmade::Rejected(code));
                 }
+                // It is away, or standing by.
+                Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
             }
-            there.push(path);
         }
-        match (is_good, is_conflict) {
-            (false, true) => return Err(Unmade::Conflict),
-            (false, false) => return Err(Unmade::Failed(Failure::Other)),
-            (true, _) => {}
-        }
-        let is_left = is_away
-            && self
-                .reservation()?
-                .is_some_and(|held| (held.key, held.scope, held.kind) == (key, command.scope, command.kind));
-        if is_left { self.release_for_another(command, key, paths.len(), &there) } else { Ok(()) }
-    }
-
-    /// Releases a reservation that is held by a path that is away: a path that is there takes it, and lets it go.
-    ///
-    /// To take it costs the other paths their registrations, as PREEMPT has it, until they are made again.
-    fn release_for_another(
-        &mut self,
-        command: PersistentReserveOut,
-        key: ReservationKey,
-        paths: usize,
-        there: &[Path],
-    ) -> Result<(), Unmade> {
-        let not_released = |why| {
-            say!(
-                "{}: not released: a path that is away holds the reservation{why}",
-                self.name.escape_ascii()
-            );
+        if is_good {
+            self.confirm_release(command, list)
+        } else if is_conflict || !self.keys()?.contains(&list.reservation_key) {
+            Err(Unmade::Conflict)
+        } else {
             Err(Unmade::Failed(Failure::Other))
-        };
-        let Some(path) = there.first() else { return not_released("") };
-        if self.keys()?.iter().filter(|registered| **registered == key).count() > paths {
-            return not_released(", or another host that has the same key");
         }
-        let aptpl = self.recorded_key()?.is_some_and(|recorded| recorded.aptpl);
-        let own =
-            BasicParameters { reservation_key: key, service_action_key: key, ..BasicParameters::default() };
-        let preempt = PersistentReserveOut { action: OutServiceAction::Preempt, ..command };
-        if path.change(self.scsi, preempt, &own.to_bytes()) != Answered::Good {
-            return not_released(", and none could take it");
-        }
-        let released = path.change(self.scsi, command, &own.to_bytes());
-        self.register_again(key, aptpl)?;
-        if released == Answered::Good { Ok(()) } else { Err(Unmade::Failed(Failure::Other)) }
     }
 
-    /// Registers with all paths a key that one of them still has.
-    fn register_again(&mut self, key: ReservationKey, aptpl: bool) -> Result<(), Unmade> {
-        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        let list = BasicParameters { service_action_key: key, aptpl, ..BasicParameters::default() };
-        self.by_library(PersistentReserveOut { action, ..REGISTER }, &list)
+    /// After a RELEASE that succeeded: a path that is away, or was taken out of the map, may hold the reservation still.
+    fn confirm_release(
+        &self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), Unmade> {
+        let released = (list.reservation_key, command.scope, command.kind);
+        match self.reservation()? {
+            Some(held) if (held.key, held.scope, held.kind) == released => {
+                say!(
+                    "{}: not released: a path that is away holds the reservation, or another host with the same key",
+                    self.name.escape_ascii()
+                );
+                Err(Unmade::Failed(Failure::Other))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// PREEMPT, PREEMPT AND ABORT.
@@ -289,12 +322,34 @@ impl Change<'_> {
         let key = list.reservation_key;
         let is_own = list.service_action_key == key || list.service_action_key == NO_KEY;
         // From 0.13 on the library does the rest itself.
-        if !is_own || self.library.version().generation >= Generation::From13 || !self.keys()?.contains(&key)
-        {
+        if !is_own || self.library.version().generation >= Generation::From13 {
             return Ok(());
         }
-        // The disk has unregistered the own key by all paths but the one that the command came by.
-        self.register_again(key, recorded.is_some_and(|recorded| recorded.aptpl))
+        self.complete_registration(key, recorded.is_some_and(|recorded| recorded.aptpl))
+    }
+
+    /// After a PREEMPT of the own key, by which the disk has unregistered all paths but the one that it came by: registers
+    /// them again, as long as that one still is. Another host may have preempted it meanwhile.
+    fn complete_registration(&self, key: ReservationKey, aptpl: bool) -> Result<(), Unmade> {
+        let again = BasicParameters { service_action_key: key, aptpl, ..BasicParameters::default() };
+        let same = BasicParameters { reservation_key: key, ..again }.to_bytes();
+        let ignoring =
+            PersistentReserveOut { action: OutServiceAction::RegisterAndIgnoreExistingKey, ..REGISTER };
+        let paths: Vec<Path> = self.paths()?.into_iter().filter_map(Path::open).collect();
+        let is_registered = |path: &&Path| path.change(self.scsi, REGISTER, &same) == Answered::Good;
+        let (registered, others): (Vec<&Path>, Vec<&Path>) = paths.iter().partition(is_registered);
+        let Some(first) = registered.first() else { return Ok(()) };
+        for path in &others {
+            path.change(self.scsi, ignoring, &again.to_bytes());
+        }
+        if path_is_fenced(first.change(self.scsi, REGISTER, &same)) {
+            let none = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..again };
+            for path in &others {
+                path.change(self.scsi, REGISTER, &none.to_bytes());
+            }
+            return Err(Unmade::Conflict);
+        }
+        Ok(())
     }
 
     fn by_library(
@@ -316,18 +371,20 @@ impl Change<'_> {
         match error {
             // It does not even ask a path about a key that is not the recorded one. A guest that uses such a key, as one
             // does that has been preempted, must be told of the conflict.
-            Error::Library(Failure::SyntaxError) if !is_registration => match self.recorded_key() {
-                Ok(Some(recorded)) if recorded.key == list.reservation_key => {
-                    Unmade::Failed(Failure::SyntaxError)
+            Error::Library(Failure::SyntaxError) if !is_registration => {
+                match self.is_conflict(list.reservation_key) {
+                    Ok(true) => Unmade::Conflict,
+                    Ok(false) => Unmade::Failed(Failure::SyntaxError),
+                    Err(failed) => failed,
                 }
-                Ok(_) => Unmade::Conflict,
-                Err(failed) => failed,
-            },
+            }
             Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
             Error::Library(failure) => Unmade::Failed(failure),
-            Error::InvalidRelease(_) => {
-                Unmade::Rejected(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION)
-            }
+            Error::InvalidRelease(_) => match self.is_conflict(list.reservation_key) {
+                Ok(false) => Unmade::Rejected(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION),
+                Ok(true) => Unmade::Conflict,
+                Err(failed) => failed,
+            },
             error => {
                 say!("{}: {error}", self.name.escape_ascii());
                 Unmade::Failed(Failure::Other)
@@ -383,6 +440,13 @@ impl Change<'_> {
         let mut paths = self.paths()?.into_iter().filter_map(Path::open);
         paths.find_map(|path| path.read(self.scsi, action)).ok_or(Unmade::Failed(Failure::Other))
     }
+}
+
+/// Whether a path that was registered is no more.
+fn path_is_fenced(answered: Answered) -> bool {
+    // LIO says NOT READY to who is not registered.
+    matches!(answered, Answered::Status(Status::RESERVATION_CONFLICT))
+        || matches!(answered, Answered::Sense(code) if code.key == SenseKey::NOT_READY)
 }
 
 /// REGISTER to a single path; the length is that of the parameters.

@@ -7,7 +7,7 @@
 use std::{error::Error as _, io, os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber, Flags};
-use mpathpersist::{Failure, Library};
+use mpathpersist::{Failure, Generation, Library};
 use pr_proto::{Command, Data};
 use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
 
@@ -108,7 +108,7 @@ impl Maps {
 
     /// If `map` is suspended, has it go on.
     ///
-    /// The library suspends a map while it moves a reservation from one key to another. A worker that ends just then
+    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that ends just then
     /// leaves all input and output waiting.
     pub(super) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
         let Ok(Device { id: DeviceId::Block { major, minor }, kind: Kind::Map }) = Device::identify(map)
@@ -117,7 +117,8 @@ impl Maps {
         };
         let number = DeviceNumber { major, minor };
         let resumed = self.control.table(number).and_then(|table| {
-            if table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
+            let is_ours = self.library.version().generation >= Generation::From13;
+            if is_ours && table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
                 say!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
                 self.control.resume(number)?;
             }
