@@ -70,7 +70,7 @@ fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
 
     let options = Options {
         arguments: vec!["--unprivileged".into(), "--max-clients=4000".into()],
-        open_files: Some((400, 400)),
+        open_files: Some((500, 500)),
         ..Options::default()
     };
     let daemon = Daemon::with(options);

@@ -37,8 +37,8 @@ Exit status, as sg_persist has it:
    9  INVALID COMMAND OPERATION CODE    35  the helper cannot be reached: nothing was sent
   10  COPY ABORTED                      97  the answer makes no sense
   11  ABORTED COMMAND                   98  another CHECK CONDITION
-  14  MISCOMPARE                        99  another status; or the helper was lost: it may
-  15  the device cannot be opened           have been done or not
+  14  MISCOMPARE                        99  another status; the helper was lost, or this
+  15  the device cannot be opened           cannot print: it may have been done or not
   20  NO SENSE    21  RECOVERED ERROR";
 
 /// Shows and changes the persistent reservations of a SCSI disk, through a helper that may.
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     pub(crate) json: bool,
 
     /// How long a command may take, connecting included
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "240", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
 
     #[command(subcommand)]

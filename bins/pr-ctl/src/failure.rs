@@ -28,7 +28,9 @@ impl Failure {
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::Arguments(_) => 1,
-            Self::Open { .. } | Self::Output(_) => 15,
+            Self::Open { .. } => 15,
+            // The command itself was done.
+            Self::Output(_) => 99,
             Self::Helper { source, .. } => of_error(source),
             Self::Command { source, .. } => of_command(source),
         }

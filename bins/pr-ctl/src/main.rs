@@ -37,9 +37,13 @@ fn main() -> ExitCode {
             return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    match run(&args).and_then(|report| print(&report, args.json)) {
-        Ok(exit_status) => ExitCode::from(exit_status),
+    let printed = run(&args).and_then(|report| match print(&report, args.json) {
         // Whoever read it has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(report.exit_status),
+        printed => printed,
+    });
+    match printed {
+        Ok(exit_status) => ExitCode::from(exit_status),
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure, args.json);

@@ -79,8 +79,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
 
-    /// Keep persistent reservations of regular files, too, in software; their state is kept in DIRECTORY
+    /// Keep persistent reservations of regular files, too, in software
     ///
+    /// What is registered with APTPL outlives the daemon, in DIRECTORY; the rest is gone at its end, as at a loss of power.
     /// For trying out and testing, without hardware and without privilege. It coordinates the clients of this daemon only,
     /// and keeps nobody from reading or writing a file.
     #[arg(long, value_name = "DIRECTORY")]

@@ -235,7 +235,7 @@ enum Stage {
     Read,
     /// Run the request that waits.
     Answer(Device),
-    /// Close the descriptor of a request that was refused, and read on.
+    /// Close the descriptor of a request that was refused, or was for a file, and read on.
     Close(Vec<OwnedFd>),
     /// Close the connection, and descriptors that should not have come.
     Discard(Vec<OwnedFd>),
@@ -315,8 +315,12 @@ impl Job {
     /// Refuses the request that waits; what is left is to close its descriptor.
     fn refuse(&mut self, refusal: Refusal) {
         let Some(connection) = &mut self.connection else { return };
-        let (result, descriptor) =
-            connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
+        let answered = connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
+        self.go_on_after(answered);
+    }
+
+    /// What is left to do after a request was answered: to close its descriptor, if that is not done yet, or everything.
+    fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>)) {
         match (result, descriptor) {
             (Ok(()), Some(descriptor)) => self.go_on(Stage::Close(vec![descriptor])),
             (Ok(()), None) => {}
@@ -332,10 +336,8 @@ impl Job {
             log::warn!("{}: gone before its command could be run: not run", connection.peer());
             return self.give_up(None, Vec::new());
         }
-        let (result, _) = connection.answer(Ok(device), &self.clients.backends, &self.clients.tracer);
-        if let Err(fault) = result {
-            self.give_up(Some(fault), Vec::new());
-        }
+        let answered = connection.answer(Ok(device), &self.clients.backends, &self.clients.tracer);
+        self.go_on_after(answered);
     }
 }
 

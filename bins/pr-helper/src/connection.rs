@@ -219,7 +219,8 @@ impl Connection {
 
     /// Runs the waiting request on `target`, closes its descriptor, and replies.
     ///
-    /// A request without a target is refused, which cannot block. Its descriptor, whose close can, is returned.
+    /// A request without a target is refused, which cannot block. Its descriptor, whose close can, is returned; so is that of
+    /// a file.
     pub(crate) fn answer(
         &mut self,
         target: Result<Device, Refusal>,
@@ -235,11 +236,11 @@ impl Connection {
         let listener = self.listener;
         let reply = request.answer(|mut command, descriptor| {
             outcome = execute(target, listener, &mut command, &descriptor, backends);
-            if target.is_ok() {
+            match target {
+                // A file may be of a file system in user space, and then its close lasts as long as that likes.
+                Ok(Device { kind: Kind::File, .. }) | Err(_) => kept = Some(descriptor),
                 // Before the reply: once the client has its answer, nothing of its own is held here.
-                drop(descriptor);
-            } else {
-                kept = Some(descriptor);
+                Ok(_) => drop(descriptor),
             }
             let completion = outcome.completion(command.sense);
             if tracer.wants_commands() {

@@ -95,8 +95,12 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let identity = Identity::find(args.user.as_deref(), args.group.as_deref())?;
     let access = access(args)?;
-    if !args.unprivileged && args.emulate.is_none() {
-        privileges::check()?;
+    if !args.unprivileged {
+        match privileges::check() {
+            // Files take no privilege.
+            Err(missing) if args.emulate.is_some() => log::info!("only files can be served: {missing}"),
+            checked => checked?,
+        }
     }
     let activated = activation(args)?;
     let socket_path = absolute(args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;

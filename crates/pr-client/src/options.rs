@@ -40,7 +40,7 @@ impl Options {
         Self {
             attempts: 5,
             pause: Duration::from_secs(1),
-            timeout: Some(Duration::from_secs(120)),
+            timeout: Some(Duration::from_secs(240)),
             connections: 8,
             listener: None,
         }
@@ -64,12 +64,12 @@ impl Options {
 
     /// How long a command may take in all, from the call to its return: waiting for a free connection, connecting (a
     /// helper that does not accept lets its clients wait), pausing, sending, waiting for the answer. `None` is for
-    /// ever. Two minutes by default.
+    /// ever. Four minutes by default.
     ///
     /// Too short is worse than too long: when time is up the outcome is unknown, while a helper that is left alone
     /// tells it in the end. A hung device costs pr-helper its own timeout (30 seconds) and then the kernel's recovery
-    /// of the device, a minute and more. Two minutes are longer than that, and longer than guests wait (30 to 60
-    /// seconds by default), so when they are over nobody is waiting any more but a thread of the VMM: that is why
+    /// of the device, a minute and more; a multipath map six times its timeout. Four minutes are longer than that, and
+    /// longer than guests wait (30 to 60 seconds by default), so when they are over nobody is waiting any more but a thread of the VMM: that is why
     /// there is a bound at all.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {

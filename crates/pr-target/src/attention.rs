@@ -29,6 +29,11 @@ impl UnitAttentions {
         self.0.push_back((*nexus, code));
     }
 
+    /// Whether none is pending.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The oldest condition of this nexus, which is thereby reported and cleared.
     pub(crate) fn take(&mut self, nexus: &Nexus) -> Option<SenseCode> {
         let at = self.0.iter().position(|(to, _)| to == nexus)?;

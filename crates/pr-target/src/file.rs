@@ -53,14 +53,20 @@ impl Store for FileStore {
     ///
     /// [`FileError`], also if not even the directory is there: then it is not known that nothing was saved.
     fn load(&mut self) -> Result<Option<Vec<u8>>, FileError> {
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let directory = directory_of(&self.path);
-                fs::metadata(directory).map_err(failed("find the directory", directory))?;
-                return Ok(None);
-            }
-            opened => opened.map_err(failed("open", &self.path))?,
+        // What is no file of its own, a link or a FIFO, is not what was saved.
+        let is_file = |metadata: fs::Metadata| {
+            let error = || io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file");
+            metadata.is_file().then_some(()).ok_or_else(error)
         };
+        let file =
+            match fs::symlink_metadata(&self.path).and_then(is_file).and_then(|()| File::open(&self.path)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let directory = directory_of(&self.path);
+                    fs::metadata(directory).map_err(failed("find the directory", directory))?;
+                    return Ok(None);
+                }
+                opened => opened.map_err(failed("open", &self.path))?,
+            };
         let mut bytes = Vec::new();
         file.take(MAX_LENGTH).read_to_end(&mut bytes).map_err(failed("read", &self.path))?;
         Ok(Some(bytes))
@@ -108,7 +114,12 @@ impl Files for Disk {
     type Open = File;
 
     fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        let mut file = File::create(path)?;
+        // What a crash has left goes. What is made is new: no link is followed.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).open(path)?;
         file.write_all(bytes)?;
         Ok(file)
     }

@@ -171,6 +171,16 @@ impl<S: Store> LogicalUnit<S> {
         self.attentions.take(nexus)
     }
 
+    /// Whether nothing has ever been changed, so that a new unit with the same store is the same.
+    pub fn is_untouched(&self) -> bool {
+        self.generation == 0
+            && !self.is_lost
+            && !self.is_stale
+            && !self.state.aptpl
+            && self.state.registrations().is_empty()
+            && self.attentions.is_empty()
+    }
+
     /// Why the last save failed that did; for the log.
     pub fn take_save_error(&mut self) -> Option<S::Error> {
         self.save_error.take()

@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::DirBuilderExt as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -24,6 +24,7 @@ use scsi_sense::{
 };
 
 use super::{Backend, Cause, Outcome, Target};
+use crate::logging;
 
 /// The initiator of the socket that has no other name.
 pub(crate) const DEFAULT_INITIATOR: &str = "pr-helper";
@@ -34,7 +35,7 @@ const NAME_PREFIX: &str = "iqn.1970-01.localhost:";
 /// All units have one target port.
 const TARGET_PORT: u16 = 1;
 
-/// How many files may have reservations: who is asked about more than that holds no state that anybody waits for.
+/// How many files may have reservations.
 const UNITS_MAX: usize = 4096;
 
 /// The backend.
@@ -44,7 +45,7 @@ pub(crate) struct Emulated {
     _lock: OwnedFd,
     /// Of the listening sockets, in their order.
     nexuses: Vec<Nexus>,
-    units: Mutex<HashMap<File, Arc<Mutex<Unit>>>>,
+    units: Mutex<HashMap<File, Arc<Mutex<Option<Unit>>>>>,
 }
 
 /// The reservations of a file.
@@ -66,6 +67,8 @@ pub(crate) enum EmulateError {
     Directory { path: PathBuf, error: io::Error },
     #[error("--emulate: {0} is in use by another pr-helper")]
     InUse(PathBuf),
+    #[error("--emulate: {0} must be a directory of this user, and writable by nobody else")]
+    Unsafe(PathBuf),
     #[error("--initiator: {0:?} is too long for a name")]
     Name(String),
     #[error("--initiator: {0:?} is named twice")]
@@ -86,7 +89,13 @@ impl Emulated {
         }
         let failed = |error| EmulateError::Directory { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Whoever can put files there could have others overwritten.
+        let metadata = fs::symlink_metadata(directory).map_err(failed)?;
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
+        if !metadata.is_dir() || !is_ours {
+            return Err(EmulateError::Unsafe(directory.to_owned()));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -96,24 +105,34 @@ impl Emulated {
         Ok(Self { directory: directory.to_owned(), _lock: lock, nexuses, units: Mutex::new(HashMap::new()) })
     }
 
-    /// The reservations of `file`, read from its state if there is any.
-    fn unit(&self, file: File) -> Result<Arc<Mutex<Unit>>, Cause> {
+    /// Where the reservations of `file` are, or will be.
+    fn cell(&self, file: File) -> Result<Arc<Mutex<Option<Unit>>>, Cause> {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unit) = units.get(&file) {
-            return Ok(Arc::clone(unit));
-        }
-        if units.len() >= UNITS_MAX {
-            log::error!("--emulate: more than {UNITS_MAX} files have been asked about since the start");
+        if !units.contains_key(&file) && units.len() >= UNITS_MAX {
+            logging::warn_once(&format!(
+                "--emulate: {UNITS_MAX} files have reservations, which is the limit"
+            ));
             return Err(Cause::State);
         }
+        Ok(Arc::clone(units.entry(file).or_default()))
+    }
+
+    /// Forgets a file of which nothing need be known.
+    fn forget(&self, file: File) {
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        // Others that are about to use it have it too; then it stays, and goes another time.
+        if units.get(&file).is_some_and(|cell| Arc::strong_count(cell) <= 2) {
+            units.remove(&file);
+        }
+    }
+
+    /// The reservations of `file`, read from its state if there is any.
+    fn open_unit(&self, file: File) -> Result<Unit, Cause> {
         let path = self.directory.join(file.state_name());
-        let unit = Unit::open(&[TARGET_PORT], FileStore::new(&path)).map_err(|error| {
-            log::error!("--emulate: {}: {}", path.display(), with_sources(&error));
+        Unit::open(&[TARGET_PORT], FileStore::new(&path)).map_err(|error| {
+            logging::warn_once(&format!("--emulate: {}: {}", path.display(), with_sources(&error)));
             Cause::State
-        })?;
-        let unit = Arc::new(Mutex::new(unit));
-        units.insert(file, Arc::clone(&unit));
-        Ok(unit)
+        })
     }
 }
 
@@ -124,20 +143,33 @@ impl Backend for Emulated {
             sense: Some(SenseCode::INTERNAL_TARGET_FAILURE),
             cause,
         };
-        let unit = File::of(target).and_then(|file| self.unit(file));
-        let (unit, nexus) = match (unit, self.nexuses.get(target.listener)) {
-            (Ok(unit), Some(nexus)) => (unit, nexus),
+        let cell = File::of(target).and_then(|file| Ok((file, self.cell(file)?)));
+        let (file, cell, nexus) = match (cell, self.nexuses.get(target.listener)) {
+            (Ok((file, cell)), Some(nexus)) => (file, cell, nexus),
             (Err(cause), _) => return failed(cause),
             (Ok(_), None) => return failed(Cause::State),
         };
-        let mut unit = unit.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under this file's lock alone: its state may be slow to read or write.
+        let mut unit = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = unit.take().map_or_else(|| self.open_unit(file), Ok);
+        let unit = match opened {
+            Ok(opened) => unit.insert(opened),
+            Err(cause) => {
+                drop(unit);
+                self.forget(file);
+                return failed(cause);
+            }
+        };
         let answer = match &mut command.data {
             Data::In(data) => unit.execute(nexus, command.cdb, &[], data),
             Data::Out(parameters) => unit.execute(nexus, command.cdb, parameters, &mut []),
         };
         if let Some(error) = unit.take_save_error() {
-            log::error!("--emulate: {}", with_sources(&error));
+            logging::warn_once(&format!("--emulate: {}", with_sources(&error)));
             return failed(Cause::State);
+        }
+        if unit.is_untouched() {
+            self.forget(file);
         }
         // PREEMPT AND ABORT names who is to be aborted: no other commands come here.
         let sense = answer.sense.map(SenseCode::to_fixed).unwrap_or_default();
@@ -209,6 +241,10 @@ mod tests {
     #[test]
     fn a_directory_has_one_daemon_and_a_name_one_socket() {
         let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(Emulated::open(Path::new("/tmp"), &["a"]), Err(EmulateError::Unsafe(_))));
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(directory.path(), &link).unwrap();
+        assert!(Emulated::open(&link, &["a"]).is_err());
         let path = directory.path().join("state");
         let twice = Emulated::open(&path, &["a", "b", "a"]);
         assert!(matches!(twice, Err(EmulateError::Twice(name)) if name == "a"));

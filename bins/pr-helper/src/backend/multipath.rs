@@ -49,7 +49,7 @@ use super::{Backend, Cause, Outcome, Target, WorkerFault};
 use crate::{
     args::Args,
     device::{DeviceId, Refusal, Unavailable},
-    privileges,
+    logging, privileges,
 };
 
 /// What a worker needs: to ask the device-mapper, to send commands to the paths, and to open paths that somebody else
@@ -160,7 +160,7 @@ impl Backend for Multipath {
             return Outcome::Refused(Refusal::DeviceMapper(id));
         }
         let unfit = |why: String, unavailable| {
-            output::warn(&why);
+            logging::warn_once(&format!("multipath: {why}"));
             Outcome::Refused(Refusal::NoMultipath(id, unavailable))
         };
         match pool.execute(id, descriptor, self.timeout, command) {

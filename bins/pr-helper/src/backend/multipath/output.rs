@@ -1,23 +1,13 @@
 //! What a worker and its library print, as lines of the log.
 
-use std::{
-    collections::VecDeque,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::{fs::OFlags, io::Errno, pipe::PipeFlags};
 
+use crate::logging;
+
 /// Longer lines are cut into several.
 const LINE_MAX: usize = 400;
-
-/// Lines that have been warned of, so that a guest that repeats itself does not fill the log.
-static RECENT: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
-
-/// How many of them are remembered, and for how long.
-const RECENT_MAX: usize = 64;
-const MEMORY: Duration = Duration::from_secs(60);
 
 /// The reading end of a worker's standard output and standard error.
 pub(super) struct Output {
@@ -36,7 +26,7 @@ impl Output {
 
     /// Logs all that is there.
     pub(super) fn log(&mut self) {
-        self.read(warn);
+        self.read(|line| logging::warn_once(&format!("multipath: {line}")));
     }
 
     /// Whether nothing more can come.
@@ -96,28 +86,6 @@ fn without_time(line: &str) -> &str {
     }
 }
 
-/// Logs a line as a warning, if it has not been there lately.
-pub(super) fn warn(line: &str) {
-    let level = if is_news(line, Instant::now()) { log::Level::Warn } else { log::Level::Debug };
-    log::log!(level, "multipath: {line}");
-}
-
-/// Whether a line has not been there lately; it is then remembered.
-fn is_news(line: &str, now: Instant) -> bool {
-    let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-    while recent.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) >= MEMORY) {
-        recent.pop_front();
-    }
-    if recent.iter().any(|(_, other)| other == line) {
-        return false;
-    }
-    if recent.len() >= RECENT_MAX {
-        recent.pop_front();
-    }
-    recent.push_back((now, line.to_owned()));
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,17 +105,5 @@ mod tests {
         assert_eq!(lines[2], "three\u{fffd}");
         assert_eq!((lines[3].len(), &lines[4][..]), (LINE_MAX, "y"));
         assert!(output.has_ended());
-    }
-
-    #[test]
-    fn a_line_is_news_once_a_minute() {
-        let now = Instant::now();
-        assert!(is_news("a line of this test", now));
-        assert!(!is_news("a line of this test", now + MEMORY / 2));
-        assert!(is_news("a line of this test", now + MEMORY));
-        for number in 0..RECENT_MAX * 2 {
-            assert!(is_news(&format!("line {number} of this test"), now + MEMORY));
-        }
-        assert!(is_news("a line of this test", now + MEMORY), "only so many are remembered");
     }
 }
