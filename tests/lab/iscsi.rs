@@ -17,8 +17,18 @@ const TARGET: &str = "iqn.2026-11.lab:disk";
 const INITIATORS: [(&str, &str); 2] =
     [("iqn.2026-11.lab:a", "127.0.0.1"), ("iqn.2026-11.lab:b", "127.0.0.2")];
 
-/// One logical unit as two initiators see it.
+/// Where the test that makes the disk notes it for those that follow.
+const MADE: &str = "/run/lab/iscsi-disks";
+
+/// One logical unit as two initiators see it. The first test that asks makes it.
 pub(crate) fn two_nexuses() -> (Disk, Disk) {
+    if let Ok(noted) = fs::read_to_string(MADE) {
+        let mut disks = noted.lines().map(|line| {
+            let (block, generic) = line.split_once(' ').unwrap();
+            Disk { block: block.into(), generic: generic.into(), target_port: PathBuf::new() }
+        });
+        return (disks.next().unwrap(), disks.next().unwrap());
+    }
     // A module in some kernels only.
     let _ = Command::new("modprobe").arg("crc32c_generic").status();
     for module in ["iscsi_target_mod", "iscsi_tcp"] {
@@ -41,7 +51,10 @@ pub(crate) fn two_nexuses() -> (Disk, Disk) {
         });
         found
     });
-    (disks[0].take().unwrap(), disks[1].take().unwrap())
+    let disks = (disks[0].take().unwrap(), disks[1].take().unwrap());
+    let line = |disk: &Disk| format!("{} {}\n", disk.block.display(), disk.generic.display());
+    fs::write(MADE, line(&disks.0) + &line(&disks.1)).unwrap();
+    disks
 }
 
 fn make_target(lio: &Path) {
