@@ -124,7 +124,14 @@ impl Client {
 
     /// Whether the helper has closed the connection, or does so before long. Fails if it says something instead.
     pub fn is_closed(&mut self) -> bool {
-        match self.stream.read(&mut [0]) {
+        let read = loop {
+            match self.stream.read(&mut [0]) {
+                // A read with a timeout is not taken up again when the process was stopped meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        match read {
             Ok(0) => true,
             Ok(_) => panic!("the helper said something"),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => true,
