@@ -15,15 +15,15 @@ use scsi_sense::{
 use tempfile::TempDir;
 use tests::{Client, Daemon, Options, Reply};
 
-const A: ReservationKey = ReservationKey(0xa);
-const B: ReservationKey = ReservationKey(0xb);
-const NONE: ReservationKey = ReservationKey(0);
+pub(crate) const A: ReservationKey = ReservationKey(0xa);
+pub(crate) const B: ReservationKey = ReservationKey(0xb);
+pub(crate) const NONE: ReservationKey = ReservationKey(0);
 
 /// A directory with two disks, the sockets of two nodes, and the state.
-struct Cluster(TempDir);
+pub(crate) struct Cluster(TempDir);
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cluster = Self(tempfile::tempdir().unwrap());
         for disk in ["disk", "other"] {
             fs::write(cluster.path(disk), [0; 4096]).unwrap();
@@ -31,12 +31,17 @@ impl Cluster {
         cluster
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     fn start(&self) -> Daemon {
-        Daemon::with(Options { arguments: self.arguments(), ..Options::default() })
+        self.start_with(&[])
+    }
+
+    pub(crate) fn start_with(&self, arguments: &[String]) -> Daemon {
+        let arguments = [&self.arguments(), arguments].concat();
+        Daemon::with(Options { arguments, ..Options::default() })
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -44,20 +49,20 @@ impl Cluster {
         vec![format!("--emulate={state}"), format!("--initiator=a={a}"), format!("--initiator=b={b}")]
     }
 
-    fn node(&self, name: &str) -> Client {
+    pub(crate) fn node(&self, name: &str) -> Client {
         Client::connect(&self.path(name)).unwrap()
     }
 
-    fn disk(&self, name: &str) -> File {
+    pub(crate) fn disk(&self, name: &str) -> File {
         File::options().read(true).write(true).open(self.path(name)).unwrap()
     }
 
-    fn state_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn state_files(&self) -> Vec<PathBuf> {
         fs::read_dir(self.path("state")).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
 }
 
-fn change(
+pub(crate) fn change(
     node: &mut Client,
     disk: &File,
     action: OutServiceAction,

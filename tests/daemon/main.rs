@@ -4,8 +4,11 @@
 mod client;
 mod emulate;
 mod hostile;
+mod hung;
 mod linger;
 mod load;
+mod metrics;
+mod openmetrics;
 mod options;
 mod start;
 mod stop;

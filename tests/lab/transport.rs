@@ -131,7 +131,8 @@ fn a_command_that_failed_on_its_way_is_never_good() {
 #[test]
 fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
     let faulty = Faulty::new();
-    let daemon = Daemon::with(Options { arguments: vec!["--timeout=8".into()], ..Options::default() });
+    let arguments = vec!["--timeout=8".into(), "--slow=2".into()];
+    let daemon = Daemon::with(Options { arguments, ..Options::default() });
     faulty.hang(0x5e);
     let hung = open(&faulty.block);
     let healthy = open(&Disk::nexus_a().block);
@@ -165,6 +166,12 @@ fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
             assert!(elapsed > Duration::from_secs(7), "{elapsed:?}");
         }
     });
+    // Each of the hundred, when it was slow and when it ended.
+    for line in
+        ["has not answered PERSISTENT RESERVE IN, READ KEYS", "seconds for PERSISTENT RESERVE IN, READ KEYS"]
+    {
+        assert_eq!(daemon.log().matches(line).count(), 100, "{line}:\n{}", daemon.log());
+    }
     faulty.heal();
     eventually("the threads leave", || daemon.status("Threads").parse::<u32>().unwrap() <= 4);
     daemon.stop();

@@ -182,18 +182,20 @@ impl Drop for Daemon {
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        std::env::var_os("PR_HELPER").map_or_else(|| build().expect("pr-helper"), PathBuf::from)
+        std::env::var_os("PR_HELPER")
+            .map_or_else(|| build("pr-helper").expect("pr-helper").join("pr-helper"), PathBuf::from)
     })
 }
 
-/// Builds the program with the profile of these tests, where these tests are.
-fn build() -> io::Result<PathBuf> {
+/// Builds a package of this workspace with the profile of these tests, where these tests are, and returns the folder
+/// where cargo has put it.
+pub fn build(package: &str) -> io::Result<PathBuf> {
     // target/PROFILE/deps/TEST
     let test = std::env::current_exe()?;
     let folder = test.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
     let target = folder.parent().ok_or(io::ErrorKind::NotFound)?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "pr-helper", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "--package", package, "--target-dir"]).arg(target);
     if folder.ends_with("release") {
         cargo.arg("--release");
     }
@@ -203,5 +205,5 @@ fn build() -> io::Result<PathBuf> {
     if let Some(mut stderr) = child.stderr.take() {
         stderr.read_to_string(&mut complaints)?;
     }
-    if child.wait()?.success() { Ok(folder.join("pr-helper")) } else { Err(io::Error::other(complaints)) }
+    if child.wait()?.success() { Ok(folder.to_owned()) } else { Err(io::Error::other(complaints)) }
 }

@@ -7,5 +7,5 @@ mod daemon;
 mod direct;
 
 pub use client::{Client, Reply};
-pub use daemon::{Daemon, Options, eventually};
+pub use daemon::{Daemon, Options, build, eventually};
 pub use direct::direct;

@@ -75,6 +75,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_clients: u32,
 
+    /// Warn of a command that a device has not answered for so long
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    pub(crate) slow: Duration,
+
+    /// Serve metrics on this Unix socket, which only its owner may connect to
+    ///
+    /// By HTTP: /metrics is OpenMetrics text, /state says in words what the helper is doing, as the signal SIGUSR1 has it say
+    /// in the log.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metrics_socket: Option<PathBuf>,
+
     /// How log lines look
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
@@ -250,6 +261,7 @@ mod tests {
             ["--timeout", "0"],
             ["--timeout", "-1"],
             ["--timeout", "86401"],
+            ["--slow", "0"],
             ["--max-clients", "0"],
             ["--socket-mode", "8"],
             ["--socket-mode", "1777"],

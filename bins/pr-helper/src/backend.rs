@@ -10,7 +10,7 @@ use std::{fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 use pr_proto::{Command, Completion};
 use scsi_sense::{SenseCode, Status};
 
-use crate::device::{Device, Kind, Refusal};
+use crate::device::{Device, Kind, Refusal, Unavailable};
 
 /// Runs commands on devices of one kind.
 pub(crate) trait Backend: Send + Sync {
@@ -172,6 +172,11 @@ impl Backends {
             Kind::File if self.emulated.is_none() => Err(Refusal::NotADevice("file")),
             Kind::Scsi | Kind::File | Kind::Map => Ok(device),
         }
+    }
+
+    /// Whether multipath maps are served.
+    pub(crate) fn multipath(&self) -> Result<(), Unavailable> {
+        self.multipath.availability()
     }
 
     /// Runs `command` on the backend for the target's kind of device.

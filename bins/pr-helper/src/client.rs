@@ -19,9 +19,11 @@ use pr_proto::Violation;
 use slab::Slab;
 
 use crate::{
+    activity::Activity,
     backend::Backends,
     connection::{self, Connection, Fault, Peer, Read, Scratch},
-    device::{Device, DeviceId, Kind, Refusal},
+    device::{Device, DeviceId, Kind, Refusal, Unavailable},
+    metrics::Metrics,
     trace::Tracer,
     workers::{Step, Work},
 };
@@ -37,6 +39,7 @@ pub(crate) struct Clients {
     watching: AtomicBool,
     waker: mio::Waker,
     backends: Backends,
+    metrics: Metrics,
     tracer: Tracer,
 }
 
@@ -45,6 +48,8 @@ pub(crate) struct Slot {
     key: usize,
     /// By which the connection can be ended while a thread has it.
     socket: Weak<OwnedFd>,
+    /// The connection's, to be looked at while a thread has it.
+    activity: Arc<Activity>,
     turn: Mutex<Turn>,
 }
 
@@ -65,6 +70,7 @@ impl Clients {
             watching: AtomicBool::new(false),
             waker,
             backends,
+            metrics: Metrics::new(),
             tracer,
         }
     }
@@ -76,6 +82,21 @@ impl Clients {
     /// How many clients are connected.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
+    }
+
+    /// What each client that is connected has us do.
+    pub(crate) fn activities(&self) -> Vec<Arc<Activity>> {
+        self.slots().iter().map(|(_, slot)| Arc::clone(&slot.activity)).collect()
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether multipath maps are served.
+    pub(crate) fn multipath(&self) -> Result<(), Unavailable> {
+        self.backends.multipath()
     }
 
     /// How many connections the threads have at the moment that may wait for an answer.
@@ -120,10 +141,9 @@ impl Clients {
         let entry = slots.vacant_entry();
         let key = entry.key();
         let registered = register(&connection, key);
-        let slot =
-            Slot { key, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) };
-        let slot = Arc::clone(entry.insert(Arc::new(slot)));
+        let slot = Arc::clone(entry.insert(Arc::new(Slot::new(key, connection))));
         drop(slots);
+        self.metrics.accepted();
         if let Err(error) = registered {
             if let Some(connection) = slot.take() {
                 return Err(Job::discard(self, slot, connection, Fault::Io(error)));
@@ -181,6 +201,15 @@ enum Expiry {
 }
 
 impl Slot {
+    fn new(key: usize, connection: Connection) -> Self {
+        Self {
+            key,
+            socket: connection.handle(),
+            activity: connection.activity(),
+            turn: Mutex::new(Turn::Idle(Box::new(connection))),
+        }
+    }
+
     fn turn(&self) -> MutexGuard<'_, Turn> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -294,6 +323,7 @@ impl Job {
     fn give_up(&mut self, fault: Option<Fault>, stray: Vec<OwnedFd>) {
         if let (Some(fault), Some(connection)) = (fault, &self.connection) {
             log::warn!("{}: {fault}; closing its connection", connection.peer());
+            self.clients.metrics.dropped(&fault);
         }
         self.go_on(Stage::Discard(stray));
         // The client need not wait until all is closed here.
@@ -306,6 +336,8 @@ impl Job {
             (true, false) => self.clients.settle(),
             (false, true) => {
                 self.clients.busy.fetch_add(1, Ordering::SeqCst);
+                // The loop does not know of it, and may be waiting for events alone.
+                self.clients.watch();
             }
             _ => {}
         }
@@ -315,7 +347,8 @@ impl Job {
     /// Refuses the request that waits; what is left is to close its descriptor.
     fn refuse(&mut self, refusal: Refusal) {
         let Some(connection) = &mut self.connection else { return };
-        let answered = connection.answer(Err(refusal), &self.clients.backends, &self.clients.tracer);
+        let Clients { backends, metrics, tracer, .. } = &*self.clients;
+        let answered = connection.answer(Err(refusal), backends, metrics, tracer);
         self.go_on_after(answered);
     }
 
@@ -331,12 +364,16 @@ impl Job {
     /// Runs the request that waits. A change of which nobody waits to hear is not made.
     fn run_on(&mut self, device: Device, waited: bool) {
         let Some(connection) = &mut self.connection else { return };
+        let Clients { backends, metrics, tracer, .. } = &*self.clients;
         if (waited || connection.is_change()) && connection.is_abandoned() {
             // Its client has told the guest that the command failed. To run it now would surprise everybody.
             log::warn!("{}: gone before its command could be run: not run", connection.peer());
+            if let Some(cdb) = connection.cdb() {
+                metrics.abandoned(cdb);
+            }
             return self.give_up(None, Vec::new());
         }
-        let answered = connection.answer(Ok(device), &self.clients.backends, &self.clients.tracer);
+        let answered = connection.answer(Ok(device), backends, metrics, tracer);
         self.go_on_after(answered);
     }
 }
@@ -436,8 +473,7 @@ mod tests {
 
     fn slot() -> Slot {
         let (socket, _) = UnixStream::pair().unwrap();
-        let connection = Connection::new(socket.into(), 0).unwrap();
-        Slot { key: 0, socket: connection.handle(), turn: Mutex::new(Turn::Idle(Box::new(connection))) }
+        Slot::new(0, Connection::new(socket.into(), 0).unwrap())
     }
 
     #[test]

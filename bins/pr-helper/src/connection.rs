@@ -19,8 +19,10 @@ use rustix::{
 use scsi_sense::{Cdb, SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
+    activity::Activity,
     backend::{Backends, Outcome, Target},
     device::{self, Device, Kind, Refusal},
+    metrics::Metrics,
     trace::{Record, Tracer},
 };
 
@@ -55,7 +57,7 @@ impl fmt::Display for Peer {
 pub(crate) struct Connection {
     /// Shared with nobody who keeps it: see [`Connection::handle`].
     socket: Arc<OwnedFd>,
-    peer: Peer,
+    activity: Arc<Activity>,
     /// By which of the listening sockets it came.
     listener: usize,
     session: HelperSession<OwnedFd>,
@@ -120,7 +122,8 @@ impl Connection {
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
-        Ok(Self { socket: Arc::new(socket), peer, listener, session, began: None, warned: Vec::new() })
+        let activity = Arc::new(Activity::new(peer));
+        Ok(Self { socket: Arc::new(socket), activity, listener, session, began: None, warned: Vec::new() })
     }
 
     pub(crate) fn socket(&self) -> impl AsFd + '_ {
@@ -133,7 +136,12 @@ impl Connection {
     }
 
     pub(crate) fn peer(&self) -> Peer {
-        self.peer
+        self.activity.peer
+    }
+
+    /// What the client has us do, for those who watch.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
     }
 
     /// Whether a message has begun and not come to its end.
@@ -212,9 +220,14 @@ impl Connection {
         backends.admit(Device::identify(descriptor.as_fd())?)
     }
 
+    /// The CDB of the waiting request.
+    pub(crate) fn cdb(&mut self) -> Option<[u8; 10]> {
+        self.session.request().map(|request| request.cdb())
+    }
+
     /// Whether the waiting request changes something.
     pub(crate) fn is_change(&mut self) -> bool {
-        self.session.request().is_some_and(|request| request.cdb().first() == Some(&PERSISTENT_RESERVE_OUT))
+        self.cdb().is_some_and(|[opcode, ..]| opcode == PERSISTENT_RESERVE_OUT)
     }
 
     /// Runs the waiting request on `target`, closes its descriptor, and replies.
@@ -225,6 +238,7 @@ impl Connection {
         &mut self,
         target: Result<Device, Refusal>,
         backends: &Backends,
+        metrics: &Metrics,
         tracer: &Tracer,
     ) -> (Result<(), Fault>, Option<OwnedFd>) {
         let mut kept = None;
@@ -234,6 +248,7 @@ impl Connection {
         let mut outcome = Outcome::Rejected(SenseCode::IO_PROCESS_TERMINATED);
         let mut sense_seen = [0; pr_proto::SENSE_LEN];
         let listener = self.listener;
+        let running = self.activity.begin(target.ok().map(|device| device.id), cdb, begun);
         let reply = request.answer(|mut command, descriptor| {
             outcome = execute(target, listener, &mut command, &descriptor, backends);
             match target {
@@ -248,16 +263,20 @@ impl Connection {
             }
             completion
         });
+        // Before the reply, too: who has it finds the command counted and ended.
+        drop(running);
+        let elapsed = begun.elapsed();
+        metrics.command(cdb, outcome, elapsed);
         let sent = rustix::net::send(&self.socket, reply, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let whole = reply.len();
 
         tracer.command(&Record {
-            peer: self.peer,
+            peer: self.peer(),
             target,
             cdb: &cdb,
             outcome,
             sense: &sense_seen,
-            elapsed: begun.elapsed(),
+            elapsed,
         });
         self.report(target, &cdb, outcome);
         let result = match sent {
@@ -284,24 +303,20 @@ impl Connection {
         if !log::log_enabled!(level) {
             return;
         }
-        let command = CommandName(cdb);
+        let (peer, command) = (self.peer(), CommandName(cdb));
         match (outcome, target) {
-            (Outcome::Refused(refusal), _) => log::log!(level, "{}: refused {command}: {refusal}", self.peer),
+            (Outcome::Refused(refusal), _) => log::log!(level, "{peer}: refused {command}: {refusal}"),
             (Outcome::Failed { status, sense, cause }, Ok(Device { id, .. })) => {
                 let answer = sense.map_or_else(|| status.to_string(), |code| code.to_string());
-                log::log!(
-                    level,
-                    "{}: {id} did not answer {command}: {cause}; reported as {answer}",
-                    self.peer
-                );
+                log::log!(level, "{peer}: {id} did not answer {command}: {cause}; reported as {answer}");
             }
             (Outcome::Device { status, .. }, Ok(Device { id, .. })) => {
-                log::log!(level, "{}: {id}: {command}: {status}", self.peer);
+                log::log!(level, "{peer}: {id}: {command}: {status}");
             }
-            (Outcome::Rejected(code), _) => log::log!(level, "{}: rejected {command}: {code}", self.peer),
+            (Outcome::Rejected(code), _) => log::log!(level, "{peer}: rejected {command}: {code}"),
             // Only a refusal has no device.
             (Outcome::Failed { .. } | Outcome::Device { .. }, Err(refusal)) => {
-                log::log!(level, "{}: {command}: {refusal}", self.peer);
+                log::log!(level, "{peer}: {command}: {refusal}");
             }
         }
     }

@@ -32,13 +32,9 @@ pub(crate) struct Access {
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    #[error(
-        "{0}: another process answers on this socket; stop it first, or choose another path with --socket"
-    )]
+    #[error("{0}: another process answers on this socket; stop it first, or choose another path")]
     Live(PathBuf),
-    #[error(
-        "{0}: exists and is not a socket; it is left alone: remove it, or choose another path with --socket"
-    )]
+    #[error("{0}: exists and is not a socket; it is left alone: remove it, or choose another path")]
     NotASocket(PathBuf),
     #[error("{path}: {doing}: {error}")]
     Path { path: PathBuf, doing: &'static str, error: io::Error },

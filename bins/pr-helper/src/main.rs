@@ -6,6 +6,7 @@
 //! connection goes back to the loop ([`client`]).
 #![deny(unsafe_code)]
 
+mod activity;
 mod args;
 mod backend;
 mod client;
@@ -15,9 +16,11 @@ mod device;
 mod lanes;
 mod listen;
 mod logging;
+mod metrics;
 mod pidfile;
 mod privileges;
 mod server;
+mod state;
 mod sys;
 mod trace;
 mod workers;
@@ -33,7 +36,7 @@ use std::{
 
 use clap::Parser as _;
 use nix::sys::{
-    signal::{SigSet, Signal},
+    signal::SigSet,
     signalfd::{SfdFlags, SignalFd},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -48,7 +51,7 @@ use daemonize::Side;
 use listen::{Access, ListenError, Listener};
 use pidfile::Pidfile;
 use privileges::Identity;
-use server::{Limits, Server};
+use server::{Limits, SIGNALS, Server};
 use trace::Tracer;
 
 fn main() -> ExitCode {
@@ -104,6 +107,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let activated = activation(args)?;
     let socket_path = absolute(args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+    let metrics_path = args.metrics_socket.as_deref().map(absolute).transpose()?;
     let state_directory = args.emulate.as_deref().map(absolute).transpose()?;
     let pidfile_path = match &args.pidfile {
         Some(path) => Some(absolute(path)?),
@@ -121,6 +125,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
     let sockets = listen(args, activated, &socket_path, &access)?;
+    let metrics_listener = metrics_path.as_deref().map(listen_for_metrics).transpose()?;
     let clients = client_limit(args.max_clients);
     let multipath = Arc::new(Multipath::start(args));
     privileges::drop_to(identity)?;
@@ -128,10 +133,13 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
     let emulated = state_directory.as_deref().map(|path| Emulated::open(path, &initiators)).transpose()?;
     let backends = Backends::new(args.timeout, Arc::clone(&multipath), emulated);
-    let limits = Limits { grace: args.stop_grace, clients };
+    let limits = Limits { grace: args.stop_grace, clients, slow: args.slow };
     let (listeners, names): (Vec<_>, Vec<_>) =
         sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
     let server = Server::new(listeners, signals, backends, tracer, limits)?;
+    if let Some(listener) = &metrics_listener {
+        metrics::server::start(listener, server.observer())?;
+    }
     log::info!("version {}, listening on {}", env!("CARGO_PKG_VERSION"), names.join(", "));
     if args.emulate.is_some() {
         log::warn!(
@@ -148,9 +156,9 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(code?)
 }
 
-/// Blocks the signals that end the helper, here and in all threads to come, and makes them something to read.
+/// Blocks the signals that are for the helper, here and in all threads to come, and makes them something to read.
 fn block_signals() -> nix::Result<SignalFd> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+    let signals: SigSet = SIGNALS.into_iter().collect();
     signals.thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
@@ -200,6 +208,12 @@ fn listen<'a>(
         sockets.push(Socket { listener: Listener::bind(&path, access)?, name, initiator });
     }
     Ok(sockets)
+}
+
+/// The socket of `--metrics-socket`, its owner's alone: who may send commands need not see what others do.
+fn listen_for_metrics(path: &Path) -> Result<Listener, String> {
+    let access = Access { mode: Some(0o600), ..Access::default() };
+    Listener::bind(path, &access).map_err(|error| format!("--metrics-socket: {error}"))
 }
 
 fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {

@@ -11,7 +11,12 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token, Waker, unix::SourceFd};
-use nix::sys::{signal::Signal, signalfd::SignalFd};
+use nix::sys::{
+    signal::Signal,
+    signalfd::SignalFd,
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
 use rustix::{io::Errno, net::SocketFlags};
 
 use crate::{
@@ -19,14 +24,19 @@ use crate::{
     client::{Clients, Job},
     connection::Connection,
     listen::Listener,
+    state::Observer,
     trace::Tracer,
     workers::Workers,
 };
 
-const SIGNALS: Token = Token(0);
+/// What the daemon is sent: three that stop it, and one to say what it is doing.
+pub(crate) const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
+
+const SIGNAL: Token = Token(0);
 const WAKER: Token = Token(1);
+const TIMER: Token = Token(2);
 /// The token of the first listening socket; those of the others follow, and behind them those of clients.
-const LISTENERS: usize = 2;
+const LISTENERS: usize = 3;
 
 /// How many commands may be under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
 const PLACES: usize = 1024;
@@ -43,7 +53,7 @@ const COMPLAINTS: Duration = Duration::from_secs(60);
 /// Signals that come within so long are one: service managers and terminals send two at once.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// How often overdue clients are looked for, while any might be.
+/// How often overdue clients and slow commands are looked for, while there may be any.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// What an operator may set.
@@ -51,6 +61,8 @@ pub(crate) struct Limits {
     /// For all commands in flight to end, once told to stop.
     pub(crate) grace: Duration,
     pub(crate) clients: usize,
+    /// From when on a command is slow.
+    pub(crate) slow: Duration,
 }
 
 /// The running daemon.
@@ -72,7 +84,12 @@ pub(crate) struct Server {
     stopping: Option<Instant>,
     /// When commands still in flight are given up.
     deadline: Option<Instant>,
+    /// Rings when overdue clients and slow commands are to be looked for. Commands pay nothing for it, as they would for
+    /// a timeout of each poll.
+    timer: TimerFd,
+    /// It will ring.
     watching: bool,
+    started: Instant,
 }
 
 impl Server {
@@ -87,11 +104,14 @@ impl Server {
         let poll = Poll::new()?;
         let register =
             |fd: RawFd, token| poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE);
-        register(signals.as_fd().as_raw_fd(), SIGNALS)?;
+        register(signals.as_fd().as_raw_fd(), SIGNAL)?;
         let first_client = LISTENERS.saturating_add(listeners.len());
         for (listener, token) in listeners.iter().zip(LISTENERS..) {
             register(listener.as_fd().as_raw_fd(), Token(token))?;
         }
+        let timer =
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        register(timer.as_fd().as_raw_fd(), TIMER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let clients = Arc::new(Clients::new(waker, backends, tracer));
         let workers = Workers::start(PLACES, PLACES_ASIDE)?;
@@ -107,8 +127,15 @@ impl Server {
             complained: None,
             stopping: None,
             deadline: None,
+            timer,
             watching: false,
+            started: Instant::now(),
         })
+    }
+
+    /// One who sees what is going on.
+    pub(crate) fn observer(&self) -> Observer {
+        Observer::new(Arc::clone(&self.clients), self.workers.clone(), self.started, self.limits.slow)
     }
 
     /// Runs until told to stop by a signal.
@@ -131,13 +158,14 @@ impl Server {
             }
             for event in &events {
                 match event.token() {
-                    SIGNALS => {
+                    SIGNAL => {
                         if let Some(code) = self.signalled()? {
                             return Ok(code);
                         }
                     }
-                    // Whoever woke us has changed what is looked at below.
-                    WAKER => self.watching = true,
+                    // Whoever woke us has changed what is looked at below, or when the timer rings.
+                    WAKER => self.watch()?,
+                    TIMER => self.look()?,
                     Token(token) => match token.checked_sub(self.first_client) {
                         None => self.accept(),
                         Some(key) => {
@@ -151,12 +179,8 @@ impl Server {
             if self.paused.is_some_and(|until| until <= Instant::now()) {
                 self.accept();
             }
-            if self.watching {
-                let (overdue, again) = self.clients.overdue();
-                self.watching = again;
-                for job in overdue {
-                    self.workers.submit(job);
-                }
+            if self.clients.busy() > 0 {
+                self.watch()?;
             }
             if let Some(deadline) = self.deadline {
                 if self.clients.busy() == 0 {
@@ -172,12 +196,32 @@ impl Server {
 
     /// How long there is nothing to do but to wait for events.
     fn patience(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let until = |instant: Instant| instant.saturating_duration_since(now);
-        [self.paused.map(until), self.deadline.map(until), self.watching.then_some(WATCH)]
-            .into_iter()
-            .flatten()
-            .min()
+        let next = [self.paused, self.deadline].into_iter().flatten().min();
+        next.map(|instant| instant.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sees to it that overdue clients and slow commands are looked for.
+    fn watch(&mut self) -> io::Result<()> {
+        if !self.watching {
+            // This also takes back its last ring, so that it need not be read.
+            let once = Expiration::OneShot(TimeSpec::from_duration(WATCH));
+            self.timer.set(once, TimerSetTimeFlags::empty())?;
+            self.watching = true;
+        }
+        Ok(())
+    }
+
+    /// Looks for overdue clients and slow commands.
+    fn look(&mut self) -> io::Result<()> {
+        self.watching = false;
+        let (overdue, again) = self.clients.overdue();
+        for job in overdue {
+            self.workers.submit(job);
+        }
+        for activity in self.clients.activities() {
+            activity.warn_if_slow(self.limits.slow);
+        }
+        if again { self.watch() } else { Ok(()) }
     }
 
     /// Accepts all clients that wait, as far as there is room.
@@ -238,10 +282,14 @@ impl Server {
         }
     }
 
-    /// The first signal begins the end, the second is the end.
+    /// The first signal to stop begins the end, the second is the end.
     fn signalled(&mut self) -> io::Result<Option<ExitCode>> {
         while let Some(info) = self.signals.read_signal()? {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            if signal == Some(Signal::SIGUSR1) {
+                self.observer().log();
+                continue;
+            }
             let name = signal.map_or("a signal", Signal::as_str);
             if let Some(since) = self.stopping {
                 if self.clients.busy() == 0 {

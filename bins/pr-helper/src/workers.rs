@@ -7,7 +7,10 @@ use std::{
     collections::VecDeque,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -63,6 +66,7 @@ impl<W: Work> Clone for Workers<W> {
 struct Shared<W: Work> {
     state: Mutex<State<W>>,
     work: Condvar,
+    panics: AtomicU64,
 }
 
 struct State<W: Work> {
@@ -102,7 +106,11 @@ impl<W: Work> Workers<W> {
             idle: 0,
             starved: false,
         };
-        let workers = Self(Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() }));
+        let workers = Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            panics: AtomicU64::new(0),
+        }));
         workers.spawn()?;
         Ok(workers)
     }
@@ -117,6 +125,11 @@ impl<W: Work> Workers<W> {
     /// Each lane in use, with how much is under way in it and how much waits.
     pub(crate) fn lanes(&self) -> Vec<(W::Lane, usize, usize)> {
         self.lock().lanes.iter().collect()
+    }
+
+    /// How many panics there have been.
+    pub(crate) fn panics(&self) -> u64 {
+        self.0.panics.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
@@ -165,6 +178,7 @@ impl<W: Work> Workers<W> {
             if guarded.is_err() {
                 // The panic itself has been logged. It cost one client its connection.
                 scratch = W::Scratch::default();
+                self.0.panics.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

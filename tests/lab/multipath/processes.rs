@@ -144,6 +144,22 @@ fn when_the_daemon_ends_all_end() {
     }
 }
 
+/// A service manager sends a signal to all of a service's processes, unless told otherwise.
+#[test]
+fn to_ask_for_the_state_ends_no_process() {
+    let _multipath = Multipath::start();
+    let map = Map::a();
+    let (daemon, processes) = that_has_served(&map);
+    for process in processes.all() {
+        send(process, Signal::USR1);
+    }
+    daemon.signal(Signal::USR1);
+    daemon.wait_for_log("state: multipath maps are served");
+    assert!(!processes.all().any(has_ended));
+    Host::new(&daemon, &map).does(CLEAR, 0, KEY, 0);
+    daemon.stop();
+}
+
 #[test]
 fn when_the_daemon_is_killed_in_mid_command_all_end() {
     let _multipath = Multipath::start();

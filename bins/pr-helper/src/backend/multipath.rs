@@ -32,7 +32,7 @@ use std::{
 };
 
 use caps::Capability;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use pr_proto::{Command, Data};
 use rustix::io::Errno;
 use scsi_sense::{SenseCode, Status};
@@ -50,6 +50,7 @@ use crate::{
     args::Args,
     device::{DeviceId, Refusal, Unavailable},
     logging, privileges,
+    server::SIGNALS,
 };
 
 /// What a worker needs: to ask the device-mapper, to send commands to the paths, and to open paths that somebody else
@@ -135,12 +136,18 @@ impl Multipath {
                 pool.put(worker);
             }
             Err(NoAnswer::Never(why)) => {
-                log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
                 *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Err(Unavailable::NoLibrary);
+                drop(pool);
+                log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
             }
             Err(NoAnswer::Unfit(why)) => log::warn!("multipath maps are not served for now: {why}"),
             Err(NoAnswer::Fault(fault)) => log::warn!("multipath: {}", Cause::Worker(fault)),
         }
+    }
+
+    /// Whether maps are served, as far as is known.
+    pub(super) fn availability(&self) -> Result<(), Unavailable> {
+        self.pool().map(drop)
     }
 
     fn pool(&self) -> Result<Arc<Pool>, Unavailable> {
@@ -438,8 +445,7 @@ fn take_reply(message: &[u8], command: &mut Command<'_>) -> Option<Outcome> {
     Some(outcome)
 }
 
-/// For supervisor and workers: what stops a service, and is sent to all its processes, is for the daemon.
-fn ignore_stop_signals() -> nix::Result<()> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-    signals.thread_block()
+/// For supervisor and workers: what is sent to all processes of a service is for the daemon.
+fn ignore_the_daemons_signals() -> nix::Result<()> {
+    SIGNALS.into_iter().collect::<SigSet>().thread_block()
 }

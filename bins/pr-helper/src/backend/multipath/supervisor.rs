@@ -108,7 +108,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn supervise() -> Result<(), Box<dyn std::error::Error>> {
     nix::sys::prctl::set_name(c"pr-helper-super")?;
     // Whoever stops the service stops the daemon, which ends this.
-    super::ignore_stop_signals()?;
+    super::ignore_the_daemons_signals()?;
     sys::hear_of_children()?;
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     children.thread_block()?;

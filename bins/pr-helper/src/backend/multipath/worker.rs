@@ -38,7 +38,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn work() -> Result<(), Box<dyn std::error::Error>> {
     prctl::set_name(c"pr-helper-mpath")?;
-    super::ignore_stop_signals()?;
+    super::ignore_the_daemons_signals()?;
     // The supervisor ends it; should that be killed, nobody else would.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     privileges::confine(&super::CAPABILITIES)?;
