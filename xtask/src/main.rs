@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask NAME`.
 
+mod bench;
 mod bindgen;
 mod demo;
 mod error;
@@ -24,6 +25,8 @@ enum Command {
     Test(lab::TestOptions),
     /// Write the bindings to libmpathpersist anew from its C header
     Bindgen(bindgen::Options),
+    /// Measure the daemon beside a bare helper and QEMU's own, with a simulated disk; as root
+    Bench(bench::Options),
     /// Show two nodes of a cluster fence each other, here and now, without a disk and without root
     Demo,
 }
@@ -40,6 +43,7 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Lab(options) => lab::run(options),
         Command::Test(options) => test::run(options),
         Command::Bindgen(options) => bindgen::run(options),
+        Command::Bench(options) => bench::run(options),
         Command::Demo => demo::run(),
     }
 }

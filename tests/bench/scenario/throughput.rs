@@ -1,0 +1,105 @@
+//! Clients that send one command after the other.
+
+use std::{io, time::Duration};
+
+use super::{Bench, DISK, Pace, turns};
+use crate::{
+    helper::{Disk, Helper, Kind},
+    load::{Crowd, Direction, Measured},
+    report::{Bound, Goal, Row, Section, Value, microseconds, p50, p99, rate},
+};
+
+/// What a command takes on the slow disk.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// A disk that takes no time: what is measured is the helper.
+pub(super) fn fast(
+    bench: &Bench,
+    id: &'static str,
+    clients: usize,
+    direction: Direction,
+) -> io::Result<Section> {
+    let pace = bench.effort.choose(Pace::new(15, 50, 300), Pace::new(5, 30, 100), Pace::new(1, 0, 10));
+    let title = format!("{}, {direction:?}, a disk that takes no time", count(clients));
+    let mut section = Section::new(id, title);
+    section.rows = measure(bench, &Disk::default(), "", clients, direction, pace)?;
+    let mut goals = vec![
+        ratio_goal(&section, "rate / floor's", Kind::Floor, rate, Bound::AtLeast(0.8)),
+        ratio_goal(&section, "rate / C helper's", Kind::C, rate, Bound::AtLeast(2.0)),
+    ];
+    if clients == 1 {
+        goals.push(ratio_goal(&section, "p50 / floor's", Kind::Floor, p50, Bound::AtMost(1.25)));
+    }
+    section.goals = goals;
+    Ok(section)
+}
+
+/// Many clients of one disk that takes its time for each, but can do all at once.
+pub(super) fn slow(bench: &Bench) -> io::Result<Section> {
+    let pace = bench.effort.choose(Pace::new(7, 100, 1500), Pace::new(3, 50, 500), Pace::new(1, 0, 30));
+    let clients = bench.effort.choose(256, 256, 16);
+    let disk = Disk { delay: SLOW, ..Disk::default() };
+    let mut section = Section::new("slow", format!("{}, In, a disk that takes 5 ms", count(clients)));
+    section.rows = measure(bench, &disk, "", clients, Direction::In, pace)?;
+    let p99_of = |kind| section.row("", kind).and_then(|row| row.median(p99));
+    // What the floor takes beyond the disk's time is scheduling.
+    let device = microseconds(SLOW);
+    let most = p99_of(Kind::Floor).map_or(0.0, |floor| 2.0 * device + (floor - device).max(0.0));
+    section.goals = vec![
+        ratio_goal(&section, "rate / floor's", Kind::Floor, rate, Bound::AtLeast(0.8)),
+        Goal {
+            what: "p99 in us, twice the disk's time and the floor's scheduling,".into(),
+            value: p99_of(Kind::PrHelper),
+            bound: Bound::AtMost(most),
+        },
+    ];
+    Ok(section)
+}
+
+/// How latency grows with the number of clients.
+pub(super) fn clients(bench: &Bench) -> io::Result<Section> {
+    let pace = bench.effort.choose(Pace::new(5, 50, 200), Pace::new(2, 20, 80), Pace::new(1, 0, 10));
+    let most = bench.effort.choose(256, 256, 4);
+    let mut section = Section::new("clients", "1 to 256 clients, In, a disk that takes no time");
+    let numbers = std::iter::successors(Some(1), |clients| Some(clients * 2)).take_while(|n| *n <= most);
+    for clients in numbers {
+        section.rows.extend(measure(bench, &Disk::default(), &count(clients), clients, Direction::In, pace)?);
+    }
+    Ok(section)
+}
+
+fn count(clients: usize) -> String {
+    if clients == 1 { "1 client".into() } else { format!("{clients} clients") }
+}
+
+/// Starts all helpers and measures them in turns.
+fn measure(
+    bench: &Bench,
+    disk: &Disk,
+    what: &str,
+    clients: usize,
+    direction: Direction,
+    pace: Pace,
+) -> io::Result<Vec<Row>> {
+    let mut contestants = Vec::new();
+    for kind in bench.programs.kinds() {
+        let helper = Helper::start(&bench.programs, kind, Some(disk))?;
+        let crowd = Crowd::connect(&helper, &Bench::device(DISK), clients)?;
+        let row = Row { what: what.into(), clients, helper: kind, rounds: Vec::new() };
+        contestants.push((helper, crowd, row));
+    }
+    for turn in turns(pace.rounds, contestants.len()) {
+        let (helper, crowd, row) = &mut contestants[turn];
+        let measured: Measured = crowd
+            .run(direction, pace.warm_up, pace.time)
+            .map_err(|error| io::Error::other(format!("{}: {error}", helper.kind)))?;
+        row.rounds.push(measured);
+    }
+    Ok(contestants.into_iter().map(|(_, _, row)| row).collect())
+}
+
+/// What pr-helper's value has to be to another's.
+fn ratio_goal(section: &Section, what: &str, to: Kind, value: Value, bound: Bound) -> Goal {
+    let ours = section.row("", Kind::PrHelper);
+    Goal { what: what.into(), value: ours.and_then(|ours| section.ratio(ours, to, value)), bound }
+}

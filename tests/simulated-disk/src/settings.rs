@@ -1,0 +1,117 @@
+//! What the environment asks of the disk.
+
+use std::{env, ffi::c_int, mem::MaybeUninit, sync::LazyLock, thread, time::Duration};
+
+/// The major number of `/dev/loopN`, `LOOP_MAJOR` of `<linux/major.h>`.
+const LOOP_MAJOR: libc::c_uint = 7;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// An ioctl without effect is made for each command.
+    pub(crate) syscall: bool,
+    delay: Duration,
+    /// The minor number of a `/dev/loopN` with a delay of its own.
+    slow: Option<(u32, Duration)>,
+    /// The minor number of a `/dev/loopN` that never answers.
+    hanging: Option<u32>,
+}
+
+impl Settings {
+    /// Those of this process, read once.
+    pub(crate) fn get() -> &'static Self {
+        static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings::read(|name| env::var(name).ok()));
+        &SETTINGS
+    }
+
+    /// What is not there, or makes no sense, asks for nothing.
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let microseconds = |text: &str| text.parse().ok().map(Duration::from_micros);
+        Self {
+            syscall: variable("SIMULATED_DISK_SYSCALL").is_some(),
+            delay: variable("SIMULATED_DISK_DELAY").and_then(|text| microseconds(&text)).unwrap_or_default(),
+            slow: variable("SIMULATED_DISK_SLOW").and_then(|text| {
+                let (minor, delay) = text.split_once(':')?;
+                Some((minor.parse().ok()?, microseconds(delay)?))
+            }),
+            hanging: variable("SIMULATED_DISK_HANGING").and_then(|text| text.parse().ok()),
+        }
+    }
+
+    /// Lasts as long as a command to this descriptor does.
+    pub(crate) fn wait(&self, descriptor: c_int) {
+        let delay = self.delay_of(|| loop_minor(descriptor));
+        match delay {
+            Some(Duration::ZERO) => {}
+            Some(delay) => thread::sleep(delay),
+            None => loop {
+                thread::sleep(Duration::from_secs(3600));
+            },
+        }
+    }
+
+    /// How long a command takes; `None` is for ever. Which device it is is looked up only if that matters.
+    fn delay_of(&self, minor: impl FnOnce() -> Option<u32>) -> Option<Duration> {
+        if self.slow.is_none() && self.hanging.is_none() {
+            return Some(self.delay);
+        }
+        let minor = minor();
+        if minor.is_some() && minor == self.hanging {
+            return None;
+        }
+        match self.slow {
+            Some((slow, delay)) if minor == Some(slow) => Some(delay),
+            _ => Some(self.delay),
+        }
+    }
+}
+
+/// N, if `descriptor` is of `/dev/loopN`.
+fn loop_minor(descriptor: c_int) -> Option<u32> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is valid for the write of one.
+    if unsafe { libc::fstat(descriptor, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: fstat(2) has succeeded, so it has written all of it.
+    let stat = unsafe { stat.assume_init() };
+    let is_loop = stat.st_mode & libc::S_IFMT == libc::S_IFBLK && libc::major(stat.st_rdev) == LOOP_MAJOR;
+    is_loop.then(|| libc::minor(stat.st_rdev))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        Settings::read(|name| {
+            let name = name.strip_prefix("SIMULATED_DISK_").expect("our variables");
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn each_device_takes_its_time() {
+        let (none, usual, slow) = (Duration::ZERO, Duration::from_micros(100), Duration::from_millis(5));
+        let all = settings(&[("DELAY", "100"), ("SLOW", "1:5000"), ("HANGING", "0")]);
+        for (minor, delay) in
+            [(Some(0), None), (Some(1), Some(slow)), (Some(2), Some(usual)), (None, Some(usual))]
+        {
+            assert_eq!(all.delay_of(|| minor), delay, "{minor:?}");
+        }
+        assert_eq!(settings(&[]).delay_of(|| panic!("no need to look")), Some(none));
+        assert_eq!(settings(&[("HANGING", "3")]).delay_of(|| None), Some(none));
+    }
+
+    #[test]
+    fn nonsense_asks_for_nothing() {
+        let nonsense = settings(&[("DELAY", "soon"), ("SLOW", "5000"), ("HANGING", "loop0")]);
+        assert_eq!(nonsense, Settings::default());
+    }
+
+    #[test]
+    fn what_is_no_loop_device_has_no_minor() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(loop_minor(std::os::fd::AsRawFd::as_raw_fd(&null)), None);
+        assert_eq!(loop_minor(-1), None);
+    }
+}
