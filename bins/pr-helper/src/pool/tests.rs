@@ -1,0 +1,272 @@
+//! Every way in which threads and clients can meet, tried in a small world: four clients, a device that takes any number of
+//! commands, one that takes one at a time, and closes that are aside. Devices answer when they like, or never; clients send
+//! and leave when they like; threads are called, time out, panic, and sometimes cannot be started.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::*;
+
+const ROOM: Room = Room { places: 3, aside: 1, posts: 1 };
+
+/// The command of a client, which names it and is for the device of that number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Item {
+    client: u8,
+    device: Lane,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Disk,
+    OneAtATime,
+    Aside,
+}
+
+impl Placed for Item {
+    type Lane = Lane;
+
+    fn is_aside(lane: Lane) -> bool {
+        lane == Lane::Aside
+    }
+
+    fn most(lane: Lane) -> usize {
+        if lane == Lane::OneAtATime { 1 } else { usize::MAX }
+    }
+}
+
+/// What a thread is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Thread {
+    /// About to take.
+    Awake,
+    /// Rests until it is called.
+    Idle,
+    /// Reads. With a post it may be blocked.
+    Preparing(Item, bool),
+    /// May be blocked.
+    Running(Lane, Item),
+}
+
+/// The world.
+#[derive(Clone)]
+struct World {
+    pool: Pool<Item>,
+    threads: Vec<Thread>,
+    /// Idle threads that have been called and are not awake yet.
+    called: usize,
+    /// Clients that the loop watches.
+    watched: BTreeSet<Item>,
+    /// How often something may still come from a client.
+    messages: u8,
+    /// A thread could not be started.
+    starved: bool,
+}
+
+impl World {
+    fn new(messages: u8) -> Self {
+        let mut pool = Pool::new(ROOM);
+        pool.started();
+        let lanes = [Lane::Disk, Lane::OneAtATime, Lane::OneAtATime, Lane::Aside];
+        let watched = (0..).zip(lanes).map(|(client, device)| Item { client, device }).collect();
+        Self { pool, threads: vec![Thread::Awake], called: 0, watched, messages, starved: false }
+    }
+
+    /// What makes it different from others.
+    fn key(&self) -> String {
+        let Pool { ready, lanes, aside, threads, idle, posted, posts: _ } = &self.pool;
+        let Self { threads: all, called, watched, messages, starved, .. } = self;
+        format!(
+            "{ready:?}{lanes:?}{aside:?}{threads}{idle}{posted}{all:?}{called}{watched:?}{messages}{starved}"
+        )
+    }
+
+    fn call(&mut self, call: Call, can_start: bool) {
+        match call {
+            Call::Nobody => {}
+            Call::Idle => {
+                let idle = self.threads.iter().filter(|thread| **thread == Thread::Idle).count();
+                self.called = (self.called + 1).min(idle);
+            }
+            Call::New if can_start => {
+                self.pool.started();
+                self.threads.push(Thread::Awake);
+            }
+            Call::New => self.starved = true,
+        }
+    }
+
+    /// A thread goes on with this, or with whatever it can take.
+    fn go_on(&mut self, index: usize, next: Option<(Task<Item>, Call)>, can_start: bool) {
+        let Some((task, call)) = next.or_else(|| self.pool.take()) else {
+            self.pool.rest();
+            self.threads[index] = Thread::Idle;
+            return;
+        };
+        self.call(call, can_start);
+        self.threads[index] = match task {
+            Task::Prepare(item, posted) => Thread::Preparing(item, posted == Posted::Yes),
+            Task::Run(lane, item) => Thread::Running(lane, item),
+        };
+    }
+
+    /// All that can happen next, if a thread that is wanted can be started, or cannot.
+    fn steps(&self, can_start: bool) -> Vec<Self> {
+        let mut worlds = Vec::new();
+        let mut step = |change: &dyn Fn(&mut Self)| {
+            let mut world = self.clone();
+            change(&mut world);
+            world.threads.sort_unstable();
+            worlds.push(world);
+        };
+        if self.messages > 0 {
+            for item in &self.watched {
+                step(&|world| {
+                    world.messages -= 1;
+                    world.watched.remove(item);
+                    let call = world.pool.submit(*item);
+                    world.call(call, can_start);
+                });
+            }
+        }
+        for (index, thread) in self.threads.iter().enumerate() {
+            match *thread {
+                Thread::Awake => step(&|world| world.go_on(index, None, can_start)),
+                Thread::Idle => {
+                    if self.called > 0 {
+                        step(&|world| {
+                            world.called -= 1;
+                            world.pool.rise();
+                            world.go_on(index, None, can_start);
+                        });
+                    }
+                    // It has rested for long. Whoever is called meanwhile is another.
+                    step(&|world| {
+                        world.pool.rise();
+                        if world.pool.leave() {
+                            world.threads.remove(index);
+                        } else {
+                            world.go_on(index, None, can_start);
+                        }
+                        let idle = world.threads.iter().filter(|thread| **thread == Thread::Idle).count();
+                        world.called = world.called.min(idle);
+                    });
+                }
+                Thread::Preparing(item, posted) => {
+                    let posted = if posted { Posted::Yes } else { Posted::No };
+                    // There was nothing, or it panicked: then the client is gone, which is as good.
+                    step(&|world| {
+                        world.pool.finish(posted);
+                        world.watched.insert(item);
+                        world.go_on(index, None, can_start);
+                    });
+                    step(&|world| {
+                        let (entered, call) = world.pool.enter(posted, item.device, item);
+                        world.call(call, can_start);
+                        match entered {
+                            Some(item) => world.threads[index] = Thread::Running(item.device, item),
+                            None => world.go_on(index, None, can_start),
+                        }
+                    });
+                }
+                Thread::Running(lane, item) => {
+                    if self.messages > 0 {
+                        step(&|world| {
+                            world.messages -= 1;
+                            let next = world.pool.exit(lane, Some(item));
+                            world.go_on(index, next, can_start);
+                        });
+                    }
+                    step(&|world| {
+                        world.watched.insert(item);
+                        let next = world.pool.exit(lane, None);
+                        world.go_on(index, next, can_start);
+                    });
+                    // It panicked.
+                    step(&|world| {
+                        world.watched.insert(item);
+                        world.pool.vacate(lane);
+                        world.go_on(index, None, can_start);
+                    });
+                }
+            }
+        }
+        worlds
+    }
+
+    /// What must be true whatever has happened.
+    fn check(&self) {
+        let count = |is: fn(&Thread) -> bool| self.threads.iter().filter(|thread| is(thread)).count();
+        let Pool { lanes, aside, threads, idle, posted, .. } = &self.pool;
+        assert_eq!(*threads, self.threads.len());
+        assert_eq!(*idle, count(|thread| matches!(thread, Thread::Idle)));
+        assert_eq!(*posted, count(|thread| matches!(thread, Thread::Preparing(_, true))));
+        assert!(*posted <= ROOM.posts && lanes.taken() <= ROOM.places && aside.taken() <= ROOM.aside);
+        let one_at_a_time = |thread: &Thread| matches!(thread, Thread::Running(Lane::OneAtATime, _));
+        assert!(count(one_at_a_time) <= 1);
+
+        // A device may never answer, and a thread at its post may be there for a while: somebody else must be awake, or
+        // have been called, for what is ready.
+        let will_look = |thread: &Thread| matches!(thread, Thread::Awake | Thread::Preparing(_, false));
+        let is_seen = self.called > 0 || count(will_look) > 0;
+        assert!(self.pool.ready.is_empty() || is_seen || self.starved, "forgotten: {}", self.key());
+
+        // Whatever waits for a lane, waits for somebody who runs there, or because there is no room at all.
+        let ready_to_run = self.pool.ready.iter().filter(|ready| matches!(ready, Ready::Run(..))).count();
+        let running = count(|thread| matches!(thread, Thread::Running(..))) + ready_to_run;
+        assert_eq!(lanes.taken() + aside.taken(), running);
+        let waiting: usize = lanes.iter().chain(aside.iter()).map(|(_, _, waiting)| waiting).sum();
+        assert!(waiting == 0 || running > 0);
+
+        // Nobody is lost, and nobody is in two places.
+        let prepared = self.pool.ready.len() - ready_to_run;
+        let preparing = count(|thread| matches!(thread, Thread::Preparing(..)));
+        assert_eq!(self.watched.len() + prepared + preparing + running + waiting, 4);
+    }
+}
+
+/// Tries everything, and returns how many different worlds there were.
+fn explore(messages: u8, threads_may_fail: bool) -> usize {
+    let first = World::new(messages);
+    let mut seen = HashSet::from([first.key()]);
+    let mut todo = vec![first];
+    while let Some(world) = todo.pop() {
+        world.check();
+        let mut next = world.steps(true);
+        if threads_may_fail {
+            next.extend(world.steps(false));
+        }
+        todo.extend(next.into_iter().filter(|world| seen.insert(world.key())));
+    }
+    seen.len()
+}
+
+#[test]
+fn nothing_that_is_ready_is_forgotten_whatever_happens() {
+    let worlds = explore(5, false);
+    assert!(worlds > 10_000, "{worlds}");
+}
+
+#[test]
+fn nobody_is_lost_if_threads_cannot_be_started() {
+    let worlds = explore(3, true);
+    assert!(worlds > 5_000, "{worlds}");
+}
+
+#[test]
+fn a_thread_has_a_post_only_while_nobody_waits_for_one() {
+    let mut pool = Pool::new(ROOM);
+    pool.started();
+    let item = |client| Item { client, device: Lane::Disk };
+    assert_eq!(pool.submit(item(0)), Call::New);
+    assert_eq!(pool.submit(item(1)), Call::New, "the one thread may be about to block");
+    let (first, call) = pool.take().unwrap();
+    assert_eq!((first, call), (Task::Prepare(item(0), Posted::No), Call::New), "the other waits");
+    assert_eq!(pool.enter(Posted::No, Lane::Disk, item(0)), (Some(item(0)), Call::New));
+    let (second, call) = pool.exit(Lane::Disk, Some(item(0))).unwrap();
+    assert_eq!((second, call), (Task::Prepare(item(1), Posted::No), Call::New), "those that wait first");
+    let (third, call) = pool.take().unwrap();
+    assert_eq!((third, call), (Task::Prepare(item(0), Posted::Yes), Call::Nobody));
+    assert_eq!(pool.enter(Posted::No, Lane::Disk, item(1)), (Some(item(1)), Call::Nobody));
+    let (fourth, _) = pool.exit(Lane::Disk, Some(item(1))).unwrap();
+    assert_eq!(fourth, Task::Prepare(item(1), Posted::No), "there is one post");
+}
