@@ -3,8 +3,8 @@
 //!
 //! A connection is owned by one of the two at a time. The loop watches for what comes only while it has the connection,
 //! and forgets it when a thread takes over. Who gives it back has it watched anew, upon which the kernel looks whether
-//! something is there already: so nothing that comes meanwhile is overlooked, and a thread that waits for its client
-//! (at a post, see [`crate::pool`]) is the only one that a new command wakes.
+//! something is there already: so nothing that comes meanwhile is overlooked, and a thread that stays with its client
+//! (see [`crate::pool`]) is the only one that a new command wakes.
 
 use std::{
     fmt, io,
@@ -23,10 +23,10 @@ use slab::Slab;
 use crate::{
     activity::Activity,
     backend::Backends,
-    connection::{self, Connection, Fault, Patience, Peer, Read, Scratch},
+    connection::{self, Connection, Fault, Peer, Read, Scratch},
     device::{Device, DeviceId, Kind, Refusal, Unavailable},
     metrics::Metrics,
-    pool::{Placed, Posted},
+    pool::Placed,
     trace::Tracer,
     workers::{Step, Work},
 };
@@ -285,8 +285,6 @@ pub(crate) struct Job {
     slot: Arc<Slot>,
     connection: Option<Box<Connection>>,
     stage: Stage,
-    /// The client has had an answer since the loop had the connection: another command is likely to follow.
-    has_answered: bool,
 }
 
 /// What is to be done with a connection.
@@ -339,8 +337,7 @@ impl fmt::Display for Lane {
 impl Job {
     fn new(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>, stage: Stage) -> Self {
         clients.busy.fetch_add(1, Ordering::SeqCst);
-        let clients = Arc::clone(clients);
-        Self { clients, slot, connection: Some(connection), stage, has_answered: false }
+        Self { clients: Arc::clone(clients), slot, connection: Some(connection), stage }
     }
 
     /// A connection that is to be closed, and why.
@@ -399,7 +396,6 @@ impl Job {
 
     /// What is left to do after a request was answered: to close its descriptor, if that is not done yet, or everything.
     fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>)) {
-        self.has_answered = true;
         match (result, descriptor) {
             (Ok(()), Some(descriptor)) => self.go_on(Stage::Close(vec![descriptor])),
             (Ok(()), None) => {}
@@ -448,13 +444,18 @@ impl Placed for Job {
     fn most(lane: Lane) -> usize {
         if matches!(lane, Lane::Map(_)) { 1 } else { usize::MAX }
     }
+
+    /// Who stays at a map would keep all others from it.
+    fn may_stay(lane: Lane) -> bool {
+        matches!(lane, Lane::Device(_))
+    }
 }
 
 impl Work for Job {
     type Scratch = Scratch;
 
     /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
-    fn prepare(mut self, posted: Posted, scratch: &mut Scratch) -> Step<Self> {
+    fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
         loop {
             let Some(connection) = &mut self.connection else { return Step::Done };
             match self.stage {
@@ -468,12 +469,7 @@ impl Work for Job {
                 self.give_up(None, Vec::new());
                 continue;
             }
-            let patience = match posted {
-                Posted::Yes if self.has_answered => Patience::Client,
-                Posted::Yes => Patience::Message,
-                Posted::No => Patience::None,
-            };
-            match connection.read(patience, scratch) {
+            match connection.read(may_stay, scratch) {
                 Read::Request => match connection.target(&self.clients.backends) {
                     Ok(device) => self.stage = Stage::Answer(device),
                     Err(refusal) => self.refuse(refusal),

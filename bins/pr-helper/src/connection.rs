@@ -36,7 +36,7 @@ const SEND_BUFFER: usize = 32 << 10;
 /// How many different warnings a connection is good for.
 const WARNINGS_MAX: usize = 16;
 
-/// How long a thread waits for its client, if it may: long enough for one that sends its next command when it has its
+/// How long a thread waits for its client, if it may stay: long enough for one that sends its next command when it has its
 /// answer, and has a virtual machine to run in between.
 pub(crate) const MOMENT: Duration = Duration::from_millis(10);
 
@@ -71,16 +71,6 @@ pub(crate) struct Connection {
     answered: Option<Instant>,
     /// What has been warned of: why, opcode and service action. A guest that repeats itself must not fill the log.
     warned: Vec<(Outcome, [u8; 2])>,
-}
-
-/// Whether to wait for what is not there yet: each time for a [`MOMENT`] at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    None,
-    /// Only inside a message.
-    Message,
-    /// Also for the next message.
-    Client,
 }
 
 /// What came of reading.
@@ -194,20 +184,15 @@ impl Connection {
         self.answered.is_none_or(|answered| answered.elapsed() >= LONG)
     }
 
-    /// Reads until there is a request, or nothing more to read.
+    /// Reads until there is a request, or nothing more to read: also not after a [`MOMENT`], if it `may_wait` for that.
     ///
     /// Descriptors that do not belong stay in `scratch`: closing one may block.
-    pub(crate) fn read(&mut self, patience: Patience, scratch: &mut Scratch) -> Read {
+    pub(crate) fn read(&mut self, may_wait: bool, scratch: &mut Scratch) -> Read {
         // Once for a message to begin and once for its end: who sends byte by byte is not waited for.
-        let mut waits = 2_u8;
+        let mut waits = if may_wait { 2_u8 } else { 0 };
         loop {
-            let may_wait = match patience {
-                Patience::None => false,
-                Patience::Message => self.session.is_inside_message(),
-                Patience::Client => true,
-            } && waits > 0;
-            let flags = if may_wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-            waits = waits.saturating_sub(may_wait.into());
+            let flags = if waits > 0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            waits = waits.saturating_sub(1);
             let (n, truncated) = match self.receive(flags, &mut scratch.descriptors) {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,

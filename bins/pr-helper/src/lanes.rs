@@ -96,6 +96,12 @@ impl<K: Copy + Ord, J> Lanes<K, J> {
         self.taken
     }
 
+    /// Whether anything waits for others to leave, also those of other devices.
+    pub(crate) fn are_short(&self) -> bool {
+        let waits_for_room = |key| self.devices.get(key).is_some_and(|lane| lane.running < (self.most)(*key));
+        self.waiting.iter().any(waits_for_room)
+    }
+
     /// Each device with how many of its commands are under way, and how many wait.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, usize, usize)> {
         let used = self.devices.iter().filter(|(_, lane)| !lane.is_empty());
@@ -130,7 +136,9 @@ mod tests {
     fn those_that_wait_run_in_order_and_in_turn_among_devices() {
         let mut lanes = Lanes::new(4, |_| usize::MAX);
         assert!(lanes.enter('a', 1).is_some() && lanes.enter('a', 2).is_some());
+        assert!(!lanes.are_short());
         assert!(lanes.enter('a', 3).is_none() && lanes.enter('a', 4).is_none());
+        assert!(lanes.are_short());
         assert!(lanes.enter('b', 5).is_some() && lanes.enter('c', 6).is_some());
         assert!(lanes.enter('d', 7).is_none() && lanes.enter('d', 8).is_none());
         let mut order = Vec::new();
@@ -161,6 +169,7 @@ mod tests {
         let mut lanes = Lanes::new(8, |key| if key == 'm' { 1 } else { usize::MAX });
         assert!(lanes.enter('m', 1).is_some());
         assert!(lanes.enter('m', 2).is_none() && lanes.enter('m', 3).is_none());
+        assert!(!lanes.are_short(), "they wait for each other, not for room");
         assert!(lanes.enter('a', 4).is_some() && lanes.enter('a', 5).is_some(), "others are not held up");
         lanes.leave('a', |_, job| panic!("{job} may not run yet"));
         let mut order = Vec::new();

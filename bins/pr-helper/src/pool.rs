@@ -2,18 +2,18 @@
 //! all that can happen can be tried (see the tests).
 //!
 //! What is ready to be done waits in one queue. A thread that takes from it reads what its client has sent, which does
-//! not block, and then runs the command in the [lane](Lanes) of its device, which may. When it comes out of the lane it
-//! stays with its client for a moment (at a *post*), if nothing else is ready: the next command of a client that sends
-//! one after the other then finds its thread waiting for it.
+//! not block, and then runs the command in the [lane](Lanes) of its device, which may. After that it may stay in the lane
+//! for a moment, if [nobody wants](Pool::is_wanted) thread or lane, and wait for the client's next command there: one that
+//! sends one command after the other finds its thread waiting, and nothing has to be decided anew.
 //!
-//! One rule keeps what is ready from being forgotten: whoever may be blocked from now on (in a lane, or at a post), and
-//! whoever takes something and leaves something behind, sees to it that somebody else is called.
+//! One rule keeps what is ready from being forgotten: whoever may be blocked from now on, and whoever takes something and
+//! leaves something behind, sees to it that somebody else is called.
 
 use std::collections::VecDeque;
 
 use crate::lanes::Lanes;
 
-/// Threads beyond the places in the lanes and the posts: those that read.
+/// Threads beyond the places in the lanes: those that read.
 const READERS: usize = 2;
 
 /// Something to do that may block on something.
@@ -24,6 +24,8 @@ pub(crate) trait Placed: Sized {
     fn is_aside(lane: Self::Lane) -> bool;
     /// How much work may be under way in a lane at once, whatever room there is.
     fn most(lane: Self::Lane) -> usize;
+    /// Whether a thread may stay in the lane when its work there is done. Its place counts as taken meanwhile.
+    fn may_stay(lane: Self::Lane) -> bool;
 }
 
 /// How much there may be of what blocks.
@@ -33,46 +35,28 @@ pub(crate) struct Room {
     pub(crate) places: usize,
     /// The same of the lanes that are aside.
     pub(crate) aside: usize,
-    /// How many threads may stay with their clients.
-    pub(crate) posts: usize,
 }
 
 /// All that threads share: what is ready, who may run, and how many threads there are.
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Pool<W: Placed> {
-    ready: VecDeque<Ready<W>>,
+    ready: VecDeque<Task<W>>,
     lanes: Lanes<W::Lane, W>,
     aside: Lanes<W::Lane, W>,
     /// Threads that there are.
     threads: usize,
     /// Those that have nothing to do.
     idle: usize,
-    /// Those that stay with their clients.
-    posted: usize,
-    posts: usize,
-}
-
-#[cfg_attr(test, derive(Debug, Clone))]
-enum Ready<W: Placed> {
-    Prepare(W),
-    Run(W::Lane, W),
 }
 
 /// What a thread is to do.
-#[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug, Clone, PartialEq, Eq))]
 #[must_use]
 pub(crate) enum Task<W: Placed> {
-    /// Read what has come; with a post, the thread may wait a moment for more.
-    Prepare(W, Posted),
+    /// Read what has come.
+    Prepare(W),
     /// Run, in this lane, what had to wait for it.
     Run(W::Lane, W),
-}
-
-/// Whether a thread has a post. One that has must give it back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Posted {
-    Yes,
-    No,
 }
 
 /// Who is to be called for what is ready.
@@ -95,8 +79,6 @@ impl<W: Placed> Pool<W> {
             aside: Lanes::new(room.aside, W::most),
             threads: 0,
             idle: 0,
-            posted: 0,
-            posts: room.posts,
         }
     }
 
@@ -110,6 +92,11 @@ impl<W: Placed> Pool<W> {
         self.lanes.iter()
     }
 
+    /// Whether somebody waits for a thread or for a place in a lane: then none is to be kept without need.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.ready.is_empty() || self.lanes.are_short()
+    }
+
     /// There is one more thread, which will [take](Self::take).
     pub(crate) fn started(&mut self) {
         self.threads = self.threads.saturating_add(1);
@@ -117,16 +104,13 @@ impl<W: Placed> Pool<W> {
 
     /// `work` is to be prepared.
     pub(crate) fn submit(&mut self, work: W) -> Call {
-        self.ready.push_back(Ready::Prepare(work));
+        self.ready.push_back(Task::Prepare(work));
         self.call()
     }
 
     /// The next thing to do.
     pub(crate) fn take(&mut self) -> Option<(Task<W>, Call)> {
-        let task = match self.ready.pop_front()? {
-            Ready::Run(lane, work) => Task::Run(lane, work),
-            Ready::Prepare(work) => Task::Prepare(work, self.post()),
-        };
+        let task = self.ready.pop_front()?;
         Some((task, self.call()))
     }
 
@@ -150,40 +134,33 @@ impl<W: Placed> Pool<W> {
         leaves
     }
 
-    /// `work` is prepared and may block. Gives it back if it may run now; else it is kept until it may.
-    pub(crate) fn enter(&mut self, posted: Posted, lane: W::Lane, work: W) -> (Option<W>, Call) {
-        self.end_post(posted);
+    /// `work` is prepared and may block. Gives it back if it may run now; else it is kept until it may, and the thread
+    /// takes next.
+    pub(crate) fn enter(&mut self, lane: W::Lane, work: W) -> (Option<W>, Call) {
         let work = self.lanes_of(lane).enter(lane, work);
-        // The thread may be blocked from here on. If not, it takes next.
+        // The thread may be blocked from here on.
         let call = if work.is_some() { self.call() } else { Call::Nobody };
         (work, call)
     }
 
-    /// What was taken has come to its end before it could block. The thread takes next.
-    pub(crate) fn finish(&mut self, posted: Posted) {
-        self.end_post(posted);
-    }
-
-    /// What ran in `lane` has ended. The thread takes next.
+    /// A thread has left `lane`; it takes next.
     pub(crate) fn vacate(&mut self, lane: W::Lane) {
         let Self { ready, lanes, aside, .. } = self;
         let lanes = if W::is_aside(lane) { aside } else { lanes };
-        lanes.leave(lane, |lane, work| ready.push_back(Ready::Run(lane, work)));
+        lanes.leave(lane, |lane, work| ready.push_back(Task::Run(lane, work)));
     }
 
-    /// The same, when there is `more` to be prepared of it. Says what the thread does next; if nothing, it takes.
-    pub(crate) fn exit(&mut self, lane: W::Lane, more: Option<W>) -> Option<(Task<W>, Call)> {
+    /// A thread has left `lane`, and its work is to be prepared anew. Says what the thread does next.
+    pub(crate) fn exit(&mut self, lane: W::Lane, work: W) -> (Task<W>, Call) {
         self.vacate(lane);
-        match more {
-            // Nobody waits for a thread.
-            Some(work) if self.ready.is_empty() => {
-                let task = Task::Prepare(work, self.post());
-                Some((task, Call::Nobody))
+        let work = Task::Prepare(work);
+        // Those first that have waited for a thread.
+        match self.ready.pop_front() {
+            Some(first) => {
+                self.ready.push_back(work);
+                (first, self.call())
             }
-            more => {
-                self.ready.extend(more.map(Ready::Prepare));
-                self.take()
-            }
+            None => (work, Call::Nobody),
         }
     }
 
@@ -191,24 +168,9 @@ impl<W: Placed> Pool<W> {
         if W::is_aside(lane) { &mut self.aside } else { &mut self.lanes }
     }
 
-    /// A post, if there is one and nobody waits for a thread.
-    fn post(&mut self) -> Posted {
-        if !self.ready.is_empty() || self.posted >= self.posts {
-            return Posted::No;
-        }
-        self.posted = self.posted.saturating_add(1);
-        Posted::Yes
-    }
-
-    fn end_post(&mut self, posted: Posted) {
-        if posted == Posted::Yes {
-            self.posted = self.posted.saturating_sub(1);
-        }
-    }
-
     /// How many threads may be blocked.
     fn blocked(&self) -> usize {
-        self.lanes.taken().saturating_add(self.aside.taken()).saturating_add(self.posted)
+        self.lanes.taken().saturating_add(self.aside.taken())
     }
 
     /// Who is to be called for what is ready: a thread that rests, or a new one if too few are awake.

@@ -44,9 +44,6 @@ const ROOM: Room = Room {
     places: 1024,
     // Closes of descriptors that are not of disks, beside those.
     aside: 128,
-    // Threads that wait a moment for their clients' next commands. With more clients that are busy, those that find no
-    // post free go by the loop.
-    posts: 512,
 };
 
 /// How long to wait before clients are accepted again, when there was no room for one.
@@ -301,12 +298,10 @@ impl Server {
                 }
                 return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
             }
-            let commands: usize = self
-                .workers
-                .lanes()
-                .iter()
-                .map(|(_, running, waiting)| running.saturating_add(*waiting))
-                .sum();
+            let devices = self.observer().devices();
+            let commands = devices.values().fold(0_usize, |sum, (running, waiting)| {
+                sum.saturating_add(*running).saturating_add(*waiting)
+            });
             log::info!("{name} received, stopping: {commands} commands in flight");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             self.clients.stop();
@@ -321,8 +316,8 @@ impl Server {
     }
 
     fn give_up(&self, reason: &str) -> ExitCode {
-        for (lane, running, waiting) in self.workers.lanes() {
-            log::error!("{lane}: {running} commands under way and {waiting} waiting {reason}");
+        for (device, (running, waiting)) in self.observer().devices() {
+            log::error!("{device}: {running} commands under way and {waiting} waiting {reason}");
         }
         log::error!("stopped with commands in flight: whether they take effect is up to the devices");
         ExitCode::FAILURE

@@ -8,13 +8,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, Once, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::pool::{Call, Placed, Pool, Posted, Room, Task};
+use crate::pool::{Call, Placed, Pool, Room, Task};
 
 /// How long a thread waits for work before it leaves.
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,8 +28,8 @@ pub(crate) trait Work: Placed + Send + 'static {
     /// What a thread keeps from work to work.
     type Scratch: Default;
 
-    /// Does what cannot block, and says what is left to do, and where. Only with a post it may wait, for a moment.
-    fn prepare(self, posted: Posted, scratch: &mut Self::Scratch) -> Step<Self>;
+    /// Does what cannot block, and says what is left to do, and where. It may wait for a moment if it `may_stay`.
+    fn prepare(self, may_stay: bool, scratch: &mut Self::Scratch) -> Step<Self>;
 
     /// Does what may block, and says whether there is more. `waited` tells that it had to wait for its lane.
     fn run(self, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
@@ -55,6 +55,8 @@ impl<W: Work> Clone for Workers<W> {
 struct Shared<W: Work> {
     pool: Mutex<Pool<W>>,
     work: Condvar,
+    /// What the pool says of itself, to be seen without its lock. Who sees it late stays for one command more.
+    is_wanted: AtomicBool,
     panics: AtomicU64,
     /// That a thread could not be started is said once.
     starved: Once,
@@ -66,23 +68,26 @@ impl<W: Work> Workers<W> {
         let workers = Self(Arc::new(Shared {
             pool: Mutex::new(Pool::new(room)),
             work: Condvar::new(),
+            is_wanted: AtomicBool::new(false),
             panics: AtomicU64::new(0),
             starved: Once::new(),
         }));
-        workers.spawn(&mut workers.lock())?;
+        workers.change(|pool| workers.spawn(pool))?;
         Ok(workers)
     }
 
     /// Has a thread do `work`.
     pub(crate) fn submit(&self, work: W) {
-        let mut pool = self.lock();
-        let call = pool.submit(work);
-        self.call(call, &mut pool);
+        self.change(|pool| {
+            let call = pool.submit(work);
+            self.call(call, pool);
+        });
     }
 
-    /// Each lane in use, with how much is under way in it and how much waits.
-    pub(crate) fn lanes(&self) -> Vec<(W::Lane, usize, usize)> {
-        self.lock().lanes().collect()
+    /// Each lane in which something waits, and how much. (What is under way in it may be a thread that stays.)
+    pub(crate) fn waiting(&self) -> Vec<(W::Lane, usize)> {
+        let pool = self.lock();
+        pool.lanes().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
     }
 
     /// How many panics there have been.
@@ -93,6 +98,22 @@ impl<W: Work> Workers<W> {
     fn lock(&self) -> MutexGuard<'_, Pool<W>> {
         // Nothing that runs under this lock leaves it half done.
         self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Pool<W>) -> R) -> R {
+        let mut pool = self.lock();
+        let result = change(&mut pool);
+        self.tell(&pool);
+        result
+    }
+
+    /// Makes known whether the pool is wanted.
+    fn tell(&self, pool: &Pool<W>) {
+        let is_wanted = pool.is_wanted();
+        // Under the lock, so that what is told last is true. All threads read it, so it is written only to be changed.
+        if self.0.is_wanted.load(Ordering::Relaxed) != is_wanted {
+            self.0.is_wanted.store(is_wanted, Ordering::Relaxed);
+        }
     }
 
     fn call(&self, call: Call, pool: &mut Pool<W>) {
@@ -137,6 +158,7 @@ impl<W: Work> Workers<W> {
         loop {
             if let Some((task, call)) = pool.take() {
                 self.call(call, &mut pool);
+                self.tell(&pool);
                 return Some(task);
             }
             pool.rest();
@@ -153,44 +175,51 @@ impl<W: Work> Workers<W> {
     /// Does it, and all that follows from it without another thread.
     fn perform(&self, mut task: Task<W>, scratch: &mut W::Scratch) {
         loop {
-            let (lane, work, waited) = match task {
-                Task::Run(lane, work) => (lane, work, true),
-                Task::Prepare(work, posted) => {
-                    let post = Post { workers: self, posted };
-                    let Step::Block(lane, work) = work.prepare(posted, scratch) else { return };
-                    let Some(work) = post.enter(lane, work) else { return };
-                    (lane, work, false)
+            let (place, work, waited) = match task {
+                Task::Run(lane, work) => (Place { workers: self, lane }, work, true),
+                Task::Prepare(work) => {
+                    let Step::Block(lane, work) = work.prepare(false, scratch) else { return };
+                    let Some((place, work)) = self.enter(lane, work) else { return };
+                    (place, work, false)
                 }
             };
-            let place = Place { workers: self, lane };
-            let more = work.run(waited, scratch);
-            let Some(next) = place.exit(more) else { return };
+            let Some(next) = self.stay(place, work, waited, scratch) else { return };
             task = next;
         }
     }
-}
 
-/// A thread's post, or none, while it prepares. Given back when dropped: also when the work panics.
-struct Post<'a, W: Work> {
-    workers: &'a Workers<W>,
-    posted: Posted,
-}
-
-impl<W: Work> Post<'_, W> {
-    /// Gives the post back for a place in a lane; `None` if the work has to wait for that.
-    fn enter(self, lane: W::Lane, work: W) -> Option<W> {
-        let mut pool = self.workers.lock();
-        let (work, call) = pool.enter(self.posted, lane, work);
-        self.workers.call(call, &mut pool);
-        drop(pool);
-        mem::forget(self);
-        work
+    /// Runs in a lane for as long as the work goes on there and nobody else wants the thread or its place. Says what the
+    /// thread does next.
+    fn stay<'a>(
+        &'a self,
+        mut place: Place<'a, W>,
+        mut work: W,
+        mut waited: bool,
+        scratch: &mut W::Scratch,
+    ) -> Option<Task<W>> {
+        loop {
+            let more = work.run(waited, scratch)?;
+            if !W::may_stay(place.lane) || self.0.is_wanted.load(Ordering::Relaxed) {
+                return Some(place.exit(more));
+            }
+            let Step::Block(lane, next) = more.prepare(true, scratch) else { return None };
+            (place, work) = if lane == place.lane {
+                (place, next)
+            } else {
+                drop(place);
+                self.enter(lane, next)?
+            };
+            waited = false;
+        }
     }
-}
 
-impl<W: Work> Drop for Post<'_, W> {
-    fn drop(&mut self) {
-        self.workers.lock().finish(self.posted);
+    fn enter(&self, lane: W::Lane, work: W) -> Option<(Place<'_, W>, W)> {
+        let entered = self.change(|pool| {
+            let (entered, call) = pool.enter(lane, work);
+            self.call(call, pool);
+            entered
+        });
+        entered.map(|work| (Place { workers: self, lane }, work))
     }
 }
 
@@ -201,21 +230,20 @@ struct Place<'a, W: Work> {
 }
 
 impl<W: Work> Place<'_, W> {
-    /// Gives the place back; what the thread does next.
-    fn exit(self, more: Option<W>) -> Option<Task<W>> {
-        let mut pool = self.workers.lock();
-        let next = pool.exit(self.lane, more).map(|(task, call)| {
-            self.workers.call(call, &mut pool);
+    /// Gives the place back, with work that is to be prepared anew. What the thread does next.
+    fn exit(self, work: W) -> Task<W> {
+        let task = self.workers.change(|pool| {
+            let (task, call) = pool.exit(self.lane, work);
+            self.workers.call(call, pool);
             task
         });
-        drop(pool);
         mem::forget(self);
-        next
+        task
     }
 }
 
 impl<W: Work> Drop for Place<'_, W> {
     fn drop(&mut self) {
-        self.workers.lock().vacate(self.lane);
+        self.workers.change(|pool| pool.vacate(self.lane));
     }
 }

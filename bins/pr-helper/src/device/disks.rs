@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::BorrowedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ const MEMORY_MAX: usize = 256;
 /// each disk, which no other gets, and the two together are the same disk as before.
 #[derive(Default)]
 pub(crate) struct Disks {
-    known: Mutex<BTreeMap<(u32, u32), Known>>,
+    known: RwLock<BTreeMap<(u32, u32), Known>>,
 }
 
 /// A whole disk.
@@ -54,16 +54,14 @@ impl Disks {
         Ok(kind)
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<(u32, u32), Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn knows(&self, number: (u32, u32), sequence: u64, now: Instant) -> bool {
-        self.known().get(&number).is_some_and(|known| known.sequence == sequence && now < known.until)
+        // Nothing that is done under this lock leaves it half done.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&number).is_some_and(|known| known.sequence == sequence && now < known.until)
     }
 
     fn remember(&self, number: (u32, u32), sequence: u64, now: Instant) {
-        let mut known = self.known();
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MEMORY_MAX {
             known.retain(|_, known| now < known.until);
         }
@@ -180,7 +178,7 @@ mod tests {
         for minor in 0..1000 {
             disks.remember((7, minor), 1, now);
         }
-        assert_eq!(disks.known().len(), MEMORY_MAX);
+        assert_eq!(disks.known.read().unwrap().len(), MEMORY_MAX);
         disks.remember((7, 999), 1, now + MEMORY);
         assert!(disks.knows((7, 999), 1, now + MEMORY), "what is forgotten makes room");
     }

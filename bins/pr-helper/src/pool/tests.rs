@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::*;
 
-const ROOM: Room = Room { places: 3, aside: 1, posts: 1 };
+const ROOM: Room = Room { places: 3, aside: 1 };
 
 /// The command of a client, which names it and is for the device of that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,10 @@ impl Placed for Item {
     fn most(lane: Lane) -> usize {
         if lane == Lane::OneAtATime { 1 } else { usize::MAX }
     }
+
+    fn may_stay(lane: Lane) -> bool {
+        lane == Lane::Disk
+    }
 }
 
 /// What a thread is at.
@@ -41,10 +45,12 @@ enum Thread {
     Awake,
     /// Rests until it is called.
     Idle,
-    /// Reads. With a post it may be blocked.
-    Preparing(Item, bool),
-    /// May be blocked.
+    /// Reads.
+    Preparing(Item),
+    /// Runs, and may be blocked.
     Running(Lane, Item),
+    /// Waits in a lane for its client.
+    Staying(Lane, Item),
 }
 
 /// The world.
@@ -73,11 +79,9 @@ impl World {
 
     /// What makes it different from others.
     fn key(&self) -> String {
-        let Pool { ready, lanes, aside, threads, idle, posted, posts: _ } = &self.pool;
+        let Pool { ready, lanes, aside, threads, idle } = &self.pool;
         let Self { threads: all, called, watched, messages, starved, .. } = self;
-        format!(
-            "{ready:?}{lanes:?}{aside:?}{threads}{idle}{posted}{all:?}{called}{watched:?}{messages}{starved}"
-        )
+        format!("{ready:?}{lanes:?}{aside:?}{threads}{idle}{all:?}{called}{watched:?}{messages}{starved}")
     }
 
     fn call(&mut self, call: Call, can_start: bool) {
@@ -104,9 +108,19 @@ impl World {
         };
         self.call(call, can_start);
         self.threads[index] = match task {
-            Task::Prepare(item, posted) => Thread::Preparing(item, posted == Posted::Yes),
+            Task::Prepare(item) => Thread::Preparing(item),
             Task::Run(lane, item) => Thread::Running(lane, item),
         };
+    }
+
+    /// A thread wants to run in this lane.
+    fn enter(&mut self, index: usize, lane: Lane, item: Item, can_start: bool) {
+        let (entered, call) = self.pool.enter(lane, item);
+        self.call(call, can_start);
+        match entered {
+            Some(item) => self.threads[index] = Thread::Running(lane, item),
+            None => self.go_on(index, None, can_start),
+        }
     }
 
     /// All that can happen next, if a thread that is wanted can be started, or cannot.
@@ -151,42 +165,49 @@ impl World {
                         world.called = world.called.min(idle);
                     });
                 }
-                Thread::Preparing(item, posted) => {
-                    let posted = if posted { Posted::Yes } else { Posted::No };
+                Thread::Preparing(item) => {
                     // There was nothing, or it panicked: then the client is gone, which is as good.
                     step(&|world| {
-                        world.pool.finish(posted);
                         world.watched.insert(item);
                         world.go_on(index, None, can_start);
                     });
-                    step(&|world| {
-                        let (entered, call) = world.pool.enter(posted, item.device, item);
-                        world.call(call, can_start);
-                        match entered {
-                            Some(item) => world.threads[index] = Thread::Running(item.device, item),
-                            None => world.go_on(index, None, can_start),
-                        }
-                    });
+                    step(&|world| world.enter(index, item.device, item, can_start));
                 }
                 Thread::Running(lane, item) => {
-                    if self.messages > 0 {
-                        step(&|world| {
-                            world.messages -= 1;
-                            let next = world.pool.exit(lane, Some(item));
-                            world.go_on(index, next, can_start);
-                        });
-                    }
-                    step(&|world| {
-                        world.watched.insert(item);
-                        let next = world.pool.exit(lane, None);
-                        world.go_on(index, next, can_start);
-                    });
-                    // It panicked.
+                    // There is no more, or it panicked.
                     step(&|world| {
                         world.watched.insert(item);
                         world.pool.vacate(lane);
                         world.go_on(index, None, can_start);
                     });
+                    step(&|world| {
+                        let next = world.pool.exit(lane, item);
+                        world.go_on(index, Some(next), can_start);
+                    });
+                    // Also if it is wanted: it may have looked before.
+                    if Item::may_stay(lane) {
+                        step(&|world| world.threads[index] = Thread::Staying(lane, item));
+                    }
+                }
+                Thread::Staying(lane, item) => {
+                    // Nothing came, or it panicked.
+                    step(&|world| {
+                        world.watched.insert(item);
+                        world.pool.vacate(lane);
+                        world.go_on(index, None, can_start);
+                    });
+                    if self.messages > 0 {
+                        step(&|world| {
+                            world.messages -= 1;
+                            world.threads[index] = Thread::Running(lane, item);
+                        });
+                        // For another device. Between the two it is as if it had just read.
+                        step(&|world| {
+                            world.messages -= 1;
+                            world.pool.vacate(lane);
+                            world.threads[index] = Thread::Preparing(item);
+                        });
+                    }
                 }
             }
         }
@@ -196,30 +217,30 @@ impl World {
     /// What must be true whatever has happened.
     fn check(&self) {
         let count = |is: fn(&Thread) -> bool| self.threads.iter().filter(|thread| is(thread)).count();
-        let Pool { lanes, aside, threads, idle, posted, .. } = &self.pool;
+        let Pool { lanes, aside, threads, idle, .. } = &self.pool;
         assert_eq!(*threads, self.threads.len());
         assert_eq!(*idle, count(|thread| matches!(thread, Thread::Idle)));
-        assert_eq!(*posted, count(|thread| matches!(thread, Thread::Preparing(_, true))));
-        assert!(*posted <= ROOM.posts && lanes.taken() <= ROOM.places && aside.taken() <= ROOM.aside);
+        assert!(lanes.taken() <= ROOM.places && aside.taken() <= ROOM.aside);
         let one_at_a_time = |thread: &Thread| matches!(thread, Thread::Running(Lane::OneAtATime, _));
         assert!(count(one_at_a_time) <= 1);
 
-        // A device may never answer, and a thread at its post may be there for a while: somebody else must be awake, or
-        // have been called, for what is ready.
-        let will_look = |thread: &Thread| matches!(thread, Thread::Awake | Thread::Preparing(_, false));
+        // A device may never answer, and nor may a client: somebody else must be awake, or have been called, for what is
+        // ready.
+        let will_look = |thread: &Thread| matches!(thread, Thread::Awake | Thread::Preparing(_));
         let is_seen = self.called > 0 || count(will_look) > 0;
         assert!(self.pool.ready.is_empty() || is_seen || self.starved, "forgotten: {}", self.key());
 
         // Whatever waits for a lane, waits for somebody who runs there, or because there is no room at all.
-        let ready_to_run = self.pool.ready.iter().filter(|ready| matches!(ready, Ready::Run(..))).count();
-        let running = count(|thread| matches!(thread, Thread::Running(..))) + ready_to_run;
+        let ready_to_run = self.pool.ready.iter().filter(|ready| matches!(ready, Task::Run(..))).count();
+        let in_lane = |thread: &Thread| matches!(thread, Thread::Running(..) | Thread::Staying(..));
+        let running = count(in_lane) + ready_to_run;
         assert_eq!(lanes.taken() + aside.taken(), running);
         let waiting: usize = lanes.iter().chain(aside.iter()).map(|(_, _, waiting)| waiting).sum();
         assert!(waiting == 0 || running > 0);
 
         // Nobody is lost, and nobody is in two places.
         let prepared = self.pool.ready.len() - ready_to_run;
-        let preparing = count(|thread| matches!(thread, Thread::Preparing(..)));
+        let preparing = count(|thread| matches!(thread, Thread::Preparing(_)));
         assert_eq!(self.watched.len() + prepared + preparing + running + waiting, 4);
     }
 }
@@ -253,20 +274,35 @@ fn nobody_is_lost_if_threads_cannot_be_started() {
 }
 
 #[test]
-fn a_thread_has_a_post_only_while_nobody_waits_for_one() {
+fn those_that_have_waited_for_a_thread_come_first() {
     let mut pool = Pool::new(ROOM);
     pool.started();
     let item = |client| Item { client, device: Lane::Disk };
     assert_eq!(pool.submit(item(0)), Call::New);
     assert_eq!(pool.submit(item(1)), Call::New, "the one thread may be about to block");
-    let (first, call) = pool.take().unwrap();
-    assert_eq!((first, call), (Task::Prepare(item(0), Posted::No), Call::New), "the other waits");
-    assert_eq!(pool.enter(Posted::No, Lane::Disk, item(0)), (Some(item(0)), Call::New));
-    let (second, call) = pool.exit(Lane::Disk, Some(item(0))).unwrap();
-    assert_eq!((second, call), (Task::Prepare(item(1), Posted::No), Call::New), "those that wait first");
-    let (third, call) = pool.take().unwrap();
-    assert_eq!((third, call), (Task::Prepare(item(0), Posted::Yes), Call::Nobody));
-    assert_eq!(pool.enter(Posted::No, Lane::Disk, item(1)), (Some(item(1)), Call::Nobody));
-    let (fourth, _) = pool.exit(Lane::Disk, Some(item(1))).unwrap();
-    assert_eq!(fourth, Task::Prepare(item(1), Posted::No), "there is one post");
+    assert!(pool.is_wanted());
+    assert_eq!(pool.take(), Some((Task::Prepare(item(0)), Call::New)), "the other waits");
+    assert_eq!(pool.enter(Lane::Disk, item(0)), (Some(item(0)), Call::New));
+    assert_eq!(pool.exit(Lane::Disk, item(0)), (Task::Prepare(item(1)), Call::New));
+    assert_eq!(pool.take(), Some((Task::Prepare(item(0)), Call::Nobody)));
+    assert!(!pool.is_wanted());
+    assert_eq!(pool.enter(Lane::Disk, item(1)), (Some(item(1)), Call::Nobody));
+    assert_eq!(pool.exit(Lane::Disk, item(1)), (Task::Prepare(item(1)), Call::Nobody), "nobody waits");
+}
+
+#[test]
+fn whoever_waits_for_room_wants_others_to_leave() {
+    let mut pool = Pool::new(ROOM);
+    let item = |client, device| Item { client, device };
+    for client in 0..2 {
+        assert!(pool.enter(Lane::Disk, item(client, Lane::Disk)).0.is_some());
+    }
+    assert!(!pool.is_wanted());
+    assert!(pool.enter(Lane::Disk, item(2, Lane::Disk)).0.is_none());
+    assert!(pool.is_wanted(), "the last place is another device's");
+    assert_eq!(
+        pool.exit(Lane::Disk, item(0, Lane::Disk)),
+        (Task::Run(Lane::Disk, item(2, Lane::Disk)), Call::New)
+    );
+    assert!(pool.is_wanted(), "the thread that has left has more to do");
 }
