@@ -2,14 +2,20 @@
 //! wait for as long as the other end likes. Any process can make one.
 
 use std::{
-    io::Write as _,
+    io::{IoSlice, Write as _},
+    mem::MaybeUninit,
     net::{TcpListener, TcpStream},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
-use tests::{Client, Daemon};
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
+    process::Signal,
+};
+use tests::{Client, Daemon, Options, eventually};
 
 use crate::{null, read_keys};
 
@@ -107,5 +113,91 @@ fn violations_with_descriptors_that_do_not_close_are_closed_for_their_clients() 
     }
     is_served(&daemon);
     daemon.signal(Signal::HUP);
+    stops_soon(daemon);
+}
+
+/// The kernel keeps such a byte apart from the others, and drops it in the middle of a read.
+#[test]
+fn descriptors_that_come_out_of_band_and_do_not_close_hold_up_nobody() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&[]);
+    let clients: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
+    for client in &clients {
+        let descriptor = lingering.make();
+        let descriptors = [descriptor.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        // A kernel without them refuses.
+        let _ = rustix::net::sendmsg(client.stream(), &[IoSlice::new(b"x")], &mut control, SendFlags::OOB);
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    is_served(&daemon);
+    stops_soon(daemon);
+}
+
+#[test]
+fn clients_that_were_not_accepted_do_not_hold_up_the_end() {
+    let mut lingering = Lingering::new();
+    let daemon = Daemon::start(&["--max-clients=1"]);
+    let _accepted = daemon.client();
+    for _ in 0..4 {
+        let mut waiting = Client::connect_silently(&daemon.socket()).unwrap();
+        waiting.send(&[0; 4], &[lingering.make().as_fd()]).unwrap();
+    }
+    daemon.wait_for_log("new clients wait");
+    let socket = daemon.socket();
+    daemon.signal(Signal::TERM);
+    eventually("nobody can connect any more", || Client::connect_silently(&socket).is_err());
+    stops_soon(daemon);
+}
+
+const ATTACKED: &str = "LINGER_ATTACKED";
+
+/// Not a test: the process that another test starts.
+#[test]
+#[ignore = "is started by another test"]
+fn attacker() {
+    let Some(socket) = std::env::var_os(ATTACKED) else { return };
+    let mut lingering = Lingering::new();
+    let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(Path::new(&socket)).unwrap()).collect();
+    for client in &mut clients {
+        let socket = lingering.make();
+        let null = null();
+        let descriptors: Vec<BorrowedFd<'_>> =
+            std::iter::once(socket.as_fd()).chain(std::iter::repeat_n(null.as_fd(), 252)).collect();
+        client.send(&read_keys(8), &descriptors).unwrap();
+    }
+    // Until it is killed.
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn a_process_that_sends_all_the_descriptors_it_can_takes_them_from_nobody() {
+    let options = Options {
+        arguments: vec!["--unprivileged".into()],
+        open_files: Some((4096, 4096)),
+        ..Options::default()
+    };
+    let daemon = Daemon::with(options);
+    let mut client = daemon.client();
+    let before = daemon.descriptors();
+    let mut attacker = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "linger::attacker", "--ignored"])
+        .env(ATTACKED, daemon.socket())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("there are many", || daemon.descriptors() > before + 500);
+    std::thread::sleep(Duration::from_millis(500));
+    let many = daemon.descriptors();
+    for _ in 0..10 {
+        assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
+    }
+    attacker.kill().unwrap();
+    attacker.wait().unwrap();
+    // Those of the few messages that are read at the same time, of forty, and the connections.
+    assert!(many < before + 8 * 253 + 50, "{many}");
+    is_served(&daemon);
     stops_soon(daemon);
 }

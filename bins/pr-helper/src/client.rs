@@ -6,8 +6,11 @@
 //! something is there already: so nothing that comes meanwhile is overlooked, and a thread that stays with its client
 //! (see [`crate::pool`]) is the only one that a new command wakes.
 
+mod job;
+mod strays;
+
 use std::{
-    fmt, io,
+    io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -17,18 +20,17 @@ use std::{
 };
 
 use mio::{Interest, Registry, Token, unix::SourceFd};
-use pr_proto::Violation;
 use slab::Slab;
 
+pub(crate) use self::job::Job;
+use self::strays::Count;
 use crate::{
     activity::Activity,
     backend::Backends,
-    connection::{self, Connection, Fault, Peer, Read, Scratch},
-    device::{Device, DeviceId, Kind, Refusal, Unavailable},
+    connection::{self, Connection, Fault},
+    device::Unavailable,
     metrics::Metrics,
-    pool::Placed,
     trace::Tracer,
-    workers::{Step, Work},
 };
 
 /// What loop and threads share.
@@ -40,6 +42,8 @@ pub(crate) struct Clients {
     stopping: AtomicBool,
     /// The loop looks for overdue clients.
     watching: AtomicBool,
+    /// Descriptors that are still to be closed.
+    strays: Arc<Count>,
     waker: mio::Waker,
     watch_list: WatchList,
     backends: Backends,
@@ -95,6 +99,7 @@ impl Clients {
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
+            strays: Arc::default(),
             waker,
             watch_list,
             backends,
@@ -175,7 +180,7 @@ impl Clients {
     pub(crate) fn readable(self: &Arc<Self>, key: usize) -> Option<Job> {
         let slot = self.slots().get(key).cloned()?;
         let connection = slot.take(&self.watch_list)?;
-        Some(Job::new(self, slot, connection, Stage::Read))
+        Some(Job::new(self, slot, connection))
     }
 
     /// Returns, as work, the connections that have been inside one message for too long. Says also whether others may
@@ -185,10 +190,13 @@ impl Clients {
         let now = Instant::now();
         let mut overdue = Vec::new();
         for (_, slot) in self.slots().iter() {
-            match slot.take_if(&self.watch_list, |connection| connection.is_overdue(now)) {
-                Expiry::Taken(connection) => overdue.push((Arc::clone(slot), connection)),
-                Expiry::Later => self.watching.store(true, Ordering::SeqCst),
-                Expiry::Never => {}
+            match slot.deadline(now) {
+                // Only the loop takes, and it is here.
+                Deadline::Over => {
+                    overdue.extend(slot.take(&self.watch_list).map(|taken| (Arc::clone(slot), taken)));
+                }
+                Deadline::Ahead => self.watching.store(true, Ordering::SeqCst),
+                Deadline::None => {}
             }
         }
         let jobs = overdue
@@ -213,10 +221,10 @@ impl Clients {
 }
 
 /// What a look at a connection's deadline brings.
-enum Expiry {
-    Taken(Box<Connection>),
-    Later,
-    Never,
+enum Deadline {
+    Over,
+    Ahead,
+    None,
 }
 
 impl Slot {
@@ -236,28 +244,23 @@ impl Slot {
 
     /// For the loop: takes the connection for a thread, unless one has it.
     fn take(&self, watch_list: &WatchList) -> Option<Box<Connection>> {
-        match self.take_if(watch_list, |_| true) {
-            Expiry::Taken(connection) => Some(connection),
-            Expiry::Later | Expiry::Never => None,
+        match std::mem::replace(&mut *self.turn(), Turn::Busy) {
+            Turn::Idle(connection) => {
+                // If it cannot be taken off the list, it cannot be put there again, and is closed then.
+                let _ = watch_list.remove(&connection);
+                Some(connection)
+            }
+            Turn::Busy => None,
         }
     }
 
-    /// For the loop: takes an idle connection that is overdue.
-    fn take_if(&self, watch_list: &WatchList, is_overdue: impl FnOnce(&Connection) -> bool) -> Expiry {
-        let mut turn = self.turn();
-        match std::mem::replace(&mut *turn, Turn::Busy) {
-            Turn::Idle(connection) if is_overdue(&connection) => {
-                // If it cannot be taken off the list, it cannot be put there again, and is closed then.
-                let _ = watch_list.remove(&connection);
-                Expiry::Taken(connection)
-            }
-            Turn::Idle(connection) => {
-                let later = connection.is_inside_message();
-                *turn = Turn::Idle(connection);
-                if later { Expiry::Later } else { Expiry::Never }
-            }
+    /// For the loop: whether it has the connection, and the client has begun a message.
+    fn deadline(&self, now: Instant) -> Deadline {
+        match &*self.turn() {
+            Turn::Idle(connection) if connection.is_overdue(now) => Deadline::Over,
+            Turn::Idle(connection) if connection.is_inside_message() => Deadline::Ahead,
             // A thread that has it looks itself before it gives it back.
-            Turn::Busy => Expiry::Never,
+            Turn::Idle(_) | Turn::Busy => Deadline::None,
         }
     }
 
@@ -276,233 +279,6 @@ impl Slot {
             }
             Err(error) => Err((connection, error)),
         }
-    }
-}
-
-/// A connection in a thread's hands. Dropped, it closes the connection, unless that was given back.
-pub(crate) struct Job {
-    clients: Arc<Clients>,
-    slot: Arc<Slot>,
-    connection: Option<Box<Connection>>,
-    stage: Stage,
-}
-
-/// What is to be done with a connection.
-enum Stage {
-    Read,
-    /// Run the request that waits.
-    Answer(Device),
-    /// Close the descriptor of a request that was refused, or was for a file, and read on.
-    Close(Vec<OwnedFd>),
-    /// Close the connection, and descriptors that should not have come.
-    Discard(Vec<OwnedFd>),
-}
-
-impl Stage {
-    /// Whether somebody may wait for an answer.
-    fn is_in_flight(&self) -> bool {
-        matches!(self, Self::Read | Self::Answer(_))
-    }
-}
-
-/// What a thread may block on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lane {
-    Device(DeviceId),
-    /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
-    Map(DeviceId),
-    /// The close of what a client sent and what is not of a device that we serve. It can make that last as long as it
-    /// likes: by a FUSE server, or with a TCP socket that lingers.
-    Foreign(Peer),
-}
-
-impl Lane {
-    fn of(Device { id, kind }: Device) -> Self {
-        match kind {
-            Kind::Scsi | Kind::File => Self::Device(id),
-            Kind::Map => Self::Map(id),
-        }
-    }
-}
-
-impl fmt::Display for Lane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Device(id) | Self::Map(id) => id.fmt(f),
-            Self::Foreign(peer) => write!(f, "descriptors of {peer}"),
-        }
-    }
-}
-
-impl Job {
-    fn new(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>, stage: Stage) -> Self {
-        clients.busy.fetch_add(1, Ordering::SeqCst);
-        Self { clients: Arc::clone(clients), slot, connection: Some(connection), stage }
-    }
-
-    /// A connection that is to be closed, and why.
-    fn discard(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>, fault: Fault) -> Self {
-        let mut job = Self::new(clients, slot, connection, Stage::Read);
-        job.give_up(Some(fault), Vec::new());
-        job
-    }
-
-    /// Has the connection closed where that may block. Nobody waits for that, so it is in flight no more.
-    fn give_up(&mut self, fault: Option<Fault>, stray: Vec<OwnedFd>) {
-        if let (Some(fault), Some(connection)) = (fault, &self.connection) {
-            log::warn!("{}: {fault}; closing its connection", connection.peer());
-            self.clients.metrics.dropped(&fault);
-        }
-        self.go_on(Stage::Discard(stray));
-        // The client need not wait until all is closed here.
-        connection::end(&self.slot.socket);
-    }
-
-    /// Changes the stage, and with it whether this counts as in flight.
-    fn go_on(&mut self, stage: Stage) {
-        match (self.stage.is_in_flight(), stage.is_in_flight()) {
-            (true, false) => self.clients.settle(),
-            (false, true) => {
-                self.clients.busy.fetch_add(1, Ordering::SeqCst);
-                // The loop does not know of it, and may be waiting for events alone.
-                self.clients.watch();
-            }
-            _ => {}
-        }
-        self.stage = stage;
-    }
-
-    /// Leaves the connection to the loop.
-    fn give_back(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
-        let inside = connection.is_inside_message();
-        match self.slot.give_back(connection, &self.clients.watch_list) {
-            Ok(()) if inside => self.clients.watch(),
-            Ok(()) => {}
-            Err((connection, error)) => {
-                self.connection = Some(connection);
-                self.give_up(Some(Fault::Io(error)), Vec::new());
-            }
-        }
-    }
-
-    /// Refuses the request that waits; what is left is to close its descriptor.
-    fn refuse(&mut self, refusal: Refusal) {
-        let Some(connection) = &mut self.connection else { return };
-        let Clients { backends, metrics, tracer, .. } = &*self.clients;
-        let answered = connection.answer(Err(refusal), backends, metrics, tracer);
-        self.go_on_after(answered);
-    }
-
-    /// What is left to do after a request was answered: to close its descriptor, if that is not done yet, or everything.
-    fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>)) {
-        match (result, descriptor) {
-            (Ok(()), Some(descriptor)) => self.go_on(Stage::Close(vec![descriptor])),
-            (Ok(()), None) => {}
-            (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
-        }
-    }
-
-    /// Runs the request that waits. A change of which nobody waits to hear is not made.
-    fn run_on(&mut self, device: Device, waited: bool) {
-        let Some(connection) = &mut self.connection else { return };
-        let Clients { backends, metrics, tracer, .. } = &*self.clients;
-        let may_be_late = waited || (connection.is_change() && connection.may_be_old());
-        if may_be_late && connection.is_abandoned() {
-            // Its client has told the guest that the command failed. To run it now would surprise everybody.
-            log::warn!("{}: gone before its command could be run: not run", connection.peer());
-            if let Some(cdb) = connection.cdb() {
-                metrics.abandoned(cdb);
-            }
-            return self.give_up(None, Vec::new());
-        }
-        let answered = connection.answer(Ok(device), backends, metrics, tracer);
-        self.go_on_after(answered);
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            log::debug!("{}: connection closed", connection.peer());
-            drop(connection);
-            self.clients.slots().try_remove(self.slot.key);
-        }
-        if self.stage.is_in_flight() {
-            self.clients.settle();
-        }
-    }
-}
-
-impl Placed for Job {
-    type Lane = Lane;
-
-    fn is_aside(lane: Lane) -> bool {
-        matches!(lane, Lane::Foreign(_))
-    }
-
-    fn most(lane: Lane) -> usize {
-        if matches!(lane, Lane::Map(_)) { 1 } else { usize::MAX }
-    }
-
-    /// Who stays at a map would keep all others from it.
-    fn may_stay(lane: Lane) -> bool {
-        matches!(lane, Lane::Device(_))
-    }
-}
-
-impl Work for Job {
-    type Scratch = Scratch;
-
-    /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
-    fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
-        loop {
-            let Some(connection) = &mut self.connection else { return Step::Done };
-            match self.stage {
-                Stage::Read => {}
-                Stage::Answer(device) => return Step::Block(Lane::of(device), self),
-                Stage::Close(_) | Stage::Discard(_) => {
-                    return Step::Block(Lane::Foreign(connection.peer()), self);
-                }
-            }
-            if self.clients.stopping.load(Ordering::SeqCst) {
-                self.give_up(None, Vec::new());
-                continue;
-            }
-            match connection.read(may_stay, scratch) {
-                Read::Request => match connection.target(&self.clients.backends) {
-                    Ok(device) => self.stage = Stage::Answer(device),
-                    Err(refusal) => self.refuse(refusal),
-                },
-                Read::Blocked => self.give_back(),
-                Read::Ended => return Step::Done,
-                Read::Reset => {
-                    let inside = connection.is_inside_message();
-                    self.give_up(inside.then_some(Fault::Violation(Violation::Truncated)), scratch.take());
-                }
-                Read::Failed(fault) => self.give_up(Some(fault), scratch.take()),
-            }
-        }
-    }
-
-    fn run(mut self, waited: bool, _: &mut Scratch) -> Option<Self> {
-        match &mut self.stage {
-            Stage::Read => {}
-            &mut Stage::Answer(device) => {
-                self.stage = Stage::Read;
-                self.run_on(device, waited);
-            }
-            Stage::Close(descriptors) => {
-                descriptors.clear();
-                self.go_on(Stage::Read);
-            }
-            Stage::Discard(stray) => {
-                stray.clear();
-                // The connection is dropped here, and so in this lane.
-                return None;
-            }
-        }
-        Some(self)
     }
 }
 

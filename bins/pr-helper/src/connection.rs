@@ -124,6 +124,9 @@ impl Connection {
         let credentials = getsockopt(&socket, PeerCredentials)?;
         // What the kernel holds for a client is bounded, and no reply is ever sent in part.
         rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        // A byte out of band is read like any other. Else the kernel drops it where it is skipped, in the middle of a read, and
+        // with it a descriptor whose close may block.
+        rustix::net::sockopt::set_socket_oobinline(&socket, true)?;
         rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(MOMENT))?;
         let session = HelperSession::new();
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
@@ -184,7 +187,8 @@ impl Connection {
         self.answered.is_none_or(|answered| answered.elapsed() >= LONG)
     }
 
-    /// Reads until there is a request, or nothing more to read: also not after a [`MOMENT`], if it `may_wait` for that.
+    /// Reads until there is a request, or nothing more to read: also not after a [`MOMENT`], or two, if it
+    /// `may_wait` for that.
     ///
     /// Descriptors that do not belong stay in `scratch`: closing one may block.
     pub(crate) fn read(&mut self, may_wait: bool, scratch: &mut Scratch) -> Read {

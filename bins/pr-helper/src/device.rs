@@ -116,6 +116,22 @@ pub(crate) enum Refusal {
     Unreadable(rustix::io::Errno),
 }
 
+impl Refusal {
+    /// The disk, or generic device, that the descriptor is of, if it is of one.
+    pub(crate) fn disk(self) -> Option<DeviceId> {
+        match self {
+            Self::Partition(id)
+            | Self::DeviceMapper(id)
+            | Self::NoMultipath(id, _)
+            | Self::NoMultipathd(id)
+            | Self::Unknown(id)
+            | Self::Stacked(id)
+            | Self::NotScsi(id) => Some(id),
+            Self::NotADevice(_) | Self::OtherCharacter(_) | Self::PathOnly | Self::Unreadable(_) => None,
+        }
+    }
+}
+
 /// Why no multipath map is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unavailable {

@@ -118,6 +118,18 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Takes no more clients, and closes nothing: those that have connected and wait may have sent what blocks then.
+    pub(crate) fn retire(&mut self) {
+        // One that was passed may be somebody else's, too, who keeps it for the next to come. The file is removed once: it
+        // may be another's then, and its inode the same.
+        if let Some(file) = self.file.take() {
+            file.remove();
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

@@ -126,8 +126,8 @@ impl<W: Placed> Pool<W> {
 
     /// Whether a thread that has rested for long may end; then it is counted no more.
     pub(crate) fn leave(&mut self) -> bool {
-        // The last one stays: it is the one that cannot fail to start.
-        let leaves = self.ready.is_empty() && self.threads > 1;
+        // The last one that is free stays: it is the one that cannot fail to start.
+        let leaves = self.ready.is_empty() && self.threads.saturating_sub(self.blocked()) > 1;
         if leaves {
             self.threads = self.threads.saturating_sub(1);
         }
@@ -174,7 +174,7 @@ impl<W: Placed> Pool<W> {
     }
 
     /// Who is to be called for what is ready: a thread that rests, or a new one if too few are awake.
-    fn call(&self) -> Call {
+    pub(crate) fn call(&self) -> Call {
         if self.ready.is_empty() {
             Call::Nobody
         } else if self.idle > 0 {

@@ -70,7 +70,7 @@ pub(crate) struct Limits {
 /// The running daemon.
 pub(crate) struct Server {
     poll: Poll,
-    /// None, once told to stop.
+    /// Retired, once told to stop.
     listeners: Vec<Listener>,
     /// The token of a client is its key and this.
     first_client: usize,
@@ -144,7 +144,7 @@ impl Server {
     /// Runs until told to stop by a signal.
     pub(crate) fn run(mut self) -> io::Result<ExitCode> {
         let ended = self.serve();
-        self.listeners.clear();
+        self.listeners.iter_mut().for_each(Listener::retire);
         self.clients.end();
         // What clients have sent is left to the end of the process: to close it here may block for as long as they like.
         std::mem::forget(self);
@@ -221,6 +221,7 @@ impl Server {
         for job in overdue {
             self.workers.submit(job);
         }
+        self.workers.retry();
         for activity in self.clients.activities() {
             activity.warn_if_slow(self.limits.slow);
         }
@@ -231,6 +232,9 @@ impl Server {
     /// Accepts all clients that wait, as far as there is room.
     fn accept(&mut self) {
         self.paused = None;
+        if self.stopping.is_some() {
+            return;
+        }
         for index in 0..self.listeners.len() {
             self.accept_from(index);
         }
@@ -305,8 +309,9 @@ impl Server {
             log::info!("{name} received, stopping: {commands} commands in flight");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             self.clients.stop();
-            for listener in self.listeners.drain(..) {
+            for listener in &mut self.listeners {
                 self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;
+                listener.retire();
             }
             let now = Instant::now();
             self.stopping = Some(now);

@@ -45,8 +45,8 @@ pub(crate) fn close_inherited() {
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }
 
-/// The number that the kernel gives a disk when it appears, and never again (`BLKGETDISKSEQ` of `<linux/fs.h>`, since
-/// Linux 5.15); for a partition that of its disk. `None` if the kernel or the device has none.
+/// The number that the kernel gives a disk when it appears, and never again (`BLKGETDISKSEQ` of `<linux/fs.h>`). `None` if
+/// the kernel (before 5.15) has none; it asks the driver then, so this is for disks only.
 pub(crate) fn disk_sequence(block_device: BorrowedFd<'_>) -> Option<u64> {
     const BLKGETDISKSEQ: libc::Ioctl = nix::request_code_read!(0x12, 128, size_of::<u64>());
     let mut sequence = 0_u64;

@@ -32,7 +32,7 @@ pub(crate) trait Work: Placed + Send + 'static {
     fn prepare(self, may_stay: bool, scratch: &mut Self::Scratch) -> Step<Self>;
 
     /// Does what may block, and says whether there is more. `waited` tells that it had to wait for its lane.
-    fn run(self, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
+    fn run(self, waited: bool) -> Option<Self>;
 }
 
 /// What is left to do after [`Work::prepare`].
@@ -88,6 +88,14 @@ impl<W: Work> Workers<W> {
     pub(crate) fn waiting(&self) -> Vec<(W::Lane, usize)> {
         let pool = self.lock();
         pool.lanes().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
+    }
+
+    /// Tries again to start a thread, if one is wanted and could not be started.
+    pub(crate) fn retry(&self) {
+        self.change(|pool| {
+            let call = pool.call();
+            self.call(call, pool);
+        });
     }
 
     /// How many panics there have been.
@@ -183,14 +191,14 @@ impl<W: Work> Workers<W> {
                     (place, work, false)
                 }
             };
-            let Some(next) = self.stay(place, work, waited, scratch) else { return };
+            let Some(next) = self.run(place, work, waited, scratch) else { return };
             task = next;
         }
     }
 
-    /// Runs in a lane for as long as the work goes on there and nobody else wants the thread or its place. Says what the
-    /// thread does next.
-    fn stay<'a>(
+    /// Runs in a lane, and stays there for as long as the work goes on and nobody else wants the thread or its place. Says
+    /// what the thread does next.
+    fn run<'a>(
         &'a self,
         mut place: Place<'a, W>,
         mut work: W,
@@ -198,7 +206,7 @@ impl<W: Work> Workers<W> {
         scratch: &mut W::Scratch,
     ) -> Option<Task<W>> {
         loop {
-            let more = work.run(waited, scratch)?;
+            let more = work.run(waited)?;
             if !W::may_stay(place.lane) || self.0.is_wanted.load(Ordering::Relaxed) {
                 return Some(place.exit(more));
             }
@@ -245,5 +253,143 @@ impl<W: Work> Place<'_, W> {
 impl<W: Work> Drop for Place<'_, W> {
     fn drop(&mut self) {
         self.workers.change(|pool| pool.vacate(self.lane));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// What comes next from a client.
+    enum Next {
+        /// A command for this lane.
+        Command(u8),
+        Nothing,
+        Panic,
+    }
+
+    /// A client that does as it is told, and tells what is done with it.
+    struct Fake {
+        orders: Receiver<Next>,
+        events: Sender<&'static str>,
+    }
+
+    impl Placed for Fake {
+        type Lane = u8;
+
+        fn is_aside(_: u8) -> bool {
+            false
+        }
+
+        fn most(_: u8) -> usize {
+            usize::MAX
+        }
+
+        fn may_stay(lane: u8) -> bool {
+            lane < 10
+        }
+    }
+
+    impl Work for Fake {
+        type Scratch = ();
+
+        fn prepare(self, may_stay: bool, (): &mut ()) -> Step<Self> {
+            let _ = self.events.send(if may_stay { "stays" } else { "reads" });
+            match self.orders.recv_timeout(Duration::from_secs(30)) {
+                Ok(Next::Command(lane)) => Step::Block(lane, self),
+                Ok(Next::Panic) => panic!("as ordered"),
+                Ok(Next::Nothing) | Err(_) => Step::Done,
+            }
+        }
+
+        fn run(self, _: bool) -> Option<Self> {
+            let _ = self.events.send("runs");
+            Some(self)
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            let _ = self.events.send("ends");
+        }
+    }
+
+    fn client() -> (Sender<Next>, Receiver<&'static str>, Fake) {
+        let ((order, orders), (events, seen)) = (channel(), channel());
+        (order, seen, Fake { orders, events })
+    }
+
+    /// All that happens until the client's end.
+    fn story(workers: &Workers<Fake>, orders: impl IntoIterator<Item = Next>) -> Vec<&'static str> {
+        let (order, seen, fake) = client();
+        orders.into_iter().for_each(|next| order.send(next).unwrap());
+        workers.submit(fake);
+        seen.iter().collect()
+    }
+
+    fn eventually(condition: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "in vain");
+            thread::yield_now();
+        }
+    }
+
+    fn workers() -> Workers<Fake> {
+        Workers::start(Room { places: 8, aside: 2 }).unwrap()
+    }
+
+    #[test]
+    fn a_thread_stays_where_it_may_and_leaves_no_place_taken() {
+        use Next::{Command, Nothing};
+        let workers = workers();
+        assert_eq!(
+            story(&workers, [Command(1), Command(1), Command(2), Nothing]),
+            ["reads", "runs", "stays", "runs", "stays", "runs", "stays", "ends"]
+        );
+        assert_eq!(
+            story(&workers, [Command(10), Command(1), Command(10), Nothing]),
+            ["reads", "runs", "reads", "runs", "stays", "runs", "reads", "ends"]
+        );
+        eventually(|| workers.change(|pool| pool.lanes().count()) == 0);
+    }
+
+    #[test]
+    fn a_panic_costs_one_client_and_no_place() {
+        let workers = workers();
+        for orders in [vec![Next::Panic], vec![Next::Command(1), Next::Panic]] {
+            assert_eq!(story(&workers, orders).last(), Some(&"ends"));
+        }
+        assert_eq!(story(&workers, [Next::Nothing]), ["reads", "ends"]);
+        eventually(|| (workers.panics(), workers.change(|pool| pool.lanes().count())) == (2, 0));
+    }
+
+    #[test]
+    fn who_stays_leaves_when_somebody_waits_for_room() {
+        let workers = Workers::start(Room { places: 2, aside: 1 }).unwrap();
+        let (order, seen, staying) = client();
+        order.send(Next::Command(1)).unwrap();
+        workers.submit(staying);
+        let said = |seen: &Receiver<_>, expected: &[&str]| {
+            for expected in expected {
+                assert_eq!(seen.recv_timeout(Duration::from_secs(30)).as_ref(), Ok(expected));
+            }
+        };
+        said(&seen, &["reads", "runs", "stays"]);
+        let (other_order, other_seen, other) = client();
+        other_order.send(Next::Command(2)).unwrap();
+        workers.submit(other);
+        said(&other_seen, &["reads", "runs", "stays"]);
+        // The last place would be a third device's, but both are taken.
+        let (third_order, third_seen, third) = client();
+        third_order.send(Next::Command(3)).unwrap();
+        workers.submit(third);
+        said(&third_seen, &["reads"]);
+        eventually(|| workers.0.is_wanted.load(Ordering::Relaxed));
+        order.send(Next::Command(1)).unwrap();
+        said(&seen, &["runs", "reads"]);
+        said(&third_seen, &["runs"]);
     }
 }

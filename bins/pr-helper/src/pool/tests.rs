@@ -92,6 +92,7 @@ impl World {
                 self.called = (self.called + 1).min(idle);
             }
             Call::New if can_start => {
+                self.starved = false;
                 self.pool.started();
                 self.threads.push(Thread::Awake);
             }
@@ -132,6 +133,14 @@ impl World {
             world.threads.sort_unstable();
             worlds.push(world);
         };
+        // The loop tries again from time to time.
+        if self.starved && can_start {
+            step(&|world| {
+                world.starved = false;
+                let call = world.pool.call();
+                world.call(call, true);
+            });
+        }
         if self.messages > 0 {
             for item in &self.watched {
                 step(&|world| {
@@ -171,7 +180,9 @@ impl World {
                         world.watched.insert(item);
                         world.go_on(index, None, can_start);
                     });
-                    step(&|world| world.enter(index, item.device, item, can_start));
+                    for lane in [item.device, Lane::Aside] {
+                        step(&|world| world.enter(index, lane, item, can_start));
+                    }
                 }
                 Thread::Running(lane, item) => {
                     // There is no more, or it panicked.
@@ -201,7 +212,7 @@ impl World {
                             world.messages -= 1;
                             world.threads[index] = Thread::Running(lane, item);
                         });
-                        // For another device. Between the two it is as if it had just read.
+                        // For another lane. Between the two it is as if it had just read.
                         step(&|world| {
                             world.messages -= 1;
                             world.pool.vacate(lane);
@@ -225,23 +236,30 @@ impl World {
         assert!(count(one_at_a_time) <= 1);
 
         // A device may never answer, and nor may a client: somebody else must be awake, or have been called, for what is
-        // ready.
+        // ready. To prepare does not block.
         let will_look = |thread: &Thread| matches!(thread, Thread::Awake | Thread::Preparing(_));
         let is_seen = self.called > 0 || count(will_look) > 0;
         assert!(self.pool.ready.is_empty() || is_seen || self.starved, "forgotten: {}", self.key());
 
-        // Whatever waits for a lane, waits for somebody who runs there, or because there is no room at all.
-        let ready_to_run = self.pool.ready.iter().filter(|ready| matches!(ready, Task::Run(..))).count();
-        let in_lane = |thread: &Thread| matches!(thread, Thread::Running(..) | Thread::Staying(..));
-        let running = count(in_lane) + ready_to_run;
-        assert_eq!(lanes.taken() + aside.taken(), running);
-        let waiting: usize = lanes.iter().chain(aside.iter()).map(|(_, _, waiting)| waiting).sum();
-        assert!(waiting == 0 || running > 0);
+        // Whatever waits for a lane, waits for somebody who is there, or will be.
+        let mut in_lanes = 0;
+        for (lanes, is_aside) in [(lanes, false), (aside, true)] {
+            let is_here = |lane| Item::is_aside(lane) == is_aside;
+            let threads = self.threads.iter().filter(
+                |thread| matches!(thread, Thread::Running(lane, _) | Thread::Staying(lane, _) if is_here(*lane)),
+            );
+            let ready =
+                self.pool.ready.iter().filter(|task| matches!(task, Task::Run(lane, _) if is_here(*lane)));
+            let waiting: usize = lanes.iter().map(|(_, _, waiting)| waiting).sum();
+            assert_eq!(lanes.taken(), threads.count() + ready.count());
+            assert!(waiting == 0 || lanes.taken() > 0);
+            in_lanes += lanes.taken() + waiting;
+        }
 
         // Nobody is lost, and nobody is in two places.
-        let prepared = self.pool.ready.len() - ready_to_run;
+        let prepared = self.pool.ready.iter().filter(|task| matches!(task, Task::Prepare(_))).count();
         let preparing = count(|thread| matches!(thread, Thread::Preparing(_)));
-        assert_eq!(self.watched.len() + prepared + preparing + running + waiting, 4);
+        assert_eq!(self.watched.len() + prepared + preparing + in_lanes, 4);
     }
 }
 
@@ -297,12 +315,15 @@ fn whoever_waits_for_room_wants_others_to_leave() {
     for client in 0..2 {
         assert!(pool.enter(Lane::Disk, item(client, Lane::Disk)).0.is_some());
     }
+    assert!(pool.enter(Lane::OneAtATime, item(2, Lane::OneAtATime)).0.is_some());
     assert!(!pool.is_wanted());
-    assert!(pool.enter(Lane::Disk, item(2, Lane::Disk)).0.is_none());
-    assert!(pool.is_wanted(), "the last place is another device's");
-    assert_eq!(
-        pool.exit(Lane::Disk, item(0, Lane::Disk)),
-        (Task::Run(Lane::Disk, item(2, Lane::Disk)), Call::New)
-    );
-    assert!(pool.is_wanted(), "the thread that has left has more to do");
+    assert!(pool.enter(Lane::OneAtATime, item(3, Lane::OneAtATime)).0.is_none());
+    assert!(!pool.is_wanted(), "it waits for one that is there, not for room");
+    pool.vacate(Lane::OneAtATime);
+    let next = Task::Run(Lane::OneAtATime, item(3, Lane::OneAtATime));
+    assert_eq!(pool.take(), Some((next, Call::Nobody)));
+    assert!(pool.enter(Lane::Disk, item(4, Lane::Disk)).0.is_none());
+    assert!(!pool.is_wanted(), "the whole share of a device");
+    pool.vacate(Lane::Disk);
+    assert!(pool.take().is_none());
 }

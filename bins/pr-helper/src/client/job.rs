@@ -1,0 +1,279 @@
+//! What threads do with a connection: read, run its command, close what it sent, and give it back.
+
+use std::{
+    fmt,
+    os::fd::OwnedFd,
+    sync::{Arc, atomic::Ordering},
+};
+
+use pr_proto::Violation;
+
+use super::{Clients, Slot, strays::Strays};
+use crate::{
+    connection::{self, Connection, Fault, Peer, Read, Scratch},
+    device::{Device, DeviceId, Kind, Refusal},
+    pool::Placed,
+    workers::{Step, Work},
+};
+
+/// A connection in a thread's hands. Dropped, it closes the connection, unless that was given back.
+pub(crate) struct Job {
+    clients: Arc<Clients>,
+    slot: Arc<Slot>,
+    connection: Option<Box<Connection>>,
+    stage: Stage,
+    /// It has been in the queue.
+    has_queued: bool,
+}
+
+/// What is to be done with a connection.
+enum Stage {
+    Read,
+    /// Run the request that waits.
+    Answer(Device),
+    /// Close the descriptor of a request that was refused, or was for a file, and read on.
+    Close(Lane, Strays),
+    /// Close the connection, and descriptors that should not have come.
+    Discard(Strays),
+    /// Read on, when what the client's process has sent before is closed.
+    Queue,
+}
+
+impl Stage {
+    /// Whether somebody may wait for an answer.
+    fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Read | Self::Answer(_))
+    }
+}
+
+/// What a thread may block on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    Device(DeviceId),
+    /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
+    Map(DeviceId),
+    /// The close of what a client's process sent and what is not of a disk. It can make that last as long as it likes: by
+    /// a FUSE server, or with a TCP socket that lingers. So it goes one by one, and takes one place at most.
+    Foreign(Peer),
+}
+
+impl Lane {
+    fn of(Device { id, kind }: Device) -> Self {
+        match kind {
+            Kind::Scsi | Kind::File => Self::Device(id),
+            Kind::Map => Self::Map(id),
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(id) | Self::Map(id) => id.fmt(f),
+            Self::Foreign(peer) => write!(f, "descriptors of {peer}"),
+        }
+    }
+}
+
+impl Job {
+    /// There is something to read from a connection.
+    pub(super) fn new(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>) -> Self {
+        clients.busy.fetch_add(1, Ordering::SeqCst);
+        let clients = Arc::clone(clients);
+        Self { clients, slot, connection: Some(connection), stage: Stage::Read, has_queued: false }
+    }
+
+    /// A connection that is to be closed, and why.
+    pub(super) fn discard(
+        clients: &Arc<Clients>,
+        slot: Arc<Slot>,
+        connection: Box<Connection>,
+        fault: Fault,
+    ) -> Self {
+        let mut job = Self::new(clients, slot, connection);
+        job.give_up(Some(fault), Vec::new());
+        job
+    }
+
+    /// Has the connection closed where that may block. Nobody waits for that, so it is in flight no more.
+    fn give_up(&mut self, fault: Option<Fault>, stray: Vec<OwnedFd>) {
+        if let (Some(fault), Some(connection)) = (fault, &self.connection) {
+            log::warn!("{}: {fault}; closing its connection", connection.peer());
+            self.clients.metrics.dropped(&fault);
+        }
+        let strays = Strays::new(stray, &self.clients.strays);
+        self.go_on(Stage::Discard(strays));
+        // The client need not wait until all is closed here.
+        connection::end(&self.slot.socket);
+    }
+
+    /// Changes the stage, and with it whether this counts as in flight.
+    fn go_on(&mut self, stage: Stage) {
+        match (self.stage.is_in_flight(), stage.is_in_flight()) {
+            (true, false) => self.clients.settle(),
+            (false, true) => {
+                self.clients.busy.fetch_add(1, Ordering::SeqCst);
+                // The loop does not know of it, and may be waiting for events alone.
+                self.clients.watch();
+            }
+            _ => {}
+        }
+        self.stage = stage;
+    }
+
+    /// Leaves the connection to the loop.
+    fn give_back(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let inside = connection.is_inside_message();
+        match self.slot.give_back(connection, &self.clients.watch_list) {
+            Ok(()) => {
+                if inside {
+                    self.clients.watch();
+                }
+                // `Clients::stop` has told those that were idle then.
+                if self.clients.stopping.load(Ordering::SeqCst) {
+                    connection::end(&self.slot.socket);
+                }
+            }
+            Err((connection, error)) => {
+                self.connection = Some(connection);
+                self.give_up(Some(Fault::Io(error)), Vec::new());
+            }
+        }
+    }
+
+    /// Refuses the request that waits; what is left is to close its descriptor.
+    fn refuse(&mut self, refusal: Refusal) {
+        let Some(connection) = &mut self.connection else { return };
+        let Clients { backends, metrics, tracer, .. } = &*self.clients;
+        let answered = connection.answer(Err(refusal), backends, metrics, tracer);
+        // To close what is of a disk is up to the disk; for the rest, to whoever sent it.
+        let lane = refusal.disk().map_or(Lane::Foreign(connection.peer()), Lane::Device);
+        self.go_on_after(answered, lane);
+    }
+
+    /// What is left to do after a request was answered: to close its descriptor in this lane, if that is not done yet, or
+    /// everything.
+    fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>), lane: Lane) {
+        match (result, descriptor) {
+            (Ok(()), Some(descriptor)) => {
+                let strays = Strays::new(vec![descriptor], &self.clients.strays);
+                self.go_on(Stage::Close(lane, strays));
+            }
+            (Ok(()), None) => {}
+            (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
+        }
+    }
+
+    /// Runs the request that waits. A change of which nobody waits to hear is not made.
+    fn run_on(&mut self, device: Device, waited: bool) {
+        let Some(connection) = &mut self.connection else { return };
+        let Clients { backends, metrics, tracer, .. } = &*self.clients;
+        let may_be_late = waited || (connection.is_change() && connection.may_be_old());
+        if may_be_late && connection.is_abandoned() {
+            // Its client has told the guest that the command failed. To run it now would surprise everybody.
+            log::warn!("{}: gone before its command could be run: not run", connection.peer());
+            if let Some(cdb) = connection.cdb() {
+                metrics.abandoned(cdb);
+            }
+            return self.give_up(None, Vec::new());
+        }
+        let answered = connection.answer(Ok(device), backends, metrics, tracer);
+        let lane = Lane::Foreign(connection.peer());
+        self.go_on_after(answered, lane);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            log::debug!("{}: connection closed", connection.peer());
+            drop(connection);
+            self.clients.slots().try_remove(self.slot.key);
+        }
+        if self.stage.is_in_flight() {
+            self.clients.settle();
+        }
+    }
+}
+
+impl Placed for Job {
+    type Lane = Lane;
+
+    fn is_aside(lane: Lane) -> bool {
+        matches!(lane, Lane::Foreign(_))
+    }
+
+    fn most(lane: Lane) -> usize {
+        if matches!(lane, Lane::Device(_)) { usize::MAX } else { 1 }
+    }
+
+    /// Who stays at a map would keep all others from it.
+    fn may_stay(lane: Lane) -> bool {
+        matches!(lane, Lane::Device(_))
+    }
+}
+
+impl Work for Job {
+    type Scratch = Scratch;
+
+    /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
+    fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
+        loop {
+            let Some(connection) = &mut self.connection else { return Step::Done };
+            match self.stage {
+                Stage::Read => {}
+                Stage::Answer(device) => return Step::Block(Lane::of(device), self),
+                Stage::Close(lane, _) => return Step::Block(lane, self),
+                Stage::Discard(_) | Stage::Queue => {
+                    return Step::Block(Lane::Foreign(connection.peer()), self);
+                }
+            }
+            if self.clients.stopping.load(Ordering::SeqCst) {
+                self.give_up(None, Vec::new());
+                continue;
+            }
+            if !self.has_queued && self.clients.strays.is_large() {
+                self.go_on(Stage::Queue);
+                continue;
+            }
+            match connection.read(may_stay, scratch) {
+                Read::Request => match connection.target(&self.clients.backends) {
+                    Ok(device) => self.stage = Stage::Answer(device),
+                    Err(refusal) => self.refuse(refusal),
+                },
+                Read::Blocked => self.give_back(),
+                Read::Ended => return Step::Done,
+                Read::Reset => {
+                    let inside = connection.is_inside_message();
+                    self.give_up(inside.then_some(Fault::Violation(Violation::Truncated)), scratch.take());
+                }
+                Read::Failed(fault) => self.give_up(Some(fault), scratch.take()),
+            }
+        }
+    }
+
+    fn run(mut self, waited: bool) -> Option<Self> {
+        match &mut self.stage {
+            Stage::Read => {}
+            &mut Stage::Answer(device) => {
+                self.stage = Stage::Read;
+                self.run_on(device, waited);
+            }
+            Stage::Close(_, strays) => {
+                strays.close();
+                self.go_on(Stage::Read);
+            }
+            Stage::Queue => {
+                self.has_queued = true;
+                self.go_on(Stage::Read);
+            }
+            Stage::Discard(strays) => {
+                strays.close();
+                // The connection is dropped here, and so in this lane.
+                return None;
+            }
+        }
+        Some(self)
+    }
+}
