@@ -288,14 +288,19 @@ fn residual_crash(both: Both<'_>) -> bool {
         && matches!(both.ours, Event::Reply(reply) if reply.status == GOOD)
 }
 
+/// Whether both payloads begin with what the disk wrote, as far as they reach, and ours has nothing but zeros behind it.
+fn have_the_disks_data(ours: &Reply, theirs: &Reply, answer: &Prepared) -> bool {
+    let usual = || ours.payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let written = answer.data.as_ref().map_or_else(usual, |data| data.len().min(ours.payload.len()));
+    let (before, behind) = ours.payload.split_at(written);
+    let common = before.len().min(theirs.payload.len());
+    theirs.payload[..common] == before[..common] && behind.iter().all(|byte| *byte == 0)
+}
+
 fn memory_in_data(both: Both<'_>) -> bool {
     both.answered().is_some_and(|(ours, theirs, answer)| {
-        let usual = || ours.payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let written = answer.data.as_ref().map_or_else(usual, |data| data.len().min(ours.payload.len()));
         let good = (ours.status, ours.size, &ours.sense) == (GOOD, theirs.size, &theirs.sense);
-        let (before, behind) = ours.payload.split_at(written);
-        let zeros = behind.iter().all(|byte| *byte == 0);
-        good && answer.resid.is_some() && theirs.payload.starts_with(before) && zeros
+        good && answer.resid.is_some() && have_the_disks_data(ours, theirs, answer)
     })
 }
 
@@ -305,8 +310,8 @@ fn residual(both: Both<'_>) -> bool {
         let (Some(resid), Some(theirs_sent)) = (answer.resid, their_size(answer)) else { return false };
         let good = ours.status == GOOD && theirs.status == GOOD && ours.size != theirs.size;
         let sizes = (i64::from(ours.size), i64::from(theirs.size));
-        let same = theirs.payload.starts_with(&ours.payload);
-        good && same && sizes == ((length - i64::from(resid)).clamp(0, length), theirs_sent.clamp(0, length))
+        let expected = ((length - i64::from(resid)).clamp(0, length), theirs_sent.clamp(0, length));
+        good && sizes == expected && have_the_disks_data(ours, theirs, answer)
     })
 }
 

@@ -13,7 +13,7 @@ mod mutation;
 mod prepared;
 mod request;
 
-use std::{collections::BTreeSet, path::Path, process::Command, time::Instant};
+use std::{collections::BTreeSet, env, path::Path, process::Command, time::Instant};
 
 use comparison::Comparison;
 use contestant::{Contestant, Descriptors};
@@ -32,6 +32,11 @@ const MUTATIONS: usize = 100;
 
 fn answers() -> Answers {
     prepared::parse(ANSWERS).expect("answers.txt")
+}
+
+/// Of the random cases: always the same, unless `COMPAT_SEED` asks for others.
+fn seed() -> u64 {
+    env::var("COMPAT_SEED").map_or(1, |text| text.parse().expect("COMPAT_SEED is a number"))
 }
 
 /// The cases of each line.
@@ -98,7 +103,7 @@ fn both_helpers_answer_alike() {
     let mut both = [Contestant::new(&start_ours), Contestant::new(&start_theirs)];
     let (descriptors, answers) = (Descriptors::open().expect("descriptors"), answers());
 
-    let (lines, mut random) = (cases(), Random(1));
+    let (lines, mut random) = (cases(), Random(seed()));
     let mut mutated = Vec::new();
     for cases in &lines {
         mutated.extend((0..MUTATIONS).map(|_| mutate(&cases[random.below(cases.len())], &mut random)));
