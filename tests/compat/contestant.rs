@@ -19,6 +19,8 @@ use pr_proto::{GREETING_LEN, REPLY_LEN, SENSE_LEN};
 use rustix::{
     event::EventfdFlags,
     fs::{Mode, OFlags},
+    io::Errno,
+    net::RecvFlags,
 };
 use tests::{Client, Helper};
 
@@ -41,7 +43,7 @@ pub(crate) enum Event {
     /// A reply that was cut off, or that announces more than a helper could mean.
     Torn(Vec<u8>),
     Closed,
-    /// Neither a reply nor the end of the connection.
+    /// Neither a reply nor the end of the connection; or the next client is not greeted.
     Silence,
     /// The helper's process has ended.
     Crashed(ExitStatus),
@@ -236,7 +238,13 @@ impl<'a> Contestant<'a> {
 /// Whether there is something to read, before long.
 fn peek(client: &Client) -> bool {
     let mut byte = [0; 1];
-    matches!(rustix::net::recv(client.stream(), &mut byte, rustix::net::RecvFlags::PEEK), Ok((1.., _)))
+    loop {
+        match rustix::net::recv(client.stream(), &mut byte, RecvFlags::PEEK) {
+            // A read with a timeout is not taken up again when the process was stopped meanwhile.
+            Err(Errno::INTR) => {}
+            read => return matches!(read, Ok((1.., _))),
+        }
+    }
 }
 
 fn reply(client: &Client) -> Event {

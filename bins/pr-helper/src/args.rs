@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// All of those of getopt_long(3) with the C helper's options.
+    /// All of those of `getopt_long(3)` with the C helper's options.
     #[test]
     fn every_abbreviation_of_the_c_helper_is_taken() {
         let with_value = ["pidfile", "socket", "trace", "user", "group"];
