@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io};
 
 use crate::{
-    contestant::{Contestant, Descriptors, Event},
+    contestant::{Contestant, Descriptors, Event, Reply},
     corpus::Case,
     differences::{DIFFERENCES, Difference, Version},
     prepared::Answers,
@@ -46,6 +46,13 @@ impl Comparison {
     fn compare(&mut self, case: &Case, requests: &[Request], [ours, theirs]: &[Vec<Event>; 2]) {
         let nothing = Request::default();
         for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+            // The first event is the greeting.
+            let request = index.checked_sub(1).and_then(|index| requests.get(index)).unwrap_or(&nothing);
+            for event in [ours, theirs] {
+                if has_forbidden_payload(request, event) {
+                    self.unexplained(format!("{case}\n    nobody may say: {event:?}"));
+                }
+            }
             if *ours == Event::Silence {
                 // Whatever was sent: we say something, or close.
                 return self.unexplained(format!("{case}\n    ours:   {ours:?}"));
@@ -53,8 +60,6 @@ impl Comparison {
             if ours == theirs {
                 continue;
             }
-            // The first event is the greeting.
-            let request = index.checked_sub(1).and_then(|index| requests.get(index)).unwrap_or(&nothing);
             match Difference::between(request, ours, theirs) {
                 Some(difference) => *self.seen.entry(difference.name).or_default() += 1,
                 None => self.unexplained(format!("{case}\n    ours:   {ours:?}\n    theirs: {theirs:?}")),
@@ -90,4 +95,11 @@ impl Comparison {
             expected.map(|difference| difference.name).filter(|name| !self.seen.contains_key(name)).collect();
         assert!(unseen.is_empty(), "differences that were not seen: {unseen:?}");
     }
+}
+
+/// A payload for which QEMU would end the virtual machine.
+fn has_forbidden_payload(request: &Request, event: &Event) -> bool {
+    let Event::Reply(Reply { status, size, .. }) = event else { return false };
+    let most = if request.is_in() && *status == 0 { request.length() } else { 0 };
+    usize::try_from(*size).is_ok_and(|size| size > most)
 }
