@@ -38,7 +38,7 @@ pub(crate) const DISK: &str = "/dev/loop0";
 /// What a client sees.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Greeting([u8; GREETING_LEN]),
+    Greeting(Vec<u8>),
     Reply(Reply),
     /// A reply that was cut off, or that announces more than a helper could mean.
     Torn(Vec<u8>),
@@ -47,6 +47,13 @@ pub(crate) enum Event {
     Silence,
     /// The helper's process has ended.
     Crashed(ExitStatus),
+}
+
+impl Event {
+    /// Whether there can be no other after it.
+    fn is_the_end(&self) -> bool {
+        !matches!(self, Self::Greeting(_) | Self::Reply(_))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -160,14 +167,9 @@ impl<'a> Contestant<'a> {
             Some(client) => client,
             None => self.connect()?,
         };
-        let mut events = Vec::new();
-        let greeting = receive(&client, GREETING_LEN);
-        match greeting.map(<[u8; GREETING_LEN]>::try_from) {
-            Ok(Ok(greeting)) => events.push(Event::Greeting(greeting)),
-            _ => events.push(Event::Closed),
-        }
+        let mut events = vec![receive(&client, GREETING_LEN).map_or_else(|event| event, Event::Greeting)];
         for step in &case.steps {
-            if matches!(events.last(), Some(Event::Closed | Event::Torn(_) | Event::Silence)) {
+            if events.last().is_some_and(Event::is_the_end) {
                 break;
             }
             match step {
@@ -180,7 +182,7 @@ impl<'a> Contestant<'a> {
                 Step::Reply => events.push(reply(&client)),
                 Step::End => {
                     let _ = client.stream().shutdown(Shutdown::Write);
-                    while !matches!(events.last(), Some(Event::Closed | Event::Torn(_) | Event::Silence)) {
+                    while !events.last().is_some_and(Event::is_the_end) {
                         events.push(reply(&client));
                     }
                 }
