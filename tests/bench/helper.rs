@@ -1,18 +1,13 @@
 //! The helpers that are compared, as processes.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    time::Duration,
 };
 
-use tempfile::TempDir;
-use tests::Client;
-
-/// A helper that does not answer for so long is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+use tests::{CHelper, Client};
 
 /// Which helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +78,9 @@ impl Programs {
                 command
             }
             (Kind::C, Some(program)) => {
-                let mut command = Command::new(program);
+                let libraries = self.c_libraries.clone();
+                let mut command = CHelper { program: program.clone(), libraries }.command();
                 command.arg("-k").arg(socket);
-                if let Some(libraries) = &self.c_libraries {
-                    command.env("LD_LIBRARY_PATH", libraries);
-                }
                 command
             }
             (Kind::PrHelper | Kind::C, _) => {
@@ -114,29 +107,27 @@ pub struct Disk {
 #[derive(Debug)]
 pub struct Helper {
     pub kind: Kind,
-    directory: TempDir,
-    child: Child,
+    process: tests::Helper,
 }
 
 impl Helper {
     /// Starts a helper, and does not wait. Without a disk it runs without the simulation.
     pub fn spawn(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let mut command = programs.command(kind, &directory.path().join("socket"));
-        if let Some(disk) = disk {
-            command.env("LD_PRELOAD", &programs.disk);
-            command.env("SIMULATED_DISK_DELAY", disk.delay.as_micros().to_string());
-            if let Some(minor) = disk.hanging {
-                command.env("SIMULATED_DISK_HANGING", minor.to_string());
+        let process = tests::Helper::spawn(|socket| {
+            let mut command = programs.command(kind, socket);
+            if let Some(disk) = disk {
+                command.env("LD_PRELOAD", &programs.disk);
+                command.env("SIMULATED_DISK_DELAY", disk.delay.as_micros().to_string());
+                if let Some(minor) = disk.hanging {
+                    command.env("SIMULATED_DISK_HANGING", minor.to_string());
+                }
+                if disk.syscall {
+                    command.env("SIMULATED_DISK_SYSCALL", "1");
+                }
             }
-            if disk.syscall {
-                command.env("SIMULATED_DISK_SYSCALL", "1");
-            }
-        }
-        let log = fs::File::create(directory.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
-        let child = command.spawn()?;
-        Ok(Self { kind, directory, child })
+            command
+        })?;
+        Ok(Self { kind, process })
     }
 
     /// Starts a helper and waits until it greets.
@@ -148,32 +139,15 @@ impl Helper {
 
     /// Connects as soon as that is possible.
     pub fn first_client(&mut self) -> io::Result<Client> {
-        let begun = Instant::now();
-        loop {
-            let error = match Client::connect(&self.socket()) {
-                Ok(client) => return Ok(client),
-                Err(error) => error,
-            };
-            if begun.elapsed() > PATIENCE || self.child.try_wait()?.is_some() {
-                let log = fs::read_to_string(self.directory.path().join("log"))?;
-                return Err(io::Error::other(format!("{} does not serve: {error}\n{log}", self.kind)));
-            }
-            thread::sleep(Duration::from_micros(50));
-        }
+        let client = self.process.first_client();
+        client.map_err(|error| io::Error::other(format!("{}: {error}", self.kind)))
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("socket")
+        self.process.socket()
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.pid()
     }
 }

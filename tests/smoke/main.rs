@@ -1,6 +1,8 @@
 //! The benchmark, as short as it can be: does it run, and are all answers right? Nothing is said about time.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
+
+use tests::CHelper;
 
 /// In the words of its own check: root, and loop devices. `cargo xtask test` runs this where it can be.
 #[test]
@@ -12,9 +14,11 @@ fn the_benchmark_runs_and_all_answers_are_right() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_pr-bench"));
     bench.args(["--effort", "smoke", "--floor", env!("CARGO_BIN_EXE_pr-floor")]);
     bench.arg("--pr-helper").arg(helper).arg("--disk").arg(disk).arg("--output").arg(output.path());
-    let c_helper = Path::new("/usr/bin/qemu-pr-helper");
-    if c_helper.exists() {
-        bench.arg("--c-helper").arg(c_helper);
+    if let Some(CHelper { program, libraries }) = CHelper::find() {
+        bench.arg("--c-helper").arg(program);
+        if let Some(libraries) = libraries {
+            bench.arg("--c-libraries").arg(libraries);
+        }
     }
     let done = bench.output().expect("pr-bench");
     let (table, complaints) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));

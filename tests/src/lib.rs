@@ -5,7 +5,9 @@
 mod client;
 mod daemon;
 mod direct;
+mod helper;
 
 pub use client::{Client, Reply};
 pub use daemon::{Daemon, Options, build, eventually};
 pub use direct::direct;
+pub use helper::{CHelper, Helper};

@@ -1,23 +1,11 @@
 //! `cargo xtask bench`: how fast the daemon is, beside a bare helper and QEMU's own, with a simulated disk.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::c_helper::{self, CHelper};
 use crate::error::{Context as _, Error, Result};
-use crate::lab::packages::{self, Apt};
-use crate::{process, workspace};
-
-/// The C helper, as distributions name it.
-const C_HELPER: &str = "qemu-pr-helper";
-
-/// Where it is from, if the host has none: the oldest suite that is supported, so that its programs run with the C
-/// library of any other.
-const SUITE: &str = "bookworm";
-const PACKAGE: &str = "qemu-system-common";
-
-/// What is not unpacked beside it: programs use the C library of the host, whose loader starts them.
-const C_LIBRARY: &str = "libc6_";
+use crate::workspace;
 
 /// Options of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -54,14 +42,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     bench.arg("--floor").arg(release.join("pr-floor"));
     bench.arg("--disk").arg(release.join("libsimulated_disk.so"));
     bench.arg("--output").arg(&output);
-    match c_helper(options, &output.join("c-helper")) {
+    match CHelper::find(options.c_helper.as_deref()) {
         Ok(CHelper { program, libraries }) => {
             bench.arg("--c-helper").arg(program);
             if let Some(libraries) = libraries {
                 bench.arg("--c-libraries").arg(libraries);
             }
         }
-        Err(error) => eprintln!("bench: without {C_HELPER}: {error}"),
+        Err(error) => eprintln!("bench: without {}: {error}", c_helper::NAME),
     }
     if options.quick {
         bench.args(["--effort", "quick"]);
@@ -85,45 +73,4 @@ fn build(what: &[&str]) -> Result<()> {
     cargo.args(["build", "--release", "--locked"]).args(what);
     let status = cargo.status().context(|| "run cargo build".into())?;
     if status.success() { Ok(()) } else { Err(Error::new("cargo build failed (see above)")) }
-}
-
-/// QEMU's helper.
-struct CHelper {
-    program: PathBuf,
-    /// Where its libraries are, if it is not the host's.
-    libraries: Option<PathBuf>,
-}
-
-/// Finds the C helper, or downloads it once.
-fn c_helper(options: &Options, directory: &Path) -> Result<CHelper> {
-    if let Some(program) = options.c_helper.clone().or_else(|| process::find(C_HELPER)) {
-        return Ok(CHelper { program, libraries: None });
-    }
-    let root = directory.join("root");
-    let program = root.join("usr/bin").join(C_HELPER);
-    if !program.exists() {
-        download(directory, &root)?;
-    }
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    process::output(Command::new(&program).arg("--version").env("LD_LIBRARY_PATH", &libraries))?;
-    Ok(CHelper { program, libraries: Some(libraries) })
-}
-
-/// Unpacks the C helper and its libraries under `root`, in `directory`.
-fn download(directory: &Path, root: &Path) -> Result<()> {
-    eprintln!("bench: downloading {PACKAGE} of Debian {SUITE}");
-    let scratch = || format!("create a directory in {}", directory.display());
-    fs::create_dir_all(directory).context(scratch)?;
-    // What apt leaves is larger than what is wanted of it.
-    let parts = tempfile::tempdir_in(directory).context(scratch)?;
-    let apt = Apt::new(&parts.path().join("apt"), SUITE)?;
-    apt.update()?;
-    let unpacked = parts.path().join("root");
-    for package in apt.download(&[PACKAGE])? {
-        let name = package.file_name().and_then(|name| name.to_str());
-        if !name.is_some_and(|name| name.starts_with(C_LIBRARY)) {
-            packages::unpack(&package, &unpacked)?;
-        }
-    }
-    fs::rename(&unpacked, root).context(|| format!("rename {}", unpacked.display()))
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bindgen;
+mod c_helper;
 mod demo;
 mod error;
 mod lab;

@@ -13,7 +13,8 @@ pub(crate) const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
 ///
 /// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE commands
 /// together with the descriptor of the disk.
-// Repeated options (the last counts) and abbreviated ones, where no other begins alike, are what getopt_long(3) gave the C helper's users.
+// Repeated options (the last counts) and abbreviated ones are what getopt_long(3) gave the C helper's users. An abbreviation that
+// was of one option alone there, and would be of several here, is an alias.
 #[derive(Debug, Parser)]
 #[command(name = "pr-helper", version, infer_long_args = true, args_override_self = true)]
 pub(crate) struct Args {
@@ -26,17 +27,17 @@ pub(crate) struct Args {
     pub(crate) pidfile: Option<PathBuf>,
 
     /// Listen on this socket, unless activated by systemd [default: /var/run/qemu-pr-helper.sock]
-    #[arg(short = 'k', long, value_name = "PATH")]
+    #[arg(short = 'k', long, value_name = "PATH", aliases = ["s", "so", "soc", "sock", "socke"])]
     pub(crate) socket: Option<PathBuf>,
 
     /// Trace commands: events that match PATTERN (or are listed in events=FILE), to standard error or to file=FILE
     ///
     /// `-T '*'` traces everything, `-T help` lists the events.
-    #[arg(short = 'T', long, value_name = "[enable=]PATTERN[,events=FILE][,file=FILE]")]
+    #[arg(short = 'T', long, alias = "t", value_name = "[enable=]PATTERN[,events=FILE][,file=FILE]")]
     pub(crate) trace: Option<String>,
 
     /// Run as this user (name or number) once the sockets are there
-    #[arg(short, long)]
+    #[arg(short, long, alias = "u")]
     pub(crate) user: Option<String>,
 
     /// Run as this group (name or number) once the sockets are there
@@ -225,6 +226,38 @@ mod tests {
                 (Some("nobody"), Some("0")),
                 "{words:?}"
             );
+        }
+    }
+
+    /// All of those of `getopt_long(3)` with the C helper's options.
+    #[test]
+    fn every_abbreviation_of_the_c_helper_is_taken() {
+        let with_value = ["pidfile", "socket", "trace", "user", "group"];
+        let lone = ["daemon", "verbose", "quiet"];
+        let all = [&with_value[..], &lone, &["help", "version"]].concat();
+        for option in with_value.into_iter().chain(lone) {
+            for length in 1..=option.len() {
+                let short = &option[..length];
+                if all.iter().filter(|other| other.starts_with(short)).count() > 1 {
+                    continue;
+                }
+                let word = format!("--{short}");
+                let words =
+                    if with_value.contains(&option) { vec![word.as_str(), "0"] } else { vec![word.as_str()] };
+                let args = parse(&words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+                let given = [
+                    args.pidfile.is_some(),
+                    args.socket.is_some(),
+                    args.trace.is_some(),
+                    args.user.is_some(),
+                    args.group.is_some(),
+                    args.daemon,
+                    args.verbose > 0,
+                    args.quiet,
+                ];
+                let expected = with_value.into_iter().chain(lone).map(|name| name == option);
+                assert!(given.into_iter().eq(expected), "{words:?}");
+            }
         }
     }
 

@@ -4,7 +4,10 @@
 use std::ffi::c_void;
 use std::mem::offset_of;
 
-use crate::disk::{Answer, CHECK_CONDITION};
+use crate::{
+    disk::{Answer, CHECK_CONDITION},
+    prepared::Prepared,
+};
 
 /// The ioctl's number, `SG_IO` of `<scsi/sg.h>`.
 pub(crate) const SG_IO: libc::Ioctl = 0x2285;
@@ -50,6 +53,49 @@ const _: () = {
     assert!(offset_of!(SgIoHdr, status) == 64);
     assert!(offset_of!(SgIoHdr, info) == 80);
 };
+
+/// What a driver reports of a command.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    status: u8,
+    host_status: u16,
+    driver_status: u16,
+    sense: &'a [u8],
+    data: &'a [u8],
+    /// `None`: the truth.
+    resid: Option<i32>,
+}
+
+impl<'a> Report<'a> {
+    /// The disk's own answer.
+    pub(crate) fn usual(answer: &'a Answer) -> Self {
+        let sense: &[u8] = if answer.status == CHECK_CONDITION { &answer.sense } else { &[] };
+        Self {
+            status: answer.status,
+            host_status: 0,
+            driver_status: driver_status(sense),
+            sense,
+            data: answer.data(),
+            resid: None,
+        }
+    }
+
+    /// An answer that was written down, to a command for which the disk has `usual`.
+    pub(crate) fn prepared(answer: &'a Prepared, usual: &'a Answer) -> Self {
+        Self {
+            status: answer.status,
+            host_status: answer.host_status,
+            driver_status: answer.driver_status.unwrap_or_else(|| driver_status(&answer.sense)),
+            sense: &answer.sense,
+            data: answer.data.as_deref().unwrap_or_else(|| usual.data()),
+            resid: answer.resid,
+        }
+    }
+}
+
+fn driver_status(sense: &[u8]) -> u16 {
+    if sense.is_empty() { 0 } else { DRIVER_SENSE }
+}
 
 /// A command and where its answer goes.
 pub(crate) struct Exchange<'a> {
@@ -108,21 +154,21 @@ impl Exchange<'_> {
     }
 
     /// Gives the answer, as far as there is room for it.
-    pub(crate) fn complete(&mut self, answer: &Answer) {
-        let transferred = copy(self.data, answer.data());
+    pub(crate) fn complete(&mut self, report: &Report<'_>) {
+        let transferred = copy(self.data, report.data);
         let moved = if self.parameters.is_empty() { transferred } else { self.parameters.len() };
         let header = &mut *self.header;
-        header.status = answer.status;
-        header.masked_status = answer.status >> 1;
+        header.status = report.status;
+        header.masked_status = report.status >> 1;
         header.msg_status = 0;
-        header.host_status = 0;
-        header.resid = i32::try_from(header.dxfer_len).unwrap_or(0) - i32::try_from(moved).unwrap_or(0);
+        header.host_status = report.host_status;
+        header.driver_status = report.driver_status;
+        let rest = i32::try_from(header.dxfer_len).unwrap_or(0) - i32::try_from(moved).unwrap_or(0);
+        header.resid = report.resid.unwrap_or(rest);
         header.duration = 0;
-        let failed = answer.status == CHECK_CONDITION;
-        let sensed = if failed { copy(self.sense, &answer.sense) } else { 0 };
-        header.sb_len_wr = u8::try_from(sensed).unwrap_or(0);
-        header.driver_status = if failed { DRIVER_SENSE } else { 0 };
-        header.info = u32::from(answer.status != 0);
+        header.sb_len_wr = u8::try_from(copy(self.sense, report.sense)).unwrap_or(u8::MAX);
+        let failed = (report.status, report.host_status, report.driver_status) != (0, 0, 0);
+        header.info = u32::from(failed);
     }
 }
 
@@ -141,6 +187,17 @@ mod tests {
     use crate::disk;
 
     fn run(cdb: &[u8], direction: i32, buffer: &mut [u8], sense: &mut [u8]) -> (u8, i32, u8, u16) {
+        let header = answered(cdb, direction, buffer, sense, None);
+        (header.status, header.resid, header.sb_len_wr, header.driver_status)
+    }
+
+    fn answered(
+        cdb: &[u8],
+        direction: i32,
+        buffer: &mut [u8],
+        sense: &mut [u8],
+        prepared: Option<&Prepared>,
+    ) -> SgIoHdr {
         let mut header = SgIoHdr {
             interface_id: i32::from(b'S'),
             dxfer_direction: direction,
@@ -168,8 +225,28 @@ mod tests {
         // SAFETY: all of it is borrowed by this function, with the lengths that the header has.
         let mut exchange = unsafe { Exchange::new(&raw mut header) }.expect("a header of version 3");
         let answer = disk::answer(exchange.cdb(), exchange.parameters());
-        exchange.complete(&answer);
-        (header.status, header.resid, header.sb_len_wr, header.driver_status)
+        exchange.complete(&match prepared {
+            Some(prepared) => Report::prepared(prepared, &answer),
+            None => Report::usual(&answer),
+        });
+        header
+    }
+
+    #[test]
+    fn what_was_prepared_is_reported_as_it_is() {
+        let keys = [0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0];
+        let (mut buffer, mut sense) = ([0; 100], [0; 32]);
+        let usual = Prepared { host_status: 0x107, resid: Some(-1), ..Prepared::default() };
+        let header = answered(&keys, FROM_DEVICE, &mut buffer, &mut sense, Some(&usual));
+        assert_eq!((header.status, header.host_status, header.driver_status), (0, 0x107, 0));
+        assert_eq!((header.resid, header.sb_len_wr, buffer[71]), (-1, 0, 8), "the usual data");
+
+        let mut buffer = [0; 100];
+        let other =
+            Prepared { status: 8, sense: vec![0x70; 40], data: Some(vec![1, 2]), ..Prepared::default() };
+        let header = answered(&keys, FROM_DEVICE, &mut buffer, &mut sense, Some(&other));
+        assert_eq!((header.status, header.driver_status, header.resid), (8, 8, 98));
+        assert_eq!((header.sb_len_wr, sense, &buffer[..3]), (32, [0x70; 32], &[1, 2, 0][..]));
     }
 
     #[test]

@@ -8,16 +8,19 @@
 //! | `SIMULATED_DISK_SLOW` | `MINOR:MICROSECONDS`, the same for `/dev/loopMINOR` alone |
 //! | `SIMULATED_DISK_HANGING` | no command to `/dev/loopMINOR` ever ends |
 //! | `SIMULATED_DISK_SYSCALL` | if set, an ioctl without effect is made for each command, for strace to count |
+//! | `SIMULATED_DISK_LOOP_ONLY` | if set, only `/dev/loopN` is a disk, and only if it was not opened with `O_PATH`; other descriptors are the kernel's |
+//! | `SIMULATED_DISK_ANSWERS` | a file of answers, of which a command chooses one by a number in its CDB: see `prepared` |
 //!
-//! What the disk answers is in `disk`. It has no state: no two processes could share it.
+//! What the disk usually answers is in `disk`. It has no state: no two processes could share it.
 
 mod disk;
 mod header;
+mod prepared;
 mod settings;
 
 use std::ffi::{c_int, c_void};
 
-use header::{Exchange, SG_IO, SgIoHdr};
+use header::{Exchange, Report, SG_IO, SgIoHdr};
 use settings::Settings;
 
 /// Takes the place of the C library's ioctl(2).
@@ -36,6 +39,10 @@ pub unsafe extern "C" fn ioctl(descriptor: c_int, request: libc::Ioctl, argument
         return unsafe { pass_on(descriptor, request, argument) };
     }
     let settings = Settings::get();
+    if !settings.is_disk(descriptor) {
+        // SAFETY: the caller's arguments, as they are.
+        return unsafe { pass_on(descriptor, request, argument) };
+    }
     if settings.syscall {
         // SAFETY: no kernel takes SG_IO without a header: this fails, by EFAULT if not before.
         unsafe { pass_on(descriptor, SG_IO, std::ptr::null_mut()) };
@@ -46,8 +53,17 @@ pub unsafe extern "C" fn ioctl(descriptor: c_int, request: libc::Ioctl, argument
         // SAFETY: the kernel finds the same fault in this header and says so.
         return unsafe { pass_on(descriptor, request, argument) };
     };
-    let answer = disk::answer(exchange.cdb(), exchange.parameters());
-    exchange.complete(&answer);
+    let usual = disk::answer(exchange.cdb(), exchange.parameters());
+    let prepared = settings.prepared(exchange.cdb());
+    if let Some(errno) = prepared.and_then(|answer| answer.errno) {
+        // SAFETY: it takes nothing, and has no conditions.
+        let location = unsafe { libc::__errno_location() };
+        // SAFETY: this thread's errno, valid for writes as long as the thread lives.
+        unsafe { *location = errno };
+        return -1;
+    }
+    let report = prepared.map_or_else(|| Report::usual(&usual), |answer| Report::prepared(answer, &usual));
+    exchange.complete(&report);
     0
 }
 

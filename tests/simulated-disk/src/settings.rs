@@ -1,6 +1,8 @@
 //! What the environment asks of the disk.
 
-use std::{env, ffi::c_int, mem::MaybeUninit, sync::LazyLock, thread, time::Duration};
+use std::{env, ffi::c_int, fs, mem::MaybeUninit, process, sync::LazyLock, thread, time::Duration};
+
+use crate::prepared::{self, Answers, Prepared};
 
 /// The major number of `/dev/loopN`, `LOOP_MAJOR` of `<linux/major.h>`.
 const LOOP_MAJOR: libc::c_uint = 7;
@@ -14,6 +16,9 @@ pub(crate) struct Settings {
     slow: Option<(u32, Duration)>,
     /// The minor number of a `/dev/loopN` that never answers.
     hanging: Option<u32>,
+    /// Nothing else is a disk.
+    loop_only: bool,
+    answers: Answers,
 }
 
 impl Settings {
@@ -34,7 +39,19 @@ impl Settings {
                 Some((minor.parse().ok()?, microseconds(delay)?))
             }),
             hanging: variable("SIMULATED_DISK_HANGING").and_then(|text| text.parse().ok()),
+            loop_only: variable("SIMULATED_DISK_LOOP_ONLY").is_some(),
+            answers: variable("SIMULATED_DISK_ANSWERS").map(|path| answers(&path)).unwrap_or_default(),
         }
+    }
+
+    /// Whether commands to this descriptor are ours.
+    pub(crate) fn is_disk(&self, descriptor: c_int) -> bool {
+        !self.loop_only || (loop_minor(descriptor).is_some() && !is_path(descriptor))
+    }
+
+    /// The answer that a command chooses, if it does.
+    pub(crate) fn prepared(&self, cdb: &[u8]) -> Option<&Prepared> {
+        self.answers.get(&prepared::number(cdb))
     }
 
     /// Lasts as long as a command to this descriptor does.
@@ -63,6 +80,23 @@ impl Settings {
             _ => Some(self.delay),
         }
     }
+}
+
+/// Reads a file of answers. A test that gets others than it wrote down would be wrong about the helper: there is no
+/// going on.
+fn answers(path: &str) -> Answers {
+    let answers = fs::read_to_string(path).map_err(|error| error.to_string());
+    answers.and_then(|text| prepared::parse(&text)).unwrap_or_else(|error| {
+        eprintln!("simulated disk: {path}: {error}");
+        process::abort()
+    })
+}
+
+/// Whether `descriptor` is of a path only.
+fn is_path(descriptor: c_int) -> bool {
+    // SAFETY: F_GETFL takes no argument and changes nothing.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_PATH != 0
 }
 
 /// N, if `descriptor` is of `/dev/loopN`.
@@ -106,6 +140,14 @@ mod tests {
     fn nonsense_asks_for_nothing() {
         let nonsense = settings(&[("DELAY", "soon"), ("SLOW", "5000"), ("HANGING", "loop0")]);
         assert_eq!(nonsense, Settings::default());
+    }
+
+    #[test]
+    fn only_loop_devices_are_disks_if_that_is_asked_for() {
+        assert!(settings(&[]).is_disk(-1));
+        assert!(!settings(&[("LOOP_ONLY", "1")]).is_disk(-1));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(!settings(&[("LOOP_ONLY", "1")]).is_disk(std::os::fd::AsRawFd::as_raw_fd(&null)));
     }
 
     #[test]
