@@ -4,7 +4,7 @@
 //! reports what `init.sh`, the guest's first process, says on the second serial port.
 
 mod cpio;
-mod host;
+pub(crate) mod host;
 mod image;
 mod machine;
 mod modules;
@@ -106,7 +106,11 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
     } else {
         Task::Tests { arguments: &options.tests, seconds: options.test_limit }
     };
-    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Test("tests", "lab")];
+    let targets = [
+        Target::Bin("pr-ctl", "pr-ctl"),
+        Target::Bin("pr-helper", "pr-helper"),
+        Target::Test("tests", "lab"),
+    ];
     Lab::boot(&options.machine, &targets, &task, options.keep)?.follow(&task)
 }
 
