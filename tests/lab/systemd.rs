@@ -277,6 +277,7 @@ fn who_starts_qemus_units_gets_these() {
 fn the_package_goes_as_it_came() {
     let system = Installed::new();
     system.dpkg(&["--purge", "pr-helper"]);
+    let qemus = Qemus::put_there();
     let before = files();
     system.dpkg(&["--install", "/lab/packages/pr-helper.deb"]);
     system.0.run(&["systemctl", "enable", "--now", "pr-helper.socket"]);
@@ -286,13 +287,36 @@ fn the_package_goes_as_it_came() {
     system.dpkg(&["--install", "/lab/packages/pr-helper.deb"]);
     assert_ne!(system.main_pid(), pid);
     system.dpkg(&["--install", "/lab/packages/pr-helper-qemu.deb"]);
-    assert_eq!(fs::canonicalize("/usr/bin/qemu-pr-helper").unwrap(), Path::new("/usr/bin/pr-helper"));
+    assert_eq!(fs::canonicalize(Qemus::PLACE).unwrap(), Path::new("/usr/bin/pr-helper"));
+    assert_eq!(fs::read_to_string(Qemus::MEANWHILE).unwrap(), Qemus::CONTENT);
     system.dpkg(&["--remove", "pr-helper-qemu", "pr-helper"]);
     assert_eq!(system.0.main_pid(SERVICE), None);
     assert!(!Path::new(SOCKET).exists());
     system.dpkg(&["--purge", "pr-helper-qemu", "pr-helper"]);
     let after = files();
     assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), <[&String; 0]>::default());
+    assert_eq!(fs::read_to_string(Qemus::PLACE).unwrap(), Qemus::CONTENT);
+    drop(qemus);
+}
+
+/// QEMU's own helper, as its package has it. Dropped, it goes.
+struct Qemus;
+
+impl Qemus {
+    const PLACE: &'static str = "/usr/bin/qemu-pr-helper";
+    const MEANWHILE: &'static str = "/usr/bin/qemu-pr-helper.qemu";
+    const CONTENT: &'static str = "QEMU's";
+
+    fn put_there() -> Self {
+        fs::write(Self::PLACE, Self::CONTENT).unwrap();
+        Self
+    }
+}
+
+impl Drop for Qemus {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(Self::PLACE);
+    }
 }
 
 /// What /usr/share/pr-helper/multipath.conf says to do.
@@ -309,6 +333,12 @@ fn with_its_drop_in_the_service_serves_multipath_maps_and_clients_still_meet_no_
     let before = denied();
     let _multipath = Multipath::start();
     let map = Map::a();
+    fs::create_dir_all(DROP_INS).unwrap();
+    // What docs/operations.md says for options, and for a scraper that is not root.
+    let edited = format!(
+        "[Service]\nEnvironment=\"OPTIONS=--verbose --slow 5\"\nExecStartPost=+/bin/chown nobody {METRICS}\n"
+    );
+    fs::write(Path::new(DROP_INS).join("override.conf"), edited).unwrap();
     add_multipath(&system);
 
     let disk = map.open();
@@ -325,6 +355,9 @@ fn with_its_drop_in_the_service_serves_multipath_maps_and_clients_still_meet_no_
     let uid = system.0.run(&["id", "-u", "pr-helper"]);
     assert_eq!(field(pid, "Uid").split(' ').collect::<Vec<_>>(), [uid.trim(); 4]);
     assert_eq!(confinement(pid), "pr-helper-multipath (enforce)");
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(words.ends_with("\0--verbose\0--slow\05\0"), "{words:?}");
+    assert_eq!(fs::metadata(METRICS).unwrap().uid(), 65534);
     let state = state();
     assert!(state.contains("multipath maps are served") && state.contains("clients: 1"), "{state}");
     let journal = system.0.journal(SERVICE);

@@ -8,6 +8,8 @@ mod error;
 mod lab;
 mod man;
 mod process;
+#[cfg(test)]
+mod published;
 mod test;
 mod workspace;
 
