@@ -51,7 +51,7 @@ pub(crate) struct Options {
     accel: Choice,
 
     /// End the machine after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     time_limit: u64,
 }
 
