@@ -61,6 +61,11 @@ pub fn p99(measured: &Measured) -> Option<f64> {
     (measured.latencies.count() > 0).then(|| microseconds(measured.latencies.quantile(0.99)))
 }
 
+/// How much longer the slow ones wait than most: p99 to p50.
+pub fn spread(measured: &Measured) -> Option<f64> {
+    Some(p99(measured)? / p50(measured)?)
+}
+
 pub fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }

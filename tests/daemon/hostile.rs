@@ -253,3 +253,20 @@ fn a_client_that_stays_in_the_middle_of_a_request_is_dropped_and_an_idle_one_is_
     assert_eq!(silent.read(&null, &read_keys(8)[..10]).unwrap().sense_code(), INVALID_OPCODE);
     daemon.stop();
 }
+
+/// Such a byte is there, and then it is not: whoever is told that there is something to read finds nothing.
+#[test]
+fn out_of_band_bytes_spin_nothing() {
+    let daemon = Daemon::start(&[]);
+    survives(&daemon, "bytes out of band", || {
+        let clients: Vec<Client> = (0..8).map(|_| greeted(&daemon)).collect();
+        for (client, bytes) in clients.iter().zip([&b"x"[..], b"xy", b"0123456789abcdef"].into_iter().cycle())
+        {
+            // A kernel without them refuses.
+            let _ = rustix::net::send(client.stream(), bytes, rustix::net::SendFlags::OOB);
+        }
+        let spent = daemon.processor_time_in(Duration::from_secs(1));
+        assert!(spent < 20, "{spent} hundredths of a second of processor time in 1 s");
+    });
+    daemon.stop();
+}

@@ -77,16 +77,7 @@ fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
     daemon.wait_for_log("room for 50 clients");
     let clients: Vec<Client> = (0..50).map(|_| daemon.client()).collect();
     let waiting: Vec<Client> = (0..50).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
-    let ticks = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().unwrap().split_whitespace().filter_map(|f| f.parse().ok()).collect();
-        // utime and stime, the 14th and 15th field; the state before them is no number.
-        fields[10] + fields[11]
-    };
-    let before = ticks();
-    thread::sleep(Duration::from_secs(2));
-    let spent = ticks() - before;
+    let spent = daemon.processor_time_in(Duration::from_secs(2));
     assert!(spent < 40, "{spent} hundredths of a second of processor time in 2 s");
     drop(clients);
     for mut client in waiting {

@@ -3,6 +3,7 @@
 
 mod client;
 mod emulate;
+mod handover;
 mod hostile;
 mod hung;
 mod linger;

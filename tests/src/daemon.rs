@@ -144,6 +144,19 @@ impl Daemon {
         line.expect("a field of the status").trim().to_owned()
     }
 
+    /// The processor time that the daemon takes in such a time: hundredths of a second.
+    pub fn processor_time_in(&self, time: Duration) -> u64 {
+        let ticks = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the daemon's stat");
+            // utime and stime, the 14th and 15th field. The second is the name, in parentheses.
+            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum::<u64>()
+        };
+        let before = ticks();
+        thread::sleep(time);
+        ticks() - before
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");

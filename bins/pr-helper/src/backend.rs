@@ -10,7 +10,7 @@ use std::{fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 use pr_proto::{Command, Completion};
 use scsi_sense::{SenseCode, Status};
 
-use crate::device::{Device, Kind, Refusal, Unavailable};
+use crate::device::{Device, Disks, Kind, Refusal, Unavailable};
 
 /// Runs commands on devices of one kind.
 pub(crate) trait Backend: Send + Sync {
@@ -154,6 +154,7 @@ pub(crate) struct Backends {
     scsi: scsi::Scsi,
     multipath: Arc<multipath::Multipath>,
     emulated: Option<emulated::Emulated>,
+    disks: Disks,
 }
 
 impl Backends {
@@ -163,14 +164,14 @@ impl Backends {
         multipath: Arc<multipath::Multipath>,
         emulated: Option<emulated::Emulated>,
     ) -> Self {
-        Self { scsi: scsi::Scsi::new(timeout), multipath, emulated }
+        Self { scsi: scsi::Scsi::new(timeout), multipath, emulated, disks: Disks::default() }
     }
 
-    /// Refuses a device that no backend serves, whatever the command.
-    pub(crate) fn admit(&self, device: Device) -> Result<Device, Refusal> {
-        match device.kind {
-            Kind::File if self.emulated.is_none() => Err(Refusal::NotADevice("file")),
-            Kind::Scsi | Kind::File | Kind::Map => Ok(device),
+    /// Tells what `descriptor` is, and refuses what no backend serves, whatever the command.
+    pub(crate) fn identify(&self, descriptor: BorrowedFd<'_>) -> Result<Device, Refusal> {
+        match Device::identify(descriptor, &self.disks)? {
+            Device { kind: Kind::File, .. } if self.emulated.is_none() => Err(Refusal::NotADevice("file")),
+            device => Ok(device),
         }
     }
 

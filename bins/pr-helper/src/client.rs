@@ -1,13 +1,14 @@
 //! A client's connection on its way between the main loop, which knows when there is something to read, and the
 //! threads, which read it and do what it says.
 //!
-//! A connection is owned by one of the two at a time. While a thread has it, the loop can only leave a note that more
-//! has come; the thread looks at the note before it gives the connection back, under the lock that the note is left
-//! under. So no event is lost, and giving back wakes nobody.
+//! A connection is owned by one of the two at a time. The loop watches for what comes only while it has the connection,
+//! and forgets it when a thread takes over. Who gives it back has it watched anew, upon which the kernel looks whether
+//! something is there already: so nothing that comes meanwhile is overlooked, and a thread that stays with its client
+//! (see [`crate::pool`]) is the only one that a new command wakes.
 
 use std::{
     fmt, io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,6 +16,7 @@ use std::{
     time::Instant,
 };
 
+use mio::{Interest, Registry, Token, unix::SourceFd};
 use pr_proto::Violation;
 use slab::Slab;
 
@@ -24,6 +26,7 @@ use crate::{
     connection::{self, Connection, Fault, Peer, Read, Scratch},
     device::{Device, DeviceId, Kind, Refusal, Unavailable},
     metrics::Metrics,
+    pool::Placed,
     trace::Tracer,
     workers::{Step, Work},
 };
@@ -38,9 +41,33 @@ pub(crate) struct Clients {
     /// The loop looks for overdue clients.
     watching: AtomicBool,
     waker: mio::Waker,
+    watch_list: WatchList,
     backends: Backends,
     metrics: Metrics,
     tracer: Tracer,
+}
+
+/// The loop's list of what it watches, as far as it is about clients.
+pub(crate) struct WatchList {
+    pub(crate) registry: Registry,
+    /// The token of a client is its key and this.
+    pub(crate) first: usize,
+}
+
+impl WatchList {
+    fn add(&self, key: usize, connection: &Connection) -> io::Result<()> {
+        let socket = connection.socket().as_fd().as_raw_fd();
+        self.registry.register(
+            &mut SourceFd(&socket),
+            Token(key.saturating_add(self.first)),
+            Interest::READABLE,
+        )
+    }
+
+    fn remove(&self, connection: &Connection) -> io::Result<()> {
+        let socket = connection.socket().as_fd().as_raw_fd();
+        self.registry.deregister(&mut SourceFd(&socket))
+    }
 }
 
 /// Where a connection is kept while nobody needs it.
@@ -55,20 +82,21 @@ pub(crate) struct Slot {
 
 /// Whose turn it is.
 enum Turn {
-    /// The loop's: the next event is what the connection waits for.
+    /// The loop's, which watches it.
     Idle(Box<Connection>),
-    /// A thread's. `more`: there was an event since.
-    Busy { more: bool },
+    /// A thread's.
+    Busy,
 }
 
 impl Clients {
-    pub(crate) fn new(waker: mio::Waker, backends: Backends, tracer: Tracer) -> Self {
+    pub(crate) fn new(waker: mio::Waker, watch_list: WatchList, backends: Backends, tracer: Tracer) -> Self {
         Self {
             slots: Mutex::new(Slab::new()),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
             waker,
+            watch_list,
             backends,
             metrics: Metrics::new(),
             tracer,
@@ -131,31 +159,22 @@ impl Clients {
         }
     }
 
-    /// Keeps a new connection. `register` is told its key; if that fails the connection is returned, to be closed.
-    pub(crate) fn insert(
-        self: &Arc<Self>,
-        connection: Connection,
-        register: impl FnOnce(&Connection, usize) -> io::Result<()>,
-    ) -> Result<(), Job> {
+    /// Keeps a new connection, and has it watched. If that fails it is returned, as work, to be closed.
+    pub(crate) fn insert(self: &Arc<Self>, connection: Connection) -> Result<(), Job> {
         let mut slots = self.slots();
         let entry = slots.vacant_entry();
-        let key = entry.key();
-        let registered = register(&connection, key);
-        let slot = Arc::clone(entry.insert(Arc::new(Slot::new(key, connection))));
+        let slot = Arc::new(Slot::new(entry.key(), &connection));
+        entry.insert(Arc::clone(&slot));
         drop(slots);
         self.metrics.accepted();
-        if let Err(error) = registered {
-            if let Some(connection) = slot.take() {
-                return Err(Job::discard(self, slot, connection, Fault::Io(error)));
-            }
-        }
-        Ok(())
+        slot.give_back(Box::new(connection), &self.watch_list)
+            .map_err(|(connection, error)| Job::discard(self, slot, connection, Fault::Io(error)))
     }
 
-    /// There is something to read from the connection `key`: returns it as work, or leaves the thread that has it a note.
+    /// There is something to read from the connection `key`: returns it as work.
     pub(crate) fn readable(self: &Arc<Self>, key: usize) -> Option<Job> {
         let slot = self.slots().get(key).cloned()?;
-        let connection = slot.take()?;
+        let connection = slot.take(&self.watch_list)?;
         Some(Job::new(self, slot, connection, Stage::Read))
     }
 
@@ -166,7 +185,7 @@ impl Clients {
         let now = Instant::now();
         let mut overdue = Vec::new();
         for (_, slot) in self.slots().iter() {
-            match slot.take_if(|connection| connection.is_overdue(now)) {
+            match slot.take_if(&self.watch_list, |connection| connection.is_overdue(now)) {
                 Expiry::Taken(connection) => overdue.push((Arc::clone(slot), connection)),
                 Expiry::Later => self.watching.store(true, Ordering::SeqCst),
                 Expiry::Never => {}
@@ -201,12 +220,13 @@ enum Expiry {
 }
 
 impl Slot {
-    fn new(key: usize, connection: Connection) -> Self {
+    /// Whose turn it is is for the one to say who has the connection.
+    fn new(key: usize, connection: &Connection) -> Self {
         Self {
             key,
             socket: connection.handle(),
             activity: connection.activity(),
-            turn: Mutex::new(Turn::Idle(Box::new(connection))),
+            turn: Mutex::new(Turn::Busy),
         }
     }
 
@@ -214,40 +234,48 @@ impl Slot {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the loop: takes the connection, or leaves a note.
-    fn take(&self) -> Option<Box<Connection>> {
-        let mut turn = self.turn();
-        let more = matches!(&*turn, Turn::Busy { .. });
-        match std::mem::replace(&mut *turn, Turn::Busy { more }) {
-            Turn::Busy { .. } => None,
-            Turn::Idle(connection) => Some(connection),
+    /// For the loop: takes the connection for a thread, unless one has it.
+    fn take(&self, watch_list: &WatchList) -> Option<Box<Connection>> {
+        match self.take_if(watch_list, |_| true) {
+            Expiry::Taken(connection) => Some(connection),
+            Expiry::Later | Expiry::Never => None,
         }
     }
 
     /// For the loop: takes an idle connection that is overdue.
-    fn take_if(&self, is_overdue: impl FnOnce(&Connection) -> bool) -> Expiry {
+    fn take_if(&self, watch_list: &WatchList, is_overdue: impl FnOnce(&Connection) -> bool) -> Expiry {
         let mut turn = self.turn();
-        match &*turn {
-            Turn::Idle(connection) if is_overdue(connection) => {}
-            Turn::Idle(connection) if connection.is_inside_message() => return Expiry::Later,
+        match std::mem::replace(&mut *turn, Turn::Busy) {
+            Turn::Idle(connection) if is_overdue(&connection) => {
+                // If it cannot be taken off the list, it cannot be put there again, and is closed then.
+                let _ = watch_list.remove(&connection);
+                Expiry::Taken(connection)
+            }
+            Turn::Idle(connection) => {
+                let later = connection.is_inside_message();
+                *turn = Turn::Idle(connection);
+                if later { Expiry::Later } else { Expiry::Never }
+            }
             // A thread that has it looks itself before it gives it back.
-            Turn::Idle(_) | Turn::Busy { .. } => return Expiry::Never,
-        }
-        match std::mem::replace(&mut *turn, Turn::Busy { more: false }) {
-            Turn::Idle(connection) => Expiry::Taken(connection),
-            Turn::Busy { .. } => Expiry::Never,
+            Turn::Busy => Expiry::Never,
         }
     }
 
-    /// For a thread: gives the connection back, unless there is more to read.
-    fn give_back(&self, connection: Box<Connection>) -> Option<Box<Connection>> {
+    /// For whoever has the connection: leaves it to the loop, which is told if there is something to read already.
+    fn give_back(
+        &self,
+        connection: Box<Connection>,
+        watch_list: &WatchList,
+    ) -> Result<(), (Box<Connection>, io::Error)> {
+        // The loop may be told at once, and waits for this lock then.
         let mut turn = self.turn();
-        if let Turn::Busy { more: true } = &*turn {
-            *turn = Turn::Busy { more: false };
-            return Some(connection);
+        match watch_list.add(self.key, &connection) {
+            Ok(()) => {
+                *turn = Turn::Idle(connection);
+                Ok(())
+            }
+            Err(error) => Err((connection, error)),
         }
-        *turn = Turn::Idle(connection);
-        None
     }
 }
 
@@ -278,7 +306,7 @@ impl Stage {
 }
 
 /// What a thread may block on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     Device(DeviceId),
     /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
@@ -344,6 +372,20 @@ impl Job {
         self.stage = stage;
     }
 
+    /// Leaves the connection to the loop.
+    fn give_back(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        let inside = connection.is_inside_message();
+        match self.slot.give_back(connection, &self.clients.watch_list) {
+            Ok(()) if inside => self.clients.watch(),
+            Ok(()) => {}
+            Err((connection, error)) => {
+                self.connection = Some(connection);
+                self.give_up(Some(Fault::Io(error)), Vec::new());
+            }
+        }
+    }
+
     /// Refuses the request that waits; what is left is to close its descriptor.
     fn refuse(&mut self, refusal: Refusal) {
         let Some(connection) = &mut self.connection else { return };
@@ -365,7 +407,8 @@ impl Job {
     fn run_on(&mut self, device: Device, waited: bool) {
         let Some(connection) = &mut self.connection else { return };
         let Clients { backends, metrics, tracer, .. } = &*self.clients;
-        if (waited || connection.is_change()) && connection.is_abandoned() {
+        let may_be_late = waited || (connection.is_change() && connection.may_be_old());
+        if may_be_late && connection.is_abandoned() {
             // Its client has told the guest that the command failed. To run it now would surprise everybody.
             log::warn!("{}: gone before its command could be run: not run", connection.peer());
             if let Some(cdb) = connection.cdb() {
@@ -391,9 +434,8 @@ impl Drop for Job {
     }
 }
 
-impl Work for Job {
+impl Placed for Job {
     type Lane = Lane;
-    type Scratch = Scratch;
 
     fn is_aside(lane: Lane) -> bool {
         matches!(lane, Lane::Foreign(_))
@@ -403,8 +445,17 @@ impl Work for Job {
         if matches!(lane, Lane::Map(_)) { 1 } else { usize::MAX }
     }
 
+    /// Who stays at a map would keep all others from it.
+    fn may_stay(lane: Lane) -> bool {
+        matches!(lane, Lane::Device(_))
+    }
+}
+
+impl Work for Job {
+    type Scratch = Scratch;
+
     /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
-    fn prepare(mut self, scratch: &mut Scratch) -> Step<Self> {
+    fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
         loop {
             let Some(connection) = &mut self.connection else { return Step::Done };
             match self.stage {
@@ -418,22 +469,12 @@ impl Work for Job {
                 self.give_up(None, Vec::new());
                 continue;
             }
-            match connection.read(scratch) {
+            match connection.read(may_stay, scratch) {
                 Read::Request => match connection.target(&self.clients.backends) {
                     Ok(device) => self.stage = Stage::Answer(device),
                     Err(refusal) => self.refuse(refusal),
                 },
-                Read::Blocked => {
-                    let inside = connection.is_inside_message();
-                    self.connection =
-                        self.connection.take().and_then(|connection| self.slot.give_back(connection));
-                    if self.connection.is_none() {
-                        if inside {
-                            self.clients.watch();
-                        }
-                        return Step::Done;
-                    }
-                }
+                Read::Blocked => self.give_back(),
                 Read::Ended => return Step::Done,
                 Read::Reset => {
                     let inside = connection.is_inside_message();
@@ -467,22 +508,54 @@ impl Work for Job {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::{io::Write as _, os::unix::net::UnixStream, time::Duration};
+
+    use mio::{Events, Poll};
 
     use super::*;
 
-    fn slot() -> Slot {
-        let (socket, _) = UnixStream::pair().unwrap();
-        Slot::new(0, Connection::new(socket.into(), 0).unwrap())
+    /// A connection as the loop has it, its other end, and the loop's eyes.
+    fn idle() -> (Slot, WatchList, UnixStream, Poll) {
+        let poll = Poll::new().unwrap();
+        let watch_list = WatchList { registry: poll.registry().try_clone().unwrap(), first: 3 };
+        let (socket, client) = UnixStream::pair().unwrap();
+        let connection = Connection::new(socket.into(), 0).unwrap();
+        let slot = Slot::new(7, &connection);
+        assert!(slot.give_back(Box::new(connection), &watch_list).is_ok());
+        (slot, watch_list, client, poll)
+    }
+
+    /// What the loop is told now.
+    fn told(poll: &mut Poll) -> Vec<usize> {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        events.iter().map(|event| event.token().0).collect()
     }
 
     #[test]
-    fn an_event_that_comes_while_a_thread_reads_makes_it_read_again() {
-        let slot = slot();
-        let connection = slot.take().expect("idle");
-        assert!(slot.take().is_none(), "a note is left");
-        let connection = slot.give_back(connection).expect("the note is found");
-        assert!(slot.give_back(connection).is_none(), "once");
-        assert!(slot.take().is_some(), "and the loop has it again");
+    fn what_comes_while_a_thread_has_the_connection_is_told_to_the_loop_when_it_gets_it_back() {
+        let (slot, watch_list, mut client, mut poll) = idle();
+        assert_eq!(told(&mut poll), []);
+        client.write_all(&[0]).unwrap();
+        assert_eq!(told(&mut poll), [10]);
+        let connection = slot.take(&watch_list).expect("idle");
+        assert!(slot.take(&watch_list).is_none(), "it has one owner");
+        client.write_all(&[0]).unwrap();
+        assert_eq!(told(&mut poll), [], "the thread's affair");
+        assert!(slot.give_back(connection, &watch_list).is_ok());
+        assert_eq!(told(&mut poll), [10], "nobody has read it");
+        assert_eq!(told(&mut poll), [], "told once");
+        assert!(slot.take(&watch_list).is_some(), "and the loop has it again");
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_watched_is_kept_by_whoever_has_it() {
+        let (slot, watch_list, _client, _poll) = idle();
+        let connection = slot.take(&watch_list).unwrap();
+        watch_list.add(7, &connection).unwrap();
+        let (connection, error) = slot.give_back(connection, &watch_list).expect_err("it is watched already");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        watch_list.remove(&connection).unwrap();
+        assert!(slot.give_back(connection, &watch_list).is_ok());
     }
 }

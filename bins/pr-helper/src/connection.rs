@@ -14,7 +14,7 @@ use pr_proto::{HelperSession, Violation};
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, sockopt::Timeout},
 };
 use scsi_sense::{Cdb, SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
@@ -36,12 +36,16 @@ const SEND_BUFFER: usize = 32 << 10;
 /// How many different warnings a connection is good for.
 const WARNINGS_MAX: usize = 16;
 
+/// How long a thread waits for its client, if it may stay: long enough for one that sends its next command when it has its
+/// answer, and has a virtual machine to run in between.
+pub(crate) const MOMENT: Duration = Duration::from_millis(10);
+
 /// How long a message may take from its first byte to its last.
 pub(crate) const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Who is at the other end, as the kernel noted it when the connection was made. Process 0 is one of another PID
 /// namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Peer {
     pub(crate) pid: i32,
     pub(crate) uid: u32,
@@ -63,6 +67,8 @@ pub(crate) struct Connection {
     session: HelperSession<OwnedFd>,
     /// When the message at hand began, if one is at hand.
     began: Option<Instant>,
+    /// When the last answer was sent.
+    answered: Option<Instant>,
     /// What has been warned of: why, opcode and service action. A guest that repeats itself must not fill the log.
     warned: Vec<(Outcome, [u8; 2])>,
 }
@@ -113,17 +119,26 @@ impl Scratch {
 }
 
 impl Connection {
-    /// Takes a new client's socket, which does not block and came by this listening socket, and greets.
+    /// Takes a new client's socket, which came by this listening socket, and greets.
     pub(crate) fn new(socket: OwnedFd, listener: usize) -> io::Result<Self> {
         let credentials = getsockopt(&socket, PeerCredentials)?;
         // What the kernel holds for a client is bounded, and no reply is ever sent in part.
         rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
+        rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(MOMENT))?;
         let session = HelperSession::new();
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
         let activity = Arc::new(Activity::new(peer));
-        Ok(Self { socket: Arc::new(socket), activity, listener, session, began: None, warned: Vec::new() })
+        Ok(Self {
+            socket: Arc::new(socket),
+            activity,
+            listener,
+            session,
+            began: None,
+            answered: None,
+            warned: Vec::new(),
+        })
     }
 
     pub(crate) fn socket(&self) -> impl AsFd + '_ {
@@ -162,12 +177,23 @@ impl Connection {
             && events.iter().any(|event| event.revents().intersects(gone))
     }
 
-    /// Reads until there is a request, or nothing more to read.
+    /// Whether the waiting request may have been here for long before it was read, as after a process was stopped. One that
+    /// follows an answer cannot be older than that.
+    pub(crate) fn may_be_old(&self) -> bool {
+        const LONG: Duration = Duration::from_secs(1);
+        self.answered.is_none_or(|answered| answered.elapsed() >= LONG)
+    }
+
+    /// Reads until there is a request, or nothing more to read: also not after a [`MOMENT`], if it `may_wait` for that.
     ///
     /// Descriptors that do not belong stay in `scratch`: closing one may block.
-    pub(crate) fn read(&mut self, scratch: &mut Scratch) -> Read {
+    pub(crate) fn read(&mut self, may_wait: bool, scratch: &mut Scratch) -> Read {
+        // Once for a message to begin and once for its end: who sends byte by byte is not waited for.
+        let mut waits = if may_wait { 2_u8 } else { 0 };
         loop {
-            let (n, truncated) = match self.receive(&mut scratch.descriptors) {
+            let flags = if waits > 0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            waits = waits.saturating_sub(1);
+            let (n, truncated) = match self.receive(flags, &mut scratch.descriptors) {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Read::Blocked,
@@ -197,11 +223,11 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, descriptors: &mut Vec<OwnedFd>) -> Result<(usize, bool), Errno> {
+    fn receive(&mut self, flags: RecvFlags, descriptors: &mut Vec<OwnedFd>) -> Result<(usize, bool), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffer = [IoSliceMut::new(self.session.buffer())];
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
         let received = rustix::net::recvmsg(&self.socket, &mut buffer, &mut control, flags)?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
@@ -217,7 +243,7 @@ impl Connection {
         let descriptor = request.as_ref().and_then(|request| request.descriptor());
         // A request that waits has one.
         let descriptor = descriptor.ok_or(Refusal::NotADevice("client without a request"))?;
-        backends.admit(Device::identify(descriptor.as_fd())?)
+        backends.identify(descriptor.as_fd())
     }
 
     /// The CDB of the waiting request.
@@ -265,7 +291,9 @@ impl Connection {
         });
         // Before the reply, too: who has it finds the command counted and ended.
         drop(running);
-        let elapsed = begun.elapsed();
+        let ended = Instant::now();
+        let elapsed = ended.saturating_duration_since(begun);
+        self.answered = Some(ended);
         metrics.command(cdb, outcome, elapsed);
         let sent = rustix::net::send(&self.socket, reply, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let whole = reply.len();
@@ -283,7 +311,10 @@ impl Connection {
             Ok(n) if n == whole => Ok(()),
             Ok(_) | Err(Errno::AGAIN) => Err(Fault::Unread),
             // The client did not wait. There is nobody to tell, and the next read says that it has gone.
-            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(Errno::PIPE | Errno::CONNRESET) => {
+                self.answered = None;
+                Ok(())
+            }
             Err(error) => Err(Fault::Io(error.into())),
         };
         (result, kept)

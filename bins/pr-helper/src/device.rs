@@ -6,18 +6,22 @@
 //! it is known to be a block device or a SCSI generic device, and that without synchronising with the file system, so
 //! that no FUSE server can make it last.
 
+mod disks;
+
 use std::{
-    fmt, io,
+    fmt,
     os::fd::{AsFd, BorrowedFd},
 };
 
-use rustix::fs::{Access, AtFlags, FileType, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
+
+pub(crate) use self::disks::Disks;
 
 /// Major number of `/dev/sgN` (`SCSI_GENERIC_MAJOR` of `<linux/major.h>`).
 const SCSI_GENERIC_MAJOR: u32 = 21;
 
 /// Kind and number of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum DeviceId {
     Block {
         major: u32,
@@ -39,7 +43,7 @@ impl DeviceId {
     /// Whether the number is of a driver that serves nothing but SCSI devices.
     pub(crate) fn is_scsi(self) -> bool {
         match self {
-            Self::Block { major, .. } => is_sd(major),
+            Self::Block { major, .. } => disks::is_sd(major),
             Self::Character { major, .. } => major == SCSI_GENERIC_MAJOR,
             Self::File { .. } => false,
         }
@@ -126,8 +130,9 @@ pub(crate) enum Unavailable {
 }
 
 impl Device {
-    /// Tells what `descriptor` is. Never waits for a file system or a device.
-    pub(crate) fn identify(descriptor: BorrowedFd<'_>) -> Result<Self, Refusal> {
+    /// Tells what `descriptor` is. Never waits for a file system or a device. What is known of disks is used, and added
+    /// to.
+    pub(crate) fn identify(descriptor: BorrowedFd<'_>, disks: &Disks) -> Result<Self, Refusal> {
         let stat = rustix::fs::statx(
             descriptor,
             c"",
@@ -139,8 +144,7 @@ impl Device {
         match FileType::from_raw_mode(stat.stx_mode.into()) {
             FileType::BlockDevice => {
                 let id = DeviceId::Block { major, minor };
-                let kind = kind_of_block(id, major, minor, in_sysfs, has_entries)?;
-                Ok(Self { id, kind })
+                Ok(Self { id, kind: disks.kind(descriptor, (major, minor))? })
             }
             FileType::CharacterDevice => {
                 let id = DeviceId::Character { major, minor };
@@ -173,58 +177,6 @@ pub(crate) fn is_writable(descriptor: BorrowedFd<'_>) -> Result<bool, Refusal> {
     Ok(mode == OFlags::RDWR || mode == OFlags::WRONLY)
 }
 
-/// Whether the disk driver `sd` owns this block major (`SCSI_DISK*_MAJOR` of `<linux/major.h>`); each disk has sixteen
-/// minors, of which the first is the whole of it.
-fn is_sd(major: u32) -> bool {
-    matches!(major, 8 | 65..=71 | 128..=135)
-}
-
-/// Tells a disk from a map, and refuses what is neither.
-///
-/// For `sd` its number tells. All others are looked up in /sys each time, since their numbers are reused: a number that
-/// was a disk's can be a map's tomorrow.
-fn kind_of_block(
-    id: DeviceId,
-    major: u32,
-    minor: u32,
-    exists: impl Fn(&str) -> io::Result<bool>,
-    has_entries: impl Fn(&str) -> io::Result<bool>,
-) -> Result<Kind, Refusal> {
-    if is_sd(major) {
-        return if minor % 16 == 0 { Ok(Kind::Scsi) } else { Err(Refusal::Partition(id)) };
-    }
-    let device = format!("/sys/dev/block/{major}:{minor}");
-    let look = |name: &str| exists(&format!("{device}{name}")).map_err(|_| Refusal::Unknown(id));
-    if look("/dm")? {
-        Ok(Kind::Map)
-    } else if look("/partition")? {
-        Err(Refusal::Partition(id))
-    } else if !look("")? {
-        Err(Refusal::Unknown(id))
-    } else if has_entries(&format!("{device}/slaves")).map_err(|_| Refusal::Unknown(id))? {
-        // bcache and its like hand an ioctl on to what is below them.
-        Err(Refusal::Stacked(id))
-    } else {
-        Ok(Kind::Scsi)
-    }
-}
-
-fn has_entries(path: &str) -> io::Result<bool> {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn in_sysfs(path: &str) -> io::Result<bool> {
-    match rustix::fs::access(path, Access::EXISTS) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -233,27 +185,31 @@ mod tests {
 
     use super::*;
 
+    fn identify(descriptor: impl AsFd) -> Result<Device, Refusal> {
+        Device::identify(descriptor.as_fd(), &Disks::default())
+    }
+
     #[test]
     fn what_is_no_device_is_refused() {
         let (pipe, _) = rustix::pipe::pipe().unwrap();
-        assert_eq!(Device::identify(pipe.as_fd()), Err(Refusal::NotADevice("pipe")));
+        assert_eq!(identify(&pipe), Err(Refusal::NotADevice("pipe")));
         let directory = File::open("/").unwrap();
-        assert_eq!(Device::identify(directory.as_fd()), Err(Refusal::NotADevice("directory")));
+        assert_eq!(identify(&directory), Err(Refusal::NotADevice("directory")));
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        assert_eq!(Device::identify(socket.as_fd()), Err(Refusal::NotADevice("socket")));
+        assert_eq!(identify(&socket), Err(Refusal::NotADevice("socket")));
         let null = File::open("/dev/null").unwrap();
         let id = DeviceId::Character { major: 1, minor: 3 };
-        assert_eq!(Device::identify(null.as_fd()), Err(Refusal::OtherCharacter(id)));
+        assert_eq!(identify(&null), Err(Refusal::OtherCharacter(id)));
     }
 
     #[test]
     fn a_file_is_known_by_its_inode() {
         let file = File::open("/proc/self/exe").unwrap();
-        let one = Device::identify(file.as_fd()).unwrap();
+        let one = identify(&file).unwrap();
         let again = File::open("/proc/self/exe").unwrap();
-        assert_eq!((one.kind, Device::identify(again.as_fd())), (Kind::File, Ok(one)));
+        assert_eq!((one.kind, identify(&again)), (Kind::File, Ok(one)));
         let other = tempfile::tempfile().unwrap();
-        assert_ne!(Device::identify(other.as_fd()), Ok(one));
+        assert_ne!(identify(&other), Ok(one));
     }
 
     #[test]
@@ -267,41 +223,5 @@ mod tests {
         }
         let path = rustix::fs::open("/dev/null", OFlags::PATH, Mode::empty()).unwrap();
         assert_eq!(is_writable(path.as_fd()), Err(Refusal::PathOnly));
-    }
-
-    #[test]
-    fn only_whole_disks_pass() {
-        let judge = |major, minor, present: &'static [&str]| {
-            let id = DeviceId::Block { major, minor };
-            kind_of_block(
-                id,
-                major,
-                minor,
-                |path| Ok(present.contains(&path)),
-                |path| Ok(present.contains(&path)),
-            )
-            .map_err(|refusal| match refusal {
-                Refusal::Partition(_) => "partition",
-                Refusal::Unknown(_) => "unknown",
-                Refusal::Stacked(_) => "stacked",
-                other => panic!("{other}"),
-            })
-        };
-        assert_eq!(judge(8, 0, &[]), Ok(Kind::Scsi));
-        assert_eq!(judge(8, 16, &[]), Ok(Kind::Scsi));
-        assert_eq!(judge(65, 240, &[]), Ok(Kind::Scsi));
-        assert_eq!(judge(8, 17, &[]), Err("partition"));
-        assert_eq!(judge(135, 15, &[]), Err("partition"));
-        assert_eq!(judge(259, 3, &["/sys/dev/block/259:3"]), Ok(Kind::Scsi));
-        assert_eq!(
-            judge(259, 4, &["/sys/dev/block/259:4", "/sys/dev/block/259:4/partition"]),
-            Err("partition")
-        );
-        assert_eq!(judge(254, 0, &["/sys/dev/block/254:0", "/sys/dev/block/254:0/dm"]), Ok(Kind::Map));
-        assert_eq!(judge(252, 0, &["/sys/dev/block/252:0", "/sys/dev/block/252:0/slaves"]), Err("stacked"));
-        assert_eq!(judge(254, 0, &[]), Err("unknown"));
-        let id = DeviceId::Block { major: 7, minor: 0 };
-        let forbidden = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(kind_of_block(id, 7, 0, forbidden, forbidden), Err(Refusal::Unknown(id)));
     }
 }

@@ -5,33 +5,35 @@
 //! to hang ends with half of the places, the next with half of what is left, and there is always room for one more.
 //! What is over a device's share waits, and holds no thread.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many lanes are kept although nothing is under way in them: the next command will want its own again.
+const KEPT: usize = 16;
 
 /// The lanes of all devices. `K` names a device, `J` is a command that waits.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Lanes<K, J> {
     places: usize,
     /// How much may be under way on one device, whatever room there is.
     most: fn(K) -> usize,
     taken: usize,
-    devices: HashMap<K, Lane<J>>,
+    devices: BTreeMap<K, Lane<J>>,
     /// The lanes in which somebody waits, each once; the first is the next to be looked at.
     waiting: VecDeque<K>,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Lane<J> {
     running: usize,
     waiting: VecDeque<J>,
 }
 
-impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
+impl<K: Copy + Ord, J> Lanes<K, J> {
     /// `places` is how many commands may be under way in all, `most` how many on one device.
     pub(crate) fn new(places: usize, most: fn(K) -> usize) -> Self {
-        Self { places, most, taken: 0, devices: HashMap::new(), waiting: VecDeque::new() }
+        Self { places, most, taken: 0, devices: BTreeMap::new(), waiting: VecDeque::new() }
     }
 
     /// Lets `job` run on the device `key` now, and gives it back, or keeps it until [`leave`](Self::leave) does.
@@ -55,7 +57,7 @@ impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
         self.taken = self.taken.saturating_sub(1);
         if let Some(lane) = self.devices.get_mut(&key) {
             lane.running = lane.running.saturating_sub(1);
-            if lane.running == 0 && lane.waiting.is_empty() {
+            if lane.is_empty() && self.devices.len() > KEPT {
                 self.devices.remove(&key);
             }
         }
@@ -94,9 +96,22 @@ impl<K: Copy + Eq + Hash, J> Lanes<K, J> {
         self.taken
     }
 
+    /// Whether anything waits for others to leave, also those of other devices.
+    pub(crate) fn are_short(&self) -> bool {
+        let waits_for_room = |key| self.devices.get(key).is_some_and(|lane| lane.running < (self.most)(*key));
+        self.waiting.iter().any(waits_for_room)
+    }
+
     /// Each device with how many of its commands are under way, and how many wait.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, usize, usize)> {
-        self.devices.iter().map(|(key, lane)| (*key, lane.running, lane.waiting.len()))
+        let used = self.devices.iter().filter(|(_, lane)| !lane.is_empty());
+        used.map(|(key, lane)| (*key, lane.running, lane.waiting.len()))
+    }
+}
+
+impl<J> Lane<J> {
+    fn is_empty(&self) -> bool {
+        self.running == 0 && self.waiting.is_empty()
     }
 }
 
@@ -121,7 +136,9 @@ mod tests {
     fn those_that_wait_run_in_order_and_in_turn_among_devices() {
         let mut lanes = Lanes::new(4, |_| usize::MAX);
         assert!(lanes.enter('a', 1).is_some() && lanes.enter('a', 2).is_some());
+        assert!(!lanes.are_short());
         assert!(lanes.enter('a', 3).is_none() && lanes.enter('a', 4).is_none());
+        assert!(lanes.are_short());
         assert!(lanes.enter('b', 5).is_some() && lanes.enter('c', 6).is_some());
         assert!(lanes.enter('d', 7).is_none() && lanes.enter('d', 8).is_none());
         let mut order = Vec::new();
@@ -152,6 +169,7 @@ mod tests {
         let mut lanes = Lanes::new(8, |key| if key == 'm' { 1 } else { usize::MAX });
         assert!(lanes.enter('m', 1).is_some());
         assert!(lanes.enter('m', 2).is_none() && lanes.enter('m', 3).is_none());
+        assert!(!lanes.are_short(), "they wait for each other, not for room");
         assert!(lanes.enter('a', 4).is_some() && lanes.enter('a', 5).is_some(), "others are not held up");
         lanes.leave('a', |_, job| panic!("{job} may not run yet"));
         let mut order = Vec::new();
@@ -204,5 +222,14 @@ mod tests {
             assert_eq!(started, (1..=next).collect::<Vec<_>>());
             assert_eq!(lanes.iter().count(), 0);
         }
+    }
+
+    #[test]
+    fn lanes_that_nobody_uses_are_not_kept_for_ever() {
+        let mut lanes = Lanes::new(1000, |_| usize::MAX);
+        assert!((0..500).all(|device| lanes.enter(device, ()).is_some()));
+        assert_eq!(lanes.iter().count(), 500);
+        (0..500).for_each(|device| lanes.leave(device, |_, ()| {}));
+        assert_eq!((lanes.iter().count(), lanes.devices.len()), (0, KEPT));
     }
 }

@@ -18,6 +18,7 @@ mod listen;
 mod logging;
 mod metrics;
 mod pidfile;
+mod pool;
 mod privileges;
 mod server;
 mod state;

@@ -21,9 +21,10 @@ use rustix::{io::Errno, net::SocketFlags};
 
 use crate::{
     backend::Backends,
-    client::{Clients, Job},
+    client::{Clients, Job, WatchList},
     connection::Connection,
     listen::Listener,
+    pool::Room,
     state::Observer,
     trace::Tracer,
     workers::Workers,
@@ -38,11 +39,12 @@ const TIMER: Token = Token(2);
 /// The token of the first listening socket; those of the others follow, and behind them those of clients.
 const LISTENERS: usize = 3;
 
-/// How many commands may be under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
-const PLACES: usize = 1024;
-
-/// How many closes of descriptors that are not of disks may be under way, beside those.
-const PLACES_ASIDE: usize = 128;
+const ROOM: Room = Room {
+    // Commands under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
+    places: 1024,
+    // Closes of descriptors that are not of disks, beside those.
+    aside: 128,
+};
 
 /// How long to wait before clients are accepted again, when there was no room for one.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -113,8 +115,9 @@ impl Server {
             TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         register(timer.as_fd().as_raw_fd(), TIMER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let clients = Arc::new(Clients::new(waker, backends, tracer));
-        let workers = Workers::start(PLACES, PLACES_ASIDE)?;
+        let watch_list = WatchList { registry: poll.registry().try_clone()?, first: first_client };
+        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer));
+        let workers = Workers::start(ROOM)?;
         Ok(Self {
             poll,
             listeners,
@@ -221,7 +224,8 @@ impl Server {
         for activity in self.clients.activities() {
             activity.warn_if_slow(self.limits.slow);
         }
-        if again { self.watch() } else { Ok(()) }
+        // A client that sends one command after the other is a thread's for long.
+        if again || self.clients.busy() > 0 { self.watch() } else { Ok(()) }
     }
 
     /// Accepts all clients that wait, as far as there is room.
@@ -245,17 +249,11 @@ impl Server {
                 );
                 return self.pause(&reason);
             }
-            match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
                 Ok(socket) => {
                     let added = Connection::new(socket, index).map(|connection| {
-                        self.clients.insert(connection, |connection, key| {
-                            log::debug!("{}: connected", connection.peer());
-                            self.poll.registry().register(
-                                &mut SourceFd(&connection.socket().as_fd().as_raw_fd()),
-                                Token(key.saturating_add(self.first_client)),
-                                Interest::READABLE,
-                            )
-                        })
+                        log::debug!("{}: connected", connection.peer());
+                        self.clients.insert(connection)
                     });
                     match added {
                         Ok(Ok(())) => {}
@@ -300,8 +298,11 @@ impl Server {
                 }
                 return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
             }
-            let busy = self.clients.busy();
-            log::info!("{name} received, stopping: {busy} commands in flight");
+            let devices = self.observer().devices();
+            let commands = devices.values().fold(0_usize, |sum, (running, waiting)| {
+                sum.saturating_add(*running).saturating_add(*waiting)
+            });
+            log::info!("{name} received, stopping: {commands} commands in flight");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             self.clients.stop();
             for listener in self.listeners.drain(..) {
@@ -315,8 +316,8 @@ impl Server {
     }
 
     fn give_up(&self, reason: &str) -> ExitCode {
-        for (lane, running, waiting) in self.workers.lanes() {
-            log::error!("{lane}: {running} commands under way and {waiting} waiting {reason}");
+        for (device, (running, waiting)) in self.observer().devices() {
+            log::error!("{device}: {running} commands under way and {waiting} waiting {reason}");
         }
         log::error!("stopped with commands in flight: whether they take effect is up to the devices");
         ExitCode::FAILURE

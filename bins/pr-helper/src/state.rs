@@ -37,13 +37,16 @@ impl Observer {
         Self { clients, workers, started, slow }
     }
 
-    /// Each device with commands, by its name, and how many are under way and wait.
-    fn devices(&self) -> BTreeMap<String, (usize, usize)> {
+    /// Each device with commands, by its name, and how many it has been given and how many wait.
+    pub(crate) fn devices(&self) -> BTreeMap<String, (usize, usize)> {
         let mut devices = BTreeMap::<_, (usize, usize)>::new();
-        for (lane, running, waiting) in self.workers.lanes() {
+        for running in self.clients.activities().iter().filter_map(|activity| activity.running()) {
+            let device = devices.entry(running.device.to_string()).or_default();
+            device.0 = device.0.saturating_add(1);
+        }
+        for (lane, waiting) in self.workers.waiting() {
             // A number that was a disk's can be a map's before the disk's last command has ended.
             let device = devices.entry(lane.to_string()).or_default();
-            device.0 = device.0.saturating_add(running);
             device.1 = device.1.saturating_add(waiting);
         }
         devices

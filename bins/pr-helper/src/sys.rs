@@ -1,9 +1,10 @@
-//! The system calls of start-up that have no safe form. All of them are made while there is one thread.
+//! The system calls that have no safe form. But for [`disk_sequence`], all are of start-up, and made while there is one
+//! thread.
 #![allow(unsafe_code)]
 
 use std::{
     io,
-    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 use nix::{
@@ -42,4 +43,15 @@ pub(crate) fn close_inherited() {
     // SAFETY: `main` calls this before it opens anything (all that comes before is to look at the arguments), so no
     // descriptor above 2 is owned by anything in the process. A kernel older than 5.9 closes nothing and returns an error, which does no harm.
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+/// The number that the kernel gives a disk when it appears, and never again (`BLKGETDISKSEQ` of `<linux/fs.h>`, since
+/// Linux 5.15); for a partition that of its disk. `None` if the kernel or the device has none.
+pub(crate) fn disk_sequence(block_device: BorrowedFd<'_>) -> Option<u64> {
+    const BLKGETDISKSEQ: libc::Ioctl = nix::request_code_read!(0x12, 128, size_of::<u64>());
+    let mut sequence = 0_u64;
+    // SAFETY: the descriptor is borrowed, so it is open; the ioctl writes one u64, to a variable of that type that outlives
+    // the call. On anything but a block device the number may mean something else: the caller has one.
+    let result = unsafe { libc::ioctl(block_device.as_raw_fd(), BLKGETDISKSEQ, &raw mut sequence) };
+    (result == 0).then_some(sequence)
 }

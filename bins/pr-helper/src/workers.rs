@@ -1,24 +1,20 @@
 //! The threads that serve clients: they come when needed and leave when idle, and some are always free of devices.
 //!
-//! Whatever may block is done here, in the lane of the device that it may block on ([`Lanes`]); with as many threads
-//! as there are places in the lanes and a few more, some thread is always free to read what a client sends.
+//! Whatever may block is done here, in the lane of the device that it may block on. Which thread does what is for the
+//! [pool](Pool) to say; here are the threads themselves.
 
 use std::{
-    collections::VecDeque,
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use crate::lanes::Lanes;
-
-/// Threads beyond the places in the lanes: those that read.
-const READERS: usize = 2;
+use crate::pool::{Call, Placed, Pool, Room, Task};
 
 /// How long a thread waits for work before it leaves.
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,19 +24,12 @@ const IDLE: Duration = Duration::from_secs(5);
 const STACK: usize = 256 << 10;
 
 /// Something for a thread to do.
-pub(crate) trait Work: Send + Sized + 'static {
-    /// What work of the same kind may block on.
-    type Lane: Copy + Eq + std::hash::Hash + Send + 'static;
-    /// Whether the lane is of work that serves nobody: it has places of its own, so that it cannot take those of others.
-    fn is_aside(lane: Self::Lane) -> bool;
-    /// How much work may be under way in a lane at once, whatever room there is.
-    fn most(lane: Self::Lane) -> usize;
-
+pub(crate) trait Work: Placed + Send + 'static {
     /// What a thread keeps from work to work.
     type Scratch: Default;
 
-    /// Does what cannot block, and says what is left to do, and where.
-    fn prepare(self, scratch: &mut Self::Scratch) -> Step<Self>;
+    /// Does what cannot block, and says what is left to do, and where. It may wait for a moment if it `may_stay`.
+    fn prepare(self, may_stay: bool, scratch: &mut Self::Scratch) -> Step<Self>;
 
     /// Does what may block, and says whether there is more. `waited` tells that it had to wait for its lane.
     fn run(self, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
@@ -64,67 +53,41 @@ impl<W: Work> Clone for Workers<W> {
 }
 
 struct Shared<W: Work> {
-    state: Mutex<State<W>>,
+    pool: Mutex<Pool<W>>,
     work: Condvar,
+    /// What the pool says of itself, to be seen without its lock. Who sees it late stays for one command more.
+    is_wanted: AtomicBool,
     panics: AtomicU64,
-}
-
-struct State<W: Work> {
-    ready: VecDeque<Ready<W>>,
-    lanes: Lanes<W::Lane, W>,
-    aside: Lanes<W::Lane, W>,
-    threads: usize,
-    idle: usize,
-    /// A thread could not be started: said once.
-    starved: bool,
-}
-
-enum Ready<W: Work> {
-    Prepare(W),
-    Run(W::Lane, W),
-}
-
-impl<W: Work> State<W> {
-    fn lanes_of(&mut self, lane: W::Lane) -> &mut Lanes<W::Lane, W> {
-        if W::is_aside(lane) { &mut self.aside } else { &mut self.lanes }
-    }
-
-    /// How many threads may be blocked.
-    fn blocked(&self) -> usize {
-        self.lanes.taken().saturating_add(self.aside.taken())
-    }
+    /// That a thread could not be started is said once.
+    starved: Once,
 }
 
 impl<W: Work> Workers<W> {
-    /// Starts with one thread. `places` is how much may be under way in all, `aside` how much in lanes that are aside.
-    pub(crate) fn start(places: usize, aside: usize) -> io::Result<Self> {
-        let state = State {
-            ready: VecDeque::new(),
-            lanes: Lanes::new(places, W::most),
-            aside: Lanes::new(aside, W::most),
-            threads: 1,
-            idle: 0,
-            starved: false,
-        };
+    /// Starts with one thread.
+    pub(crate) fn start(room: Room) -> io::Result<Self> {
         let workers = Self(Arc::new(Shared {
-            state: Mutex::new(state),
+            pool: Mutex::new(Pool::new(room)),
             work: Condvar::new(),
+            is_wanted: AtomicBool::new(false),
             panics: AtomicU64::new(0),
+            starved: Once::new(),
         }));
-        workers.spawn()?;
+        workers.change(|pool| workers.spawn(pool))?;
         Ok(workers)
     }
 
     /// Has a thread do `work`.
     pub(crate) fn submit(&self, work: W) {
-        let mut state = self.lock();
-        state.ready.push_back(Ready::Prepare(work));
-        self.attend(&mut state);
+        self.change(|pool| {
+            let call = pool.submit(work);
+            self.call(call, pool);
+        });
     }
 
-    /// Each lane in use, with how much is under way in it and how much waits.
-    pub(crate) fn lanes(&self) -> Vec<(W::Lane, usize, usize)> {
-        self.lock().lanes.iter().collect()
+    /// Each lane in which something waits, and how much. (What is under way in it may be a thread that stays.)
+    pub(crate) fn waiting(&self) -> Vec<(W::Lane, usize)> {
+        let pool = self.lock();
+        pool.lanes().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
     }
 
     /// How many panics there have been.
@@ -132,49 +95,55 @@ impl<W: Work> Workers<W> {
         self.0.panics.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn lock(&self) -> MutexGuard<'_, Pool<W>> {
         // Nothing that runs under this lock leaves it half done.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to it that what is ready will be done: by a thread that waits, or by a new one if too few are awake.
-    fn attend(&self, state: &mut State<W>) {
-        if state.ready.is_empty() {
-            return;
+    fn change<R>(&self, change: impl FnOnce(&mut Pool<W>) -> R) -> R {
+        let mut pool = self.lock();
+        let result = change(&mut pool);
+        self.tell(&pool);
+        result
+    }
+
+    /// Makes known whether the pool is wanted.
+    fn tell(&self, pool: &Pool<W>) {
+        let is_wanted = pool.is_wanted();
+        // Under the lock, so that what is told last is true. All threads read it, so it is written only to be changed.
+        if self.0.is_wanted.load(Ordering::Relaxed) != is_wanted {
+            self.0.is_wanted.store(is_wanted, Ordering::Relaxed);
         }
-        if state.idle > 0 {
-            self.0.work.notify_one();
-            return;
-        }
-        if state.threads.saturating_sub(state.blocked()) >= READERS {
-            return;
-        }
-        match self.spawn() {
-            Ok(()) => state.threads = state.threads.saturating_add(1),
-            Err(error) if !state.starved => {
-                state.starved = true;
-                log::warn!(
-                    "no more than {} threads can be started ({error}): commands will wait for each other; raise the limit of processes (RLIMIT_NPROC, TasksMax)",
-                    state.threads
-                );
+    }
+
+    fn call(&self, call: Call, pool: &mut Pool<W>) {
+        match call {
+            Call::Nobody => {}
+            Call::Idle => self.0.work.notify_one(),
+            Call::New => {
+                if let Err(error) = self.spawn(pool) {
+                    self.0.starved.call_once(|| {
+                        log::warn!(
+                            "no more than {} threads can be started ({error}): commands will wait for each other; raise the limit of processes (RLIMIT_NPROC, TasksMax)",
+                            pool.threads()
+                        );
+                    });
+                }
             }
-            Err(_) => {}
         }
     }
 
-    fn spawn(&self) -> io::Result<()> {
+    fn spawn(&self, pool: &mut Pool<W>) -> io::Result<()> {
         let workers = self.clone();
-        thread::Builder::new()
-            .name("worker".into())
-            .stack_size(STACK)
-            .spawn(move || workers.serve())
-            .map(drop)
+        thread::Builder::new().name("worker".into()).stack_size(STACK).spawn(move || workers.serve())?;
+        pool.started();
+        Ok(())
     }
 
     fn serve(&self) {
         let mut scratch = W::Scratch::default();
-        while let Some(ready) = self.take() {
-            let guarded = catch_unwind(AssertUnwindSafe(|| self.perform(ready, &mut scratch)));
+        while let Some(task) = self.take() {
+            let guarded = catch_unwind(AssertUnwindSafe(|| self.perform(task, &mut scratch)));
             if guarded.is_err() {
                 // The panic itself has been logged. It cost one client its connection.
                 scratch = W::Scratch::default();
@@ -184,84 +153,97 @@ impl<W: Work> Workers<W> {
     }
 
     /// The next thing to do; `None` if the thread is to leave.
-    fn take(&self) -> Option<Ready<W>> {
-        let mut state = self.lock();
+    fn take(&self) -> Option<Task<W>> {
+        let mut pool = self.lock();
         loop {
-            if let Some(ready) = state.ready.pop_front() {
-                return Some(ready);
+            if let Some((task, call)) = pool.take() {
+                self.call(call, &mut pool);
+                self.tell(&pool);
+                return Some(task);
             }
-            state.idle = state.idle.saturating_add(1);
+            pool.rest();
             let (guard, timeout) =
-                self.0.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            state.idle = state.idle.saturating_sub(1);
-            // The last one stays: it is the one that cannot fail to start.
-            if timeout.timed_out() && state.ready.is_empty() && state.threads > 1 {
-                state.threads = state.threads.saturating_sub(1);
+                self.0.work.wait_timeout(pool, IDLE).unwrap_or_else(PoisonError::into_inner);
+            pool = guard;
+            pool.rise();
+            if timeout.timed_out() && pool.leave() {
                 return None;
             }
         }
     }
 
-    fn perform(&self, mut ready: Ready<W>, scratch: &mut W::Scratch) {
+    /// Does it, and all that follows from it without another thread.
+    fn perform(&self, mut task: Task<W>, scratch: &mut W::Scratch) {
         loop {
-            let (lane, work, waited) = match ready {
-                Ready::Run(lane, work) => (lane, work, true),
-                Ready::Prepare(work) => match work.prepare(scratch) {
-                    Step::Done => return,
-                    Step::Block(lane, work) => match self.enter(lane, work) {
-                        Some(work) => (lane, work, false),
-                        None => return,
-                    },
-                },
+            let (place, work, waited) = match task {
+                Task::Run(lane, work) => (Place { workers: self, lane }, work, true),
+                Task::Prepare(work) => {
+                    let Step::Block(lane, work) = work.prepare(false, scratch) else { return };
+                    let Some((place, work)) = self.enter(lane, work) else { return };
+                    (place, work, false)
+                }
             };
-            let leaving = Leaving { workers: self, lane };
-            let more = work.run(waited, scratch);
-            drop(leaving);
-            match more.and_then(|work| self.yield_to_others(work)) {
-                Some(work) => ready = Ready::Prepare(work),
-                None => return,
+            let Some(next) = self.stay(place, work, waited, scratch) else { return };
+            task = next;
+        }
+    }
+
+    /// Runs in a lane for as long as the work goes on there and nobody else wants the thread or its place. Says what the
+    /// thread does next.
+    fn stay<'a>(
+        &'a self,
+        mut place: Place<'a, W>,
+        mut work: W,
+        mut waited: bool,
+        scratch: &mut W::Scratch,
+    ) -> Option<Task<W>> {
+        loop {
+            let more = work.run(waited, scratch)?;
+            if !W::may_stay(place.lane) || self.0.is_wanted.load(Ordering::Relaxed) {
+                return Some(place.exit(more));
             }
+            let Step::Block(lane, next) = more.prepare(true, scratch) else { return None };
+            (place, work) = if lane == place.lane {
+                (place, next)
+            } else {
+                drop(place);
+                self.enter(lane, next)?
+            };
+            waited = false;
         }
     }
 
-    /// Gives `work` back if nobody else waits for a thread, else puts it behind them.
-    fn yield_to_others(&self, work: W) -> Option<W> {
-        let mut state = self.lock();
-        if state.ready.is_empty() {
-            return Some(work);
-        }
-        state.ready.push_back(Ready::Prepare(work));
-        None
-    }
-
-    fn enter(&self, lane: W::Lane, work: W) -> Option<W> {
-        let mut state = self.lock();
-        let work = state.lanes_of(lane).enter(lane, work)?;
-        // This thread may block from here on: somebody else must be awake for what is ready.
-        self.attend(&mut state);
-        Some(work)
+    fn enter(&self, lane: W::Lane, work: W) -> Option<(Place<'_, W>, W)> {
+        let entered = self.change(|pool| {
+            let (entered, call) = pool.enter(lane, work);
+            self.call(call, pool);
+            entered
+        });
+        entered.map(|work| (Place { workers: self, lane }, work))
     }
 }
 
 /// A place in a lane, given back when dropped: also when the work panics.
-struct Leaving<'a, W: Work> {
+struct Place<'a, W: Work> {
     workers: &'a Workers<W>,
     lane: W::Lane,
 }
 
-impl<W: Work> Drop for Leaving<'_, W> {
-    fn drop(&mut self) {
-        let mut state = self.workers.lock();
-        let State { ready, lanes, aside, .. } = &mut *state;
-        let lanes = if W::is_aside(self.lane) { aside } else { lanes };
-        let mut resumed = 0_usize;
-        lanes.leave(self.lane, |lane, work| {
-            resumed = resumed.saturating_add(1);
-            ready.push_back(Ready::Run(lane, work));
+impl<W: Work> Place<'_, W> {
+    /// Gives the place back, with work that is to be prepared anew. What the thread does next.
+    fn exit(self, work: W) -> Task<W> {
+        let task = self.workers.change(|pool| {
+            let (task, call) = pool.exit(self.lane, work);
+            self.workers.call(call, pool);
+            task
         });
-        for _ in 0..resumed {
-            self.workers.attend(&mut state);
-        }
+        mem::forget(self);
+        task
+    }
+}
+
+impl<W: Work> Drop for Place<'_, W> {
+    fn drop(&mut self) {
+        self.workers.change(|pool| pool.vacate(self.lane));
     }
 }

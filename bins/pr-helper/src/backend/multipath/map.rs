@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     backend::{Cause, Outcome, scsi::Scsi},
-    device::{self, Device, DeviceId, Kind, Refusal},
+    device::{self, Device, DeviceId, Disks, Kind, Refusal},
 };
 
 /// What is needed to serve maps.
@@ -111,7 +111,8 @@ impl Maps {
     /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that ends just then
     /// leaves all input and output waiting.
     pub(super) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
-        let Ok(Device { id: DeviceId::Block { major, minor }, kind: Kind::Map }) = Device::identify(map)
+        let Ok(Device { id: DeviceId::Block { major, minor }, kind: Kind::Map }) =
+            Device::identify(map, &Disks::default())
         else {
             return failed(SenseCode::LU_COMMUNICATION_FAILURE, Cause::NoPath);
         };
@@ -187,7 +188,7 @@ fn test_unit_ready(path: &Path, timeout: Duration) -> Option<SenseCode> {
 
 /// Which map a descriptor is of. The daemon has looked, too; but it has less to lose.
 fn identify(map: BorrowedFd<'_>, is_change: bool) -> Result<DeviceId, Refusal> {
-    let Device { id, kind } = Device::identify(map)?;
+    let Device { id, kind } = Device::identify(map, &Disks::default())?;
     // Of what was opened as a path only, nothing may be asked either.
     let is_writable = device::is_writable(map)?;
     if kind == Kind::Map && (is_writable || !is_change) { Ok(id) } else { Err(Refusal::Unknown(id)) }

@@ -12,7 +12,7 @@ use scsi_sense::{
 
 use crate::{
     backend::{Backend as _, Outcome, Target, scsi::Scsi},
-    device::{Device, DeviceId, Kind},
+    device::{Device, DeviceId, Disks, Kind},
 };
 
 /// A path, opened.
@@ -67,7 +67,7 @@ impl Path {
             rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).map_err(Into::into)
         });
         let descriptor = opened.inspect_err(|error| say!("path {major}:{minor}: {error}")).ok()?;
-        match Device::identify(descriptor.as_fd()) {
+        match Device::identify(descriptor.as_fd(), &Disks::default()) {
             // The name may have become another's.
             Ok(device) if device.kind == Kind::Scsi && device.id == (DeviceId::Block { major, minor }) => {
                 Some(Self { descriptor, device })
