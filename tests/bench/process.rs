@@ -19,8 +19,13 @@ pub struct Memory {
 impl Memory {
     pub fn of(pid: u32) -> io::Result<Self> {
         let mut memory = Self { resident: 0, proportional: 0 };
-        for pid in family(pid)? {
-            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        for member in family(pid)? {
+            let rollup = match fs::read_to_string(format!("/proc/{member}/smaps_rollup")) {
+                Ok(rollup) => rollup,
+                Err(error) if member == pid => return Err(error),
+                // It has ended meanwhile.
+                Err(_) => continue,
+            };
             memory.resident += kibibytes(&rollup, "Rss:") << 10;
             memory.proportional += kibibytes(&rollup, "Pss:") << 10;
         }

@@ -3,11 +3,8 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::{
-        fd::AsFd as _,
-        unix::{fs::MetadataExt as _, net::UnixStream},
-    },
-    path::{Path, PathBuf},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +12,10 @@ use std::{
 use rustix::process::Signal;
 use scsi_sense::{Status, pr::OutServiceAction};
 use tempfile::TempDir;
-use tests::{Daemon, eventually};
+use tests::{
+    Daemon, eventually,
+    scrape::{self, ask, connect},
+};
 
 use crate::{
     emulate::{A, B, Cluster, NONE, change},
@@ -46,32 +46,12 @@ impl Place {
     }
 
     fn get(&self, path: &str) -> String {
-        let reply = ask(&self.socket(), format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
-        body.to_owned()
+        scrape::get(&self.socket(), path)
     }
 
     fn samples(&self) -> Samples {
         Samples::parse(&self.get("/metrics"))
     }
-}
-
-fn connect(socket: &Path) -> UnixStream {
-    let stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
-    stream
-}
-
-/// Sends a request and reads until the end.
-fn ask(socket: &Path, request: &[u8]) -> String {
-    let mut stream = connect(socket);
-    stream.write_all(request).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    reply
 }
 
 fn commands(direction: &str, action: &str, outcome: &str) -> String {

@@ -9,5 +9,6 @@ mod model;
 mod multipath;
 mod privileges;
 mod reservations;
+mod systemd;
 mod transport;
 mod unplug;

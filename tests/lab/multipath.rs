@@ -22,7 +22,8 @@ use scsi_sense::{
 };
 use tests::{Client, Daemon, Options, Reply, direct};
 
-use self::host::{Multipath, take_away, wait_for};
+pub(crate) use self::host::Multipath;
+use self::host::{take_away, wait_for};
 use crate::disks::Disk;
 
 const REGISTER: u8 = 0;
@@ -45,13 +46,13 @@ const NEW_KEY: u64 = 0x1ab0_0000_0000_0002;
 const OTHER_KEY: u64 = 0x07e4_0000_0000_0001;
 
 /// A multipath map.
-struct Map {
+pub(crate) struct Map {
     node: PathBuf,
     paths: [Disk; 2],
 }
 
 impl Map {
-    fn a() -> Self {
+    pub(crate) fn a() -> Self {
         Self { node: "/dev/mapper/map-a".into(), paths: Disk::map_a() }
     }
 
@@ -64,7 +65,7 @@ impl Map {
         self.node.file_name().and_then(|name| name.to_str()).unwrap()
     }
 
-    fn open(&self) -> File {
+    pub(crate) fn open(&self) -> File {
         open(&self.node)
     }
 
@@ -182,11 +183,11 @@ fn daemon() -> Daemon {
     Daemon::with(Options::default())
 }
 
-fn open(path: &Path) -> File {
+pub(crate) fn open(path: &Path) -> File {
     File::options().read(true).write(true).open(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
-fn basic(key: u64, new_key: u64) -> Vec<u8> {
+pub(crate) fn basic(key: u64, new_key: u64) -> Vec<u8> {
     [key.to_be_bytes(), new_key.to_be_bytes(), [0; 8]].concat()
 }
 
@@ -211,7 +212,7 @@ fn change_disk(disk: &File, action: u8, kind: u8, key: u64, new_key: u64) -> Rep
     insist(|| direct(disk, &out_cdb(action, kind, &parameters), Some(&parameters)))
 }
 
-fn insist(send: impl FnMut() -> Reply) -> Reply {
+pub(crate) fn insist(send: impl FnMut() -> Reply) -> Reply {
     let replies = std::iter::repeat_with(send).take(5);
     replies.into_iter().find(|reply| !matches!(reply.sense_code(), Some((6, ..)))).expect("an answer")
 }

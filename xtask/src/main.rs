@@ -4,9 +4,13 @@ mod bench;
 mod bindgen;
 mod c_helper;
 mod demo;
+mod dist;
 mod error;
 mod lab;
+mod man;
 mod process;
+#[cfg(test)]
+mod published;
 mod test;
 mod workspace;
 
@@ -26,6 +30,10 @@ enum Command {
     Test(lab::TestOptions),
     /// Write the bindings to libmpathpersist anew from its C header
     Bindgen(bindgen::Options),
+    /// Write the manual pages and the completions for shells anew from the programs' options
+    Man(man::Options),
+    /// Make packages: for Debian, for RPM distributions, and a tar archive
+    Dist(dist::Options),
     /// Measure the daemon beside a bare helper and QEMU's own, with a simulated disk; as root
     Bench(bench::Options),
     /// Show two nodes of a cluster fence each other, here and now, without a disk and without root
@@ -44,6 +52,8 @@ fn run(command: &Command) -> Result<ExitCode> {
         Command::Lab(options) => lab::run(options),
         Command::Test(options) => test::run(options),
         Command::Bindgen(options) => bindgen::run(options),
+        Command::Man(options) => man::run(options),
+        Command::Dist(options) => dist::run(options),
         Command::Bench(options) => bench::run(options),
         Command::Demo => demo::run(),
     }

@@ -8,12 +8,13 @@ use crate::error::{Context as _, Error, Result};
 use crate::process;
 
 /// Each program that is run, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
     ("getconf", "libc-bin"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
+    ("strip", "binutils"),
     ("xz", "xz-utils"),
 ];
 

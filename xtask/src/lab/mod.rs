@@ -4,7 +4,7 @@
 //! reports what `init.sh`, the guest's first process, says on the second serial port.
 
 mod cpio;
-mod host;
+pub(crate) mod host;
 mod image;
 mod machine;
 mod modules;
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     accel: Choice,
 
     /// End the machine after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     time_limit: u64,
 }
 
@@ -106,7 +106,11 @@ pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
     } else {
         Task::Tests { arguments: &options.tests, seconds: options.test_limit }
     };
-    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Test("tests", "lab")];
+    let targets = [
+        Target::Bin("pr-ctl", "pr-ctl"),
+        Target::Bin("pr-helper", "pr-helper"),
+        Target::Test("tests", "lab"),
+    ];
     Lab::boot(&options.machine, &targets, &task, options.keep)?.follow(&task)
 }
 

@@ -15,18 +15,26 @@ pub(crate) const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 /// What the guest has. apt adds what these depend on.
 ///
 /// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
-/// program wants beside libc6. dmsetup, sg3-utils and strace are for tests and for people.
-pub(crate) const PACKAGES: [&str; 10] = [
+/// program wants beside libc6. apparmor, dpkg, systemd and tar are for tests of our own packages; newer versions of
+/// systemd do without libapparmor1 and libseccomp2, and what these are for, where they are not. dmsetup, sg3-utils and
+/// strace are for tests and for people.
+pub(crate) const PACKAGES: [&str; 16] = [
     "linux-image-amd64",
     "busybox-static",
     "libc6",
     "libgcc-s1",
+    "apparmor",
     "dmsetup",
+    "dpkg",
+    "libapparmor1",
+    "libseccomp2",
     "multipath-tools",
     "open-iscsi",
-    "udev",
     "sg3-utils",
     "strace",
+    "systemd",
+    "tar",
+    "udev",
 ];
 
 /// apt's idea of what is installed: one package that is all that a kernel wants for its own installation, and

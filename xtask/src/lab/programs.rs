@@ -1,12 +1,13 @@
 //! What a run puts into the guest beside the image: programs of this workspace, and what to do with them.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::cpio::Archive;
 use crate::error::{Context as _, Error, Result};
-use crate::workspace;
+use crate::{dist, workspace};
 
 /// The guest's first process.
 const INIT: &str = include_str!("init.sh");
@@ -54,7 +55,9 @@ pub(crate) enum Task<'a> {
 /// The archive of one run. `keep` asks for a shell at the end.
 pub(crate) fn archive(targets: &[Target], task: &Task, keep: bool) -> Result<Archive> {
     let mut archive = Archive::default();
-    for (name, file) in build(targets)? {
+    let programs = build(targets)?;
+    add_packages(&programs, &mut archive)?;
+    for (name, file) in programs {
         archive.file(&format!("lab/bin/{name}"), 0o755, &file);
     }
     archive.bytes("init", 0o755, INIT);
@@ -72,6 +75,22 @@ pub(crate) fn archive(targets: &[Target], task: &Task, keep: bool) -> Result<Arc
     archive.bytes("lab/settings", 0o644, settings);
     archive.bytes("lab/arguments", 0o644, arguments);
     Ok(archive)
+}
+
+/// Adds our own Debian packages, made of these programs, for tests to install.
+fn add_packages(programs: &[(&'static str, PathBuf)], archive: &mut Archive) -> Result<()> {
+    let directory = programs
+        .iter()
+        .find_map(|(name, file)| dist::PROGRAMS.contains(name).then(|| file.parent()).flatten())
+        .ok_or_else(|| Error::new("packages are made of programs that the guest does not get"))?;
+    let scratch = tempfile::tempdir().context(|| "create a temporary directory".into())?;
+    for package in dist::debian::make_quickly(directory, scratch.path(), scratch.path())? {
+        let name = package.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.split('_').next().unwrap_or_default();
+        let bytes = fs::read(&package).context(|| format!("read {}", package.display()))?;
+        archive.bytes(&format!("lab/packages/{name}.deb"), 0o644, bytes);
+    }
+    Ok(())
 }
 
 /// Builds the programs; returns each one's name and file.
