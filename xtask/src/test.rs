@@ -13,7 +13,8 @@ const OTHER_SUITE: &str = "forky";
 const ITS_TESTS: &str = "multipath";
 
 /// Tests that a plain `cargo test` leaves out, since they take root, loop devices, and QEMU's helper or as well with it.
-const WITH_DEVICES: [WithDevices; 2] = [
+const WITH_DEVICES: [WithDevices; 3] = [
+    WithDevices { name: "daemon", loops: &[0, 1], without_c_helper: true },
     WithDevices { name: "smoke", loops: &[0, 1], without_c_helper: true },
     WithDevices { name: "compat", loops: &[0], without_c_helper: false },
 ];
