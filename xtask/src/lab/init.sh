@@ -139,7 +139,7 @@ run_tests() {
 }
 
 # What tests start, and one that was killed leaves behind.
-daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86"
+daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86_64"
 
 run_test() {
     say test "$name"
