@@ -15,13 +15,13 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use scsi_sense::Status;
-use tests::{Client, Reply, eventually, scrape};
+use tests::{
+    Client, Reply, eventually,
+    lab::{Disk, Map, Multipath, basic, insist, open},
+    scrape,
+};
 
 use self::host::Systemd;
-use crate::{
-    disks::Disk,
-    multipath::{Map, Multipath, basic, insist, open},
-};
 
 const SOCKET: &str = "/run/qemu-pr-helper.sock";
 /// Where the units have it serve metrics and state.

@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod direct;
 mod helper;
+pub mod lab;
 pub mod scrape;
 
 pub use client::{Client, Reply};
