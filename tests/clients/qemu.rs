@@ -31,6 +31,8 @@ const KERNEL_ARGUMENTS: &str =
 /// Exit statuses of `sg_persist`, from the manual page of sg3-utils.
 pub(crate) const CONFLICT: i32 = 24;
 pub(crate) const ABORTED: i32 = 11;
+pub(crate) const ILLEGAL_REQUEST: i32 = 5;
+pub(crate) const INVALID_OPCODE: i32 = 9;
 const UNIT_ATTENTION: i32 = 6;
 
 /// A disk of the guest.
