@@ -5,6 +5,7 @@ mod client;
 mod emulate;
 mod hostile;
 mod hung;
+mod kubevirt;
 mod linger;
 mod load;
 mod metrics;

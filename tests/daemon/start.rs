@@ -174,6 +174,7 @@ fn a_socket_that_systemd_passes_is_served_and_left_where_it_is() {
         .arg(Daemon::command().get_program())
         .arg("--unprivileged")
         .env("NOTIFY_SOCKET", &notified)
+        .env_remove("SYSTEMD_EXEC_PID")
         .stdin(OwnedFd::from(listener))
         .spawn()
         .unwrap();
@@ -206,6 +207,26 @@ fn activation_with_anything_but_one_listening_socket_is_an_error() {
         assert_eq!(child.wait().unwrap().code(), Some(1), "{message}");
         assert!(stderr.contains(message), "{message}: {stderr}");
     }
+}
+
+/// libvirtd leaves its own environment to the helpers that it starts.
+#[test]
+fn the_service_manager_of_another_process_is_told_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_nonblocking(true).unwrap();
+    let another = std::os::unix::process::parent_id().to_string();
+    let options = tests::Options {
+        arguments: vec!["--unprivileged".into()],
+        environment: vec![("NOTIFY_SOCKET".into(), text(&path).into()), ("SYSTEMD_EXEC_PID".into(), another)],
+        ..tests::Options::default()
+    };
+    let daemon = Daemon::with(options);
+    assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
+    daemon.stop();
+    let heard = notify.recv(&mut [0; 256]);
+    assert!(heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Daemon {
             .env_remove("RUST_LOG")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_PID")
+            .env_remove("SYSTEMD_EXEC_PID")
             // The lab has it for dmsetup, where no udevd runs; where one does, libmpathpersist is to wait for it.
             .env_remove("DM_DISABLE_UDEV");
         command

@@ -5,6 +5,7 @@
 mod client;
 mod daemon;
 mod direct;
+pub mod kubevirt;
 
 pub use client::{Client, Reply};
 pub use daemon::{Daemon, Options, build, eventually};

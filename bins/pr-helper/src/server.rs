@@ -24,6 +24,7 @@ use crate::{
     client::{Clients, Job},
     connection::Connection,
     listen::Listener,
+    notify,
     state::Observer,
     trace::Tracer,
     workers::Workers,
@@ -302,7 +303,7 @@ impl Server {
             }
             let busy = self.clients.busy();
             log::info!("{name} received, stopping: {busy} commands in flight");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            notify::notify(notify::State::Stopping);
             self.clients.stop();
             for listener in self.listeners.drain(..) {
                 self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;
