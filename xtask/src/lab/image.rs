@@ -6,25 +6,15 @@ use std::path::{Path, PathBuf};
 use std::{fs, fs::File};
 
 use super::cpio::Archive;
+use super::flavour::Flavour;
 use super::host::LibcVersion;
-use super::modules::{Kernel, MODULES};
-use super::packages::{self, Apt, PACKAGES};
-use super::scratch;
+use super::modules::Kernel;
+use super::packages::{self, Apt};
+use super::{inner, scratch};
 use crate::error::{Context as _, Error, Result};
 
 /// To be raised when a change of this file makes older images useless.
-const VERSION: u32 = 3;
-
-/// Directories of the packages that the guest has no use for.
-const LEFT_OUT: [&str; 7] = [
-    "boot",
-    "usr/lib/modules",
-    "usr/lib/systemd",
-    "usr/lib/udev/hwdb.d",
-    "usr/lib/x86_64-linux-gnu/gconv",
-    "usr/libexec",
-    "usr/share",
-];
+const VERSION: u32 = 4;
 
 /// The users that tests change to, and the groups that they name.
 const PASSWD: &str = "\
@@ -43,21 +33,27 @@ nogroup:x:65534:
 /// An image that is ready to boot.
 #[derive(Debug)]
 pub(crate) struct Image {
+    flavour: &'static Flavour,
     directory: PathBuf,
 }
 
 impl Image {
     /// The image of `suite` in `directory`, which is built unless it is there already.
-    pub(crate) fn prepare(directory: &Path, suite: &str, rebuild: bool) -> Result<Self> {
-        let image = Self { directory: directory.join("image") };
-        let recipe = recipe();
+    pub(crate) fn prepare(
+        flavour: &'static Flavour,
+        directory: &Path,
+        suite: &str,
+        rebuild: bool,
+    ) -> Result<Self> {
+        let image = Self { flavour, directory: directory.join(flavour.name) };
+        let recipe = recipe(flavour);
         let is_current = fs::read_to_string(image.recipe()).is_ok_and(|kept| kept == recipe);
         if is_current && !rebuild {
             return Ok(image);
         }
         eprintln!("lab: building the machine's image from the packages of {suite}");
         let building = scratch::create(directory)?;
-        let built = Self { directory: building.path().join("image") };
+        let built = Self { flavour, directory: building.path().join(flavour.name) };
         built.build(suite, building.path())?;
         let write = |path: &Path, text: &str| fs::write(path, text).context(|| path.display().to_string());
         write(&built.recipe(), &recipe)?;
@@ -111,7 +107,7 @@ impl Image {
         let apt = Apt::new(&scratch.join("apt"), suite)?;
         apt.update()?;
         let mut libc = None;
-        for package in apt.download(&PACKAGES)? {
+        for package in apt.download(&self.flavour.packages())? {
             packages::unpack(&package, &root)?;
             if package.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libc6_")) {
                 libc = Some(packages::version(&package)?);
@@ -122,7 +118,7 @@ impl Image {
         let kernel = Kernel::find(&root)?;
         let vmlinuz = kernel.image(&root)?;
         fs::copy(&vmlinuz, self.kernel()).context(|| format!("copy {}", vmlinuz.display()))?;
-        let archive = base_archive(&root, &kernel)?;
+        let archive = base_archive(self.flavour, &root, &kernel)?;
         let path = self.base();
         let file = File::create(&path).context(|| format!("create {}", path.display()))?;
         let mut output = BufWriter::new(file);
@@ -133,12 +129,12 @@ impl Image {
 }
 
 /// What the packages have, and what a system has beside them.
-fn base_archive(root: &Path, kernel: &Kernel) -> Result<Archive> {
+fn base_archive(flavour: &Flavour, root: &Path, kernel: &Kernel) -> Result<Archive> {
     let mut archive = Archive::default();
     for directory in ["dev", "etc/target/pr", "proc", "root", "run", "sys", "tmp", "var/target/pr"] {
         archive.directory(directory);
     }
-    archive.tree(root, &|path| !LEFT_OUT.contains(&path))?;
+    archive.tree(root, &|path| flavour.has(path))?;
     for name in ["bin", "lib", "lib64", "sbin"] {
         archive.symlink(name, &format!("usr/{name}"));
     }
@@ -150,11 +146,15 @@ fn base_archive(root: &Path, kernel: &Kernel) -> Result<Archive> {
     archive.character_device("dev/console", 5, 1);
     archive.bytes("etc/passwd", 0o644, PASSWD);
     archive.bytes("etc/group", 0o644, GROUP);
-    kernel.add_modules(&MODULES, &mut archive)?;
+    kernel.add_modules(&flavour.modules(), &mut archive)?;
+    if flavour.has_inner_guest {
+        inner::add(root, kernel, &mut archive)?;
+    }
     Ok(archive)
 }
 
 /// All that decides what is in an image; an image that was built from another recipe is built anew.
-fn recipe() -> String {
-    format!("{VERSION}\n{PACKAGES:?}\n{MODULES:?}\n{LEFT_OUT:?}\n{PASSWD}{GROUP}")
+fn recipe(flavour: &Flavour) -> String {
+    let inner = if flavour.has_inner_guest { inner::recipe() } else { String::new() };
+    format!("{VERSION}\n{}{inner}{PASSWD}{GROUP}", flavour.recipe())
 }

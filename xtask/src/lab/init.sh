@@ -123,7 +123,7 @@ run_tests() {
         set -- "$@" "$argument"
         case $argument in --ignored | --include-ignored) options="$options $argument" ;; esac
     done </lab/arguments
-    lab --list --format terse "$@" >/run/lab/list 2>&1 || {
+    $program --list --format terse "$@" >/run/lab/list 2>&1 || {
         cat /run/lab/list
         die "the tests cannot be listed"
     }
@@ -139,14 +139,14 @@ run_tests() {
 }
 
 # What tests start, and one that was killed leaves behind.
-daemons="pr-helper multipathd udevadm"
+daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86"
 
 run_test() {
     say test "$name"
     echo "lab: test $name" >/dev/kmsg
     output=/run/lab/output.$number
     (
-        setsid lab --exact "$name" --test-threads 1 --nocapture $options >$output 2>&1 3>&- 4<&-
+        setsid $program --exact "$name" --test-threads 1 --nocapture $options >$output 2>&1 3>&- 4<&-
         echo $number $? >&3
     ) &
     if ended $seconds; then
@@ -162,7 +162,7 @@ run_test() {
     else
         # Where the blocked tasks wait.
         echo w >/proc/sysrq-trigger
-        killall -9 lab $daemons 2>/dev/null
+        killall -9 $program $daemons 2>/dev/null
         if ended 5; then
             failed "not ended after $seconds s"
         else

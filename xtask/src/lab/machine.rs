@@ -9,9 +9,6 @@ use std::{fmt, fmt::Write as _, fs, thread};
 
 use crate::error::{Context as _, Result};
 
-/// The guest's memory; its file system is in it.
-const MEBIBYTES: &str = "1536";
-
 /// How the guest's processors are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accelerator {
@@ -35,6 +32,8 @@ impl fmt::Display for Accelerator {
 pub(crate) struct Parts<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
+    /// The guest's memory; its file system is in it.
+    pub(crate) mebibytes: u32,
     /// The file that gets what the kernel says; QEMU's own messages go to a file beside it.
     pub(crate) console: &'a Path,
     /// Whether the terminal is the guest's.
@@ -71,7 +70,7 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.args(["-machine", "pc", "-smp", "2", "-m", MEBIBYTES]);
+        command.args(["-machine", "pc", "-smp", "2", "-m", &parts.mebibytes.to_string()]);
         match accelerator {
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),

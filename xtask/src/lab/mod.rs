@@ -4,8 +4,10 @@
 //! reports what `init.sh`, the guest's first process, says on the second serial port.
 
 mod cpio;
+mod flavour;
 mod host;
 mod image;
+mod inner;
 mod machine;
 mod modules;
 pub(crate) mod packages;
@@ -21,6 +23,7 @@ use std::{fs, fs::File};
 
 use tempfile::TempDir;
 
+use self::flavour::{CLIENTS, DEVICES, Flavour};
 use self::host::KvmVerdict;
 use self::image::Image;
 use self::machine::{Accelerator, Machine, Output, Parts};
@@ -50,9 +53,9 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     accel: Choice,
 
-    /// End the machine after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    time_limit: u64,
+    /// End the machine after so many seconds [default: 600, with --real-clients 3600]
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<u64>,
 }
 
 /// The accelerators to choose from.
@@ -69,6 +72,10 @@ pub(crate) struct TestOptions {
     #[command(flatten)]
     machine: Options,
 
+    /// Run the tests of the programs that use the helper, in a larger machine that has them
+    #[arg(long)]
+    real_clients: bool,
+
     /// Leave the machine running after the tests, with a shell on this terminal
     #[arg(long, conflicts_with = "shell")]
     keep: bool,
@@ -77,9 +84,9 @@ pub(crate) struct TestOptions {
     #[arg(long)]
     shell: bool,
 
-    /// End a test that takes longer than so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
-    test_limit: u64,
+    /// End a test that takes longer than so many seconds [default: 90, with --real-clients 600]
+    #[arg(long, value_name = "SECONDS")]
+    test_limit: Option<u64>,
 
     /// Arguments of the tests' program: parts of the names of those to run, --skip NAME, --exact, --ignored
     #[arg(last = true)]
@@ -87,9 +94,9 @@ pub(crate) struct TestOptions {
 }
 
 impl TestOptions {
-    /// Whether it was said which tests to run, or in which suite.
+    /// Whether it was said which tests to run, or in which machine.
     pub(crate) fn are_chosen(&self) -> bool {
-        self.shell || !self.tests.is_empty() || self.machine.suite != SUITE
+        self.shell || self.real_clients || !self.tests.is_empty() || self.machine.suite != SUITE
     }
 
     /// The same for tests whose names hold `filter`, in another suite.
@@ -101,13 +108,15 @@ impl TestOptions {
 
 /// Runs the tests, or a shell.
 pub(crate) fn run(options: &TestOptions) -> Result<ExitCode> {
+    let flavour = if options.real_clients { &CLIENTS } else { &DEVICES };
     let task = if options.shell {
         Task::Shell
     } else {
-        Task::Tests { arguments: &options.tests, seconds: options.test_limit }
+        let seconds = options.test_limit.unwrap_or(flavour.test_limit);
+        Task::Tests { program: flavour.tests, arguments: &options.tests, seconds }
     };
-    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Test("tests", "lab")];
-    Lab::boot(&options.machine, &targets, &task, options.keep)?.follow(&task)
+    let targets = [Target::Bin("pr-helper", "pr-helper"), Target::Test("tests", flavour.tests)];
+    Lab::boot(flavour, &options.machine, &targets, &task, options.keep)?.follow(&task)
 }
 
 /// A machine that has booted, and the files of this run.
@@ -123,13 +132,19 @@ struct Lab {
 
 impl Lab {
     /// Builds what is missing and boots; the guest's init runs when this returns.
-    fn boot(options: &Options, targets: &[Target], task: &Task, keep: bool) -> Result<Self> {
+    fn boot(
+        flavour: &'static Flavour,
+        options: &Options,
+        targets: &[Target],
+        task: &Task,
+        keep: bool,
+    ) -> Result<Self> {
         host::check()?;
         let above = workspace::target().join("lab");
         let directory = above.join(&options.suite);
         fs::create_dir_all(&directory).context(|| format!("create {}", directory.display()))?;
         scratch::sweep(&directory);
-        let image = Image::prepare(&directory, &options.suite, options.rebuild)?;
+        let image = Image::prepare(flavour, &directory, &options.suite, options.rebuild)?;
         image.check_libc()?;
         let run = scratch::create(&directory)?;
 
@@ -141,10 +156,11 @@ impl Lab {
         output.into_inner().context(writing)?;
 
         let began = Instant::now();
-        let limit = Duration::from_secs(options.time_limit);
+        let limit = Duration::from_secs(options.time_limit.unwrap_or(flavour.time_limit));
         let parts = Parts {
             kernel: &image.kernel(),
             initrd: &initrd,
+            mebibytes: flavour.mebibytes,
             console: &run.path().join("console.log"),
             interactive: keep || matches!(task, Task::Shell),
         };

@@ -45,8 +45,8 @@ impl Target {
 /// What the guest is to do once its devices are there.
 #[derive(Debug)]
 pub(crate) enum Task<'a> {
-    /// Run the tests, each for at most so many seconds, chosen by these arguments of libtest.
-    Tests { arguments: &'a [String], seconds: u64 },
+    /// Run the tests of this program, each for at most so many seconds, chosen by these arguments of libtest.
+    Tests { program: &'static str, arguments: &'a [String], seconds: u64 },
     /// Only wait for somebody to type.
     Shell,
 }
@@ -60,11 +60,11 @@ pub(crate) fn archive(targets: &[Target], task: &Task, keep: bool) -> Result<Arc
     archive.bytes("init", 0o755, INIT);
     let mut arguments = String::new();
     let mut settings = match task {
-        Task::Tests { arguments: given, seconds } => {
+        Task::Tests { program, arguments: given, seconds } => {
             for argument in *given {
                 let _ = writeln!(arguments, "{argument}");
             }
-            format!("task=tests\nseconds={seconds}\n")
+            format!("task=tests\nprogram={program}\nseconds={seconds}\n")
         }
         Task::Shell => "task=shell\n".to_owned(),
     };

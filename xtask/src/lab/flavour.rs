@@ -1,0 +1,114 @@
+//! The two machines: the one that every test run boots, and the larger one with the programs that use the helper.
+
+use super::modules::MODULES;
+use super::packages::PACKAGES;
+
+/// What tells one machine from the other.
+#[derive(Debug)]
+pub(crate) struct Flavour {
+    /// Its directory below that of the suite.
+    pub(crate) name: &'static str,
+    /// The target of the package `tests` with the tests that run in it.
+    pub(crate) tests: &'static str,
+    /// Debian packages beside [`PACKAGES`].
+    more_packages: &'static [&'static str],
+    /// Kernel modules beside [`MODULES`].
+    more_modules: &'static [&'static str],
+    /// What of [`LEFT_OUT`] it has after all.
+    kept: &'static [&'static str],
+    /// Whether the machine has what virtual machines in it boot: see inner.rs.
+    pub(crate) has_inner_guest: bool,
+    /// Its memory, in which its file system is.
+    pub(crate) mebibytes: u32,
+    /// How long one test may take, in seconds.
+    pub(crate) test_limit: u64,
+    /// How long a run may take, in seconds.
+    pub(crate) time_limit: u64,
+}
+
+/// Disks of all kinds, and what a host of multipath maps has.
+pub(crate) static DEVICES: Flavour = Flavour {
+    name: "image",
+    tests: "lab",
+    more_packages: &[],
+    more_modules: &[],
+    kept: &[],
+    has_inner_guest: false,
+    mebibytes: 1536,
+    test_limit: 90,
+    time_limit: 600,
+};
+
+/// The same, with the programs of others that are the helper's clients.
+pub(crate) static CLIENTS: Flavour = Flavour {
+    name: "clients",
+    tests: "clients",
+    // QEMU: qemu-system-common is where the C helper is.
+    more_packages: &["qemu-system-common", "qemu-system-x86"],
+    // An emulated processor has SVM, so that a virtual machine in it need not be emulated twice.
+    more_modules: &["kvm_amd", "kvm_intel"],
+    // QEMU's firmware.
+    kept: &["usr/share/qemu", "usr/share/seabios"],
+    has_inner_guest: true,
+    mebibytes: 3072,
+    test_limit: 600,
+    time_limit: 3600,
+};
+
+/// Directories of the packages that the machines have no use for.
+const LEFT_OUT: [&str; 7] = [
+    "boot",
+    "usr/lib/modules",
+    "usr/lib/systemd",
+    "usr/lib/udev/hwdb.d",
+    "usr/lib/x86_64-linux-gnu/gconv",
+    "usr/libexec",
+    "usr/share",
+];
+
+impl Flavour {
+    /// All packages; apt adds what these depend on.
+    pub(crate) fn packages(&self) -> Vec<&'static str> {
+        [&PACKAGES, self.more_packages].concat()
+    }
+
+    /// All modules; those that these depend on are added.
+    pub(crate) fn modules(&self) -> Vec<&'static str> {
+        [&MODULES, self.more_modules].concat()
+    }
+
+    /// Whether the machine has this path of the packages.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        let is_left_out = LEFT_OUT.iter().any(|directory| is_in(path, directory));
+        // What is above something that is kept has to be there, too.
+        !is_left_out || self.kept.iter().any(|kept| is_in(path, kept) || is_in(kept, path))
+    }
+
+    /// All that decides what is in its image.
+    pub(crate) fn recipe(&self) -> String {
+        let (packages, modules) = (self.packages(), self.modules());
+        format!("{packages:?}\n{modules:?}\n{LEFT_OUT:?}\n{:?}\n{}\n", self.kept, self.has_inner_guest)
+    }
+}
+
+/// Whether `path` is `directory` or below it.
+fn is_in(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_left_out_can_have_a_part_that_is_kept() {
+        for path in ["usr/share", "usr/share/qemu", "usr/share/qemu/bios-256k.bin", "usr/bin/udevadm"] {
+            assert!(CLIENTS.has(path), "{path}");
+        }
+        for path in ["usr/share/doc", "usr/share/qemu-kvm", "boot", "usr/libexec/x"] {
+            assert!(!CLIENTS.has(path), "{path}");
+        }
+        assert!(!DEVICES.has("usr/share"));
+        assert!(DEVICES.has("usr/sharenot"));
+    }
+}
