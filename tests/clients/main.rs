@@ -1,4 +1,5 @@
 //! The programs that use the helper, as Debian has them, on real SCSI disks of a real kernel. They run as root in the
 //! lab's larger machine, one process each: `cargo xtask lab --real-clients`.
 
+mod libvirt;
 mod machine;

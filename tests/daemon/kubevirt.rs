@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::MetadataExt as _, time::Instant};
 
 use rustix::process::Signal;
 use tests::{
-    Client, eventually,
-    kubevirt::{Container, Event, GUESTS, Isolation, Node, as_user, is_dead},
+    Client, as_user, eventually,
+    kubevirt::{Container, Event, GUESTS, Isolation, Node, is_dead},
 };
 
 use crate::{null, read_keys};
@@ -20,7 +20,7 @@ fn assert_serves_guests(node: &Node) {
     assert_eq!((owner.uid(), owner.gid()), (GUESTS, GUESTS));
     // The socket has its name a moment before anybody listens on it.
     eventually("it listens", || !is_dead(&socket));
-    let reply = as_user(GUESTS, || {
+    let reply = as_user(GUESTS, &[], || {
         let mut client = Client::connect(&socket).unwrap();
         client.read(null(), &read_keys(8)[..10]).unwrap()
     });

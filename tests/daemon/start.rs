@@ -151,12 +151,9 @@ fn end(pid: i32) {
 
 /// Starts a helper with this socket passed as systemd does, and others beside it.
 fn activated(socket: OwnedFd, count: u32, arguments: &[&str]) -> Child {
-    let script = "exec 3<&0 4<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
-    let helper = Daemon::command();
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(helper.get_program()).arg("--unprivileged").args(arguments);
-    command.env("LISTEN_FDS", count.to_string()).stdin(socket).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    let mut command = Daemon::activation(socket, count);
+    command.arg(Daemon::command().get_program()).arg("--unprivileged").args(arguments);
+    command.stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -168,14 +165,10 @@ fn a_socket_that_systemd_passes_is_served_and_left_where_it_is() {
     let notify = UnixDatagram::bind(&notified).unwrap();
     notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
 
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
-    let mut child = Command::new("sh")
-        .args(["-c", script, "sh"])
+    let mut child = Daemon::activation(listener.into(), 1)
         .arg(Daemon::command().get_program())
         .arg("--unprivileged")
         .env("NOTIFY_SOCKET", &notified)
-        .env_remove("SYSTEMD_EXEC_PID")
-        .stdin(OwnedFd::from(listener))
         .spawn()
         .unwrap();
     let mut client = Client::connect(&path).unwrap();

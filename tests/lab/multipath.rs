@@ -5,6 +5,7 @@
 mod commands;
 mod hang;
 mod host;
+mod kubevirt;
 mod missing;
 mod paths;
 mod processes;

@@ -16,7 +16,7 @@ use std::{
 use rustix::{
     fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     io::Errno,
-    process::{Gid, Pid, Signal, Uid},
+    process::{Pid, Signal},
 };
 use tempfile::TempDir;
 
@@ -214,20 +214,6 @@ impl Drop for Container {
             eprintln!("--- the container's log ---\n{}", self.log());
         }
     }
-}
-
-/// Runs `action` on a thread that is `user` and its group and nothing else.
-pub fn as_user<T: Send>(user: u32, action: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            rustix::thread::set_thread_groups(&[]).unwrap();
-            let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
-            rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
-            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
-            action()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 /// Whether nobody answers on the socket.

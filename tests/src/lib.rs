@@ -6,7 +6,11 @@ mod client;
 mod daemon;
 mod direct;
 pub mod kubevirt;
+mod service;
+mod user;
 
 pub use client::{Client, Reply};
 pub use daemon::{Daemon, Options, build, eventually};
 pub use direct::direct;
+pub use service::Service;
+pub use user::as_user;

@@ -76,8 +76,9 @@ impl Machine {
             Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
         };
         command.arg("-kernel").arg(parts.kernel).arg("-initrd").arg(parts.initrd);
-        // An oops ends the run with a report instead of leaving a kernel that cannot be believed any more.
-        command.args(["-append", "console=ttyS0 panic=-1 oops=panic mitigations=off"]);
+        // An oops ends the run with a report instead of leaving a kernel that cannot be believed any more. On a busy host
+        // emulated clocks disagree; that is no reason for the kernel to change clocks, which emulation was seen not to survive.
+        command.args(["-append", "console=ttyS0 panic=-1 oops=panic mitigations=off tsc=reliable"]);
         command.arg("-chardev").arg(format!("file,id=console,path={}", option_value(parts.console)));
         let signals = if parts.interactive { "off" } else { "on" };
         command.arg("-chardev").arg(format!("stdio,id=lab,signal={signals}"));
