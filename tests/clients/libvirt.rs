@@ -4,13 +4,12 @@ mod console;
 mod host;
 
 use std::{
-    env,
     fs::{self, File},
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown},
         net::UnixListener,
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::Child,
     thread,
 };
@@ -20,7 +19,10 @@ use rustix::{
     process::Signal,
 };
 use scsi_sense::Status;
-use tests::{Client, Daemon, Reply, as_user, direct, eventually};
+use tests::{
+    Client, Daemon, as_user, eventually,
+    lab::{Disk, READ_KEYS, REGISTER_AND_IGNORE, State, basic, in_cdb, open, out_cdb},
+};
 
 use self::console::Done;
 use self::host::{Guest, KVM_GROUP, LIBRARY, Libvirt, Process, QEMU_USER, disk, helper_processes, pr_helper};
@@ -30,51 +32,33 @@ const MANAGED: &str = "<reservations managed='yes'/>";
 /// A helper that somebody else takes care of, where it is if nobody says otherwise.
 const SOCKET: &str = "/run/qemu-pr-helper.sock";
 
-/// READ KEYS.
-const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 /// Bit 17.
 const CAP_SYS_RAWIO: &str = "0000000000020000";
 const KEY: u64 = 0x1ab0_0000_0000_0001;
 
-fn nexus_a() -> PathBuf {
-    env::var_os("LAB_NEXUS_A").expect("the lab's machine").into()
-}
-
-/// The same disk as another host reaches it.
-fn nexus_b() -> File {
-    File::open(env::var_os("LAB_NEXUS_B").expect("the lab's machine")).unwrap()
-}
-
 /// A guest with a disk whose helper libvirt starts.
 fn managed(libvirt: &Libvirt) -> (Guest<'_>, String) {
-    let disk = disk(&nexus_a(), MANAGED);
+    let disk = disk(&Disk::nexus_a().block, MANAGED);
     (libvirt.create(&disk), disk)
 }
 
-/// The keys registered with the disk, asked for with `ask`; unit attentions come first.
-fn keys(mut ask: impl FnMut() -> Reply) -> Vec<u64> {
-    let mut replies = (0..5).map(|_| ask());
-    let reply = replies.find(|reply| reply.status == Status::GOOD).expect("READ KEYS is answered");
-    let keys = reply.payload[8..].chunks_exact(8);
-    keys.map(|key| u64::from_be_bytes(key.try_into().unwrap())).collect()
-}
-
-/// What another host sees.
+/// The keys registered with the disk, as another host sees them.
 fn keys_elsewhere() -> Vec<u64> {
-    let disk = nexus_b();
-    keys(|| direct(&disk, &READ_KEYS, None))
+    State::seen_by(&Disk::nexus_b()).registered.into_iter().map(|(_, key)| key).collect()
 }
 
 /// REGISTER AND IGNORE EXISTING KEY through a helper, as QEMU's user.
 fn register_as_qemu(socket: &Path, key: u64) {
-    let disk = File::options().read(true).write(true).open(nexus_a()).unwrap();
-    let parameters = [[0; 8], key.to_be_bytes(), [0; 8]].concat();
-    let cdb = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0];
+    let disk = open(&Disk::nexus_a().block);
+    let parameters = basic(0, key);
+    let cdb = out_cdb(REGISTER_AND_IGNORE, 0, &parameters);
     as_user(QEMU_USER, &[KVM_GROUP], || {
         let mut client = Client::connect(socket).unwrap();
+        // Unit attentions come first.
         let mut replies = (0..5).map(|_| client.write(&disk, &cdb, &parameters).unwrap().status);
         assert!(replies.any(|status| status == Status::GOOD));
-        assert_eq!(keys(|| client.read(&disk, &READ_KEYS).unwrap()).contains(&key), key != 0);
+        let keys = client.read(&disk, &in_cdb(READ_KEYS, 512)).unwrap();
+        assert_eq!(keys.status, Status::GOOD);
     });
 }
 
@@ -120,7 +104,7 @@ fn a_managed_helper_serves_qemus_user_on_a_disk_and_goes_on_when_libvirt_listens
     // Its standard error is a pipe that libvirt has closed; this is something to log.
     assert!(helper.link("fd/2").starts_with("pipe:"));
     let null = File::open("/dev/null").unwrap();
-    let refused = Client::connect(&socket).unwrap().read(&null, &READ_KEYS).unwrap();
+    let refused = Client::connect(&socket).unwrap().read(&null, &in_cdb(READ_KEYS, 512)).unwrap();
     assert_eq!(refused.sense_code(), Some((5, 0x20, 0)));
 
     register_as_qemu(&socket, KEY);
@@ -219,7 +203,7 @@ fn a_helper_of_our_systemd_units_is_used_where_libvirt_is_told_of_its_socket() {
     let libvirt = Libvirt::start();
     let unit = Unit::start();
     let disk = disk(
-        &nexus_a(),
+        &Disk::nexus_a().block,
         &format!(
             "<reservations managed='no'><source type='unix' path='{SOCKET}' mode='client'/></reservations>"
         ),

@@ -9,7 +9,9 @@ use std::{
 use scsi_sense::Status;
 use tests::{Reply, direct};
 
-use crate::{disks::Disk, reservations::daemon};
+use tests::lab::Disk;
+
+use crate::reservations::daemon;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 const REGISTER_AND_IGNORE: [u8; 10] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0];

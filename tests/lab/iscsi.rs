@@ -9,7 +9,7 @@ use std::{
 
 use tests::eventually;
 
-use crate::disks::Disk;
+use tests::lab::Disk;
 
 const TARGET: &str = "iqn.2026-11.lab:disk";
 /// Each initiator with the address that it connects to: `iscsistart` takes a second session to the same one for the

@@ -2,7 +2,6 @@
 //! what they like there: `cargo xtask lab`.
 
 mod descriptors;
-mod disks;
 mod iscsi;
 mod machine;
 mod model;

@@ -8,7 +8,7 @@ use std::{
 use scsi_sense::Status;
 use tests::{Daemon, Options};
 
-use crate::disks::Disk;
+use tests::lab::Disk;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 /// Bit 17.

@@ -12,7 +12,7 @@ use scsi_sense::{
 };
 use tests::{Client, Daemon, Options, Reply, direct};
 
-use crate::disks::Disk;
+use tests::lab::Disk;
 
 const KEY_A: u64 = 0xa11c_e000_0000_0001;
 const KEY_B: u64 = 0xb0b0_0000_0000_0002;

@@ -1,11 +1,7 @@
-//! Commands that fail on their way to the device, and devices that do not answer: made by the kernel's `scsi_debug`,
-//! which can be told how to fail.
+//! Commands that fail on their way to the device, and devices that do not answer.
 
 use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -13,82 +9,17 @@ use rustix::process::Signal;
 use scsi_sense::Status;
 use tests::{Client, Daemon, Options, eventually};
 
-use crate::{disks::Disk, reservations::daemon};
+use tests::lab::{Disk, Faulty, open};
+
+use crate::reservations::daemon;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 const PREEMPT: [u8; 10] = [0x5f, 4, 5, 0, 0, 0, 0, 0, 24, 0];
 
-/// A disk that fails as told. Dropped, it stops to fail.
-struct Faulty {
-    block: PathBuf,
-    generic: PathBuf,
-    rules: PathBuf,
-}
-
-impl Faulty {
-    fn new() -> Self {
-        let loaded = Command::new("modprobe").args(["scsi_debug", "dev_size_mb=8"]).status().unwrap();
-        assert!(loaded.success());
-        let mut found = None;
-        eventually("the faulty disk appears", || {
-            found = Self::find();
-            found.is_some()
-        });
-        found.unwrap()
-    }
-
-    fn find() -> Option<Self> {
-        for entry in fs::read_dir("/sys/class/scsi_disk").ok()? {
-            let device = entry.ok()?.path().join("device");
-            if fs::read_to_string(device.join("model")).is_ok_and(|model| model.trim() == "scsi_debug") {
-                let address = fs::canonicalize(&device).ok()?.file_name()?.to_owned();
-                let only =
-                    |class: &str| fs::read_dir(device.join(class)).ok()?.next()?.ok().map(|e| e.file_name());
-                let node =
-                    |class: &str| Some(Path::new("/dev").join(only(class)?)).filter(|path| path.exists());
-                let rules = Path::new("/sys/kernel/debug/scsi_debug").join(address).join("error");
-                return Some(Self { block: node("block")?, generic: node("scsi_generic")?, rules });
-            }
-        }
-        None
-    }
-
-    fn rule(&self, rule: &str) {
-        fs::write(&self.rules, rule).unwrap();
-    }
-
-    /// Has commands with this opcode end with this host byte, without an answer of the device.
-    fn fail(&self, opcode: u8, host_byte: u8) {
-        self.rule(&format!("2 1 {opcode:x} {host_byte:x} 0 0 0 0 0"));
-    }
-
-    /// Has commands with this opcode never end.
-    fn hang(&self, opcode: u8) {
-        self.rule(&format!("0 1 {opcode:x}"));
-    }
-
-    fn heal(&self) {
-        for rule in ["- 0 5e", "- 0 5f", "- 2 5e", "- 2 5f"] {
-            // Refused where there is no such rule.
-            let _ = fs::write(&self.rules, rule);
-        }
-    }
-}
-
-impl Drop for Faulty {
-    fn drop(&mut self) {
-        self.heal();
-    }
-}
-
-fn open(path: &Path) -> File {
-    File::options().read(true).write(true).open(path).unwrap()
-}
-
 /// The C helper reports GOOD for 06 07 09 0A 0B 0C 0D 0F 14: a PREEMPT that has not happened looks done.
 #[test]
 fn a_command_that_failed_on_its_way_is_never_good() {
-    let faulty = Faulty::new();
+    let faulty = Faulty::make();
     let daemon = daemon();
     let mut client = daemon.client();
     let mut tried = Vec::new();
@@ -130,7 +61,7 @@ fn a_command_that_failed_on_its_way_is_never_good() {
 /// With the C helper, a hundred clients on a hung disk leave nobody else an answer.
 #[test]
 fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
-    let faulty = Faulty::new();
+    let faulty = Faulty::make();
     let arguments = vec!["--timeout=8".into(), "--slow=2".into()];
     let daemon = Daemon::with(Options { arguments, ..Options::default() });
     faulty.hang(0x5e);
@@ -179,7 +110,7 @@ fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
 
 #[test]
 fn a_stop_waits_for_commands_in_flight_and_answers_them() {
-    let faulty = Faulty::new();
+    let faulty = Faulty::make();
     let mut daemon = Daemon::with(Options { arguments: vec!["--timeout=8".into()], ..Options::default() });
     faulty.hang(0x5e);
     let hung = open(&faulty.block);
@@ -198,7 +129,7 @@ fn a_stop_waits_for_commands_in_flight_and_answers_them() {
 
 #[test]
 fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
-    let faulty = Faulty::new();
+    let faulty = Faulty::make();
     for (arguments, signals, message) in [
         (vec!["--timeout=8".to_string()], 2, "were cut short by SIGTERM"),
         (vec!["--timeout=8".to_string(), "--stop-grace=1".to_string()], 1, "did not end within 1 seconds"),

@@ -5,7 +5,9 @@ use std::{fs, fs::File, thread, time::Duration};
 use scsi_sense::Status;
 use tests::Reply;
 
-use crate::{disks::Disk, reservations::daemon};
+use tests::lab::Disk;
+
+use crate::reservations::daemon;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 

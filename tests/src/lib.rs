@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod direct;
 pub mod kubevirt;
+pub mod lab;
 mod service;
 mod user;
 

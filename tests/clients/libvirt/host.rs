@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use tests::{Service, eventually};
 
 use super::console::Console;
+use crate::qemu::{KERNEL_ARGUMENTS, allow_kvm};
 
 /// Debian's user for QEMU.
 pub(crate) const QEMU_USER: u32 = 64055;
@@ -30,7 +31,7 @@ const STATE: &str = "/run/libvirt/qemu";
 /// Where it has the files that QEMU uses.
 pub(crate) const LIBRARY: &str = "/var/lib/libvirt/qemu";
 
-/// The second serial port of a guest.
+/// Where a guest takes commands.
 const CONSOLE: &str = "/run/lab/console.sock";
 
 /// A host whose libvirtd starts our helper. Dropped, it ends, and all guests with it.
@@ -49,9 +50,7 @@ impl Libvirt {
             .unwrap();
         // It is all the same to us, and takes as long to be asked what it can do.
         let _ = fs::remove_file("/usr/bin/qemu-system-i386");
-        // What udev does elsewhere.
-        let _ = Command::new("modprobe").args(["-qa", "kvm_amd", "kvm_intel"]).status();
-        let _ = Command::new("chmod").args(["666", "/dev/kvm"]).status();
+        allow_kvm();
         let cgroups = Path::new("/sys/fs/cgroup");
         if !cgroups.join("cgroup.procs").exists() {
             run(Command::new("mount").args(["-t", "cgroup2", "cgroup2"]).arg(cgroups));
@@ -271,16 +270,17 @@ fn domain(disk: &str) -> String {
              <type arch='x86_64' machine='pc'>hvm</type>
              <kernel>/lab/inner/kernel</kernel>
              <initrd>/lab/inner/initrd</initrd>
-             <cmdline>console=ttyS0 panic=-1 mitigations=off</cmdline>
+             <cmdline>{KERNEL_ARGUMENTS}</cmdline>
            </os>
            <features><acpi/></features>
+           <clock><timer name='hpet' present='no'/></clock>
            <devices>
              <emulator>/usr/bin/qemu-system-x86_64</emulator>
              <controller type='scsi' model='virtio-scsi'/>
              <controller type='usb' model='none'/>
              {disk}
-             <serial type='file'><source path='/run/lab/guest.log'/><target port='0'/></serial>
-             <serial type='unix'><source mode='bind' path='{CONSOLE}'/><target port='1'/></serial>
+             <serial type='file'><source path='/run/lab/guest.log'/></serial>
+             <channel type='unix'><source mode='bind' path='{CONSOLE}'/><target type='virtio' name='lab'/></channel>
              <memballoon model='none'/>
            </devices>
          </domain>"

@@ -12,7 +12,7 @@ use scsi_sense::pr::{
 use scsi_sense::{Cdb, Status};
 use tests::{Reply, direct};
 
-use crate::disks::Disk;
+use tests::lab::Disk;
 
 const ALLOCATION_LENGTH: u16 = 4096;
 

@@ -5,11 +5,11 @@ use std::{fs::File, path::PathBuf, process::Command};
 use scsi_sense::Status;
 use tests::Daemon;
 
-use super::host::hide_library;
 use super::{
     Host, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon, in_cdb, open,
 };
-use crate::disks::Disk;
+use tests::lab::Disk;
+use tests::lab::hide_library;
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 

@@ -6,7 +6,7 @@ use scsi_sense::Status;
 use tests::Reply;
 
 use super::{CLEAR, Host, KEY, Map, Multipath, OTHER_KEY, OtherHost, REGISTER, State, basic, daemon};
-use crate::disks::Disk;
+use tests::lab::Disk;
 
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 const SPEC_I_PT: u8 = 0x08;

@@ -1,5 +1,6 @@
 //! The two machines: the one that every test run boots, and the larger one with the programs that use the helper.
 
+use super::inner;
 use super::modules::MODULES;
 use super::packages::PACKAGES;
 
@@ -73,6 +74,11 @@ const LEFT_OUT: [&str; 7] = [
 ];
 
 impl Flavour {
+    /// Programs that the host must have to make its image, and their Debian packages.
+    pub(crate) fn more_programs(&self) -> &'static [(&'static str, &'static str)] {
+        if self.has_inner_guest { &inner::PROGRAMS } else { &[] }
+    }
+
     /// All packages; apt adds what these depend on.
     pub(crate) fn packages(&self) -> Vec<&'static str> {
         [&PACKAGES, self.more_packages].concat()

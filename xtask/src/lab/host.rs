@@ -22,8 +22,8 @@ const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 
-/// Says in one message all that is missing.
-pub(crate) fn check() -> Result<()> {
+/// Says in one message all that is missing. `more_programs` are of the same form as [`PROGRAMS`].
+pub(crate) fn check(more_programs: &[(&str, &'static str)]) -> Result<()> {
     if env::consts::ARCH != "x86_64" {
         return Err(Error::new(format!(
             "the lab's machine is an x86_64 one and runs the host's binaries, but this host is {}",
@@ -32,6 +32,7 @@ pub(crate) fn check() -> Result<()> {
     }
     let mut packages: Vec<&str> = PROGRAMS
         .iter()
+        .chain(more_programs)
         .filter(|(program, _)| process::find(program).is_none())
         .map(|(_, package)| *package)
         .collect();

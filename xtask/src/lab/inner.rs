@@ -1,10 +1,11 @@
 //! What a virtual machine inside the lab's machine boots: the kernel that is there already, and a first file system
-//! of a shell and `sg_persist` that takes commands on its second serial port.
+//! of a shell and `sg_persist` that takes commands on a port of virtio-serial.
 
 use std::path::Path;
 
 use super::cpio::Archive;
 use super::modules::Kernel;
+use super::vmlinux;
 use crate::error::Result;
 
 /// Its first process.
@@ -15,7 +16,7 @@ const KERNEL: &str = "lab/inner/kernel";
 const INITRD: &str = "lab/inner/initrd";
 
 /// What inner-init.sh loads.
-const MODULES: [&str; 4] = ["sd_mod", "sg", "virtio_pci", "virtio_scsi"];
+const MODULES: [&str; 5] = ["sd_mod", "sg", "virtio_console", "virtio_pci", "virtio_scsi"];
 
 /// How the paths of the packages begin that it has: a shell, and `sg_persist` with its libraries.
 const CONTENT: [&str; 6] = [
@@ -27,9 +28,12 @@ const CONTENT: [&str; 6] = [
     "usr/lib64",
 ];
 
+/// Programs that the host must have to make it, beside those of the lab, and their Debian packages.
+pub(crate) const PROGRAMS: [(&str, &str); 1] = [("zstd", "zstd")];
+
 /// Adds them to the archive of the machine whose packages are unpacked under `root`.
 pub(crate) fn add(root: &Path, kernel: &Kernel, archive: &mut Archive) -> Result<()> {
-    archive.file(KERNEL, 0o644, &kernel.image(root)?);
+    archive.bytes(KERNEL, 0o644, vmlinux::extract(&kernel.image(root)?, root)?);
     let mut initrd = Vec::new();
     contents(root, kernel)?.write(&mut initrd)?;
     archive.bytes(INITRD, 0o644, initrd);

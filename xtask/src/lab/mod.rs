@@ -14,6 +14,7 @@ pub(crate) mod packages;
 mod programs;
 mod report;
 mod scratch;
+mod vmlinux;
 
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
@@ -139,7 +140,7 @@ impl Lab {
         task: &Task,
         keep: bool,
     ) -> Result<Self> {
-        host::check()?;
+        host::check(flavour.more_programs())?;
         let above = workspace::target().join("lab");
         let directory = above.join(&options.suite);
         fs::create_dir_all(&directory).context(|| format!("create {}", directory.display()))?;

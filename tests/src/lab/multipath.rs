@@ -7,10 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tests::{Service, eventually};
-
-use super::{Map, clean};
-use crate::disks::Disk;
+use super::{Disk, Map};
+use crate::{Service, eventually};
 
 /// The keys that multipathd keeps if it is told `reservation_key file`.
 const KEYS: &str = "/etc/multipath/prkeys";
@@ -19,19 +17,19 @@ const HIDDEN_LIBRARY: &str = "/usr/lib/hidden.so.0";
 
 /// A host on which both maps are there with all paths, and nothing is registered. Dropped, the daemons end; the maps stay,
 /// so that the next test need not wait for them.
-pub(crate) struct Multipath {
+pub struct Multipath {
     multipathd: Option<Service>,
     _udevd: Service,
 }
 
 impl Multipath {
     /// As multipath-tools says that a host with reservations should be configured.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::with("reservation_key file")
     }
 
     /// With this line in the section `defaults` of multipath.conf.
-    pub(crate) fn with(line: &str) -> Self {
+    pub fn with(line: &str) -> Self {
         // Their nodes are made by udevd, and their tables need these; multipath-tools' unit file has modprobe, too.
         let modules =
             Command::new("modprobe").args(["-a", "dm_multipath", "dm_service_time"]).status().unwrap();
@@ -45,7 +43,7 @@ impl Multipath {
             for path in &map.paths {
                 set_state(path, "running");
             }
-            clean(&map);
+            map.clean();
         }
         let udevd = start_udevd();
         let mut host = Self { multipathd: None, _udevd: udevd };
@@ -54,7 +52,7 @@ impl Multipath {
     }
 
     /// Starts multipathd, and waits until it has all paths.
-    pub(crate) fn start_multipathd(&mut self) {
+    pub fn start_multipathd(&mut self) {
         let mut command = Command::new("multipathd");
         // In the foreground, and what it says to standard error.
         self.multipathd = Some(Service::start("multipathd", command.args(["-d", "-s"])));
@@ -67,13 +65,13 @@ impl Multipath {
     }
 
     /// Stops multipathd; the maps stay.
-    pub(crate) fn stop_multipathd(&mut self) {
+    pub fn stop_multipathd(&mut self) {
         self.multipathd = None;
     }
 }
 
 /// Takes a path away, and waits until multipathd has seen it.
-pub(crate) fn take_away(path: &Disk) -> Away {
+pub fn take_away(path: &Disk) -> Away {
     set_state(path, "offline");
     let away = Away(path.clone());
     wait_for(path, "failed faulty");
@@ -81,13 +79,13 @@ pub(crate) fn take_away(path: &Disk) -> Away {
 }
 
 /// Waits until multipathd says so of a path: its state in the kernel and what the checker found.
-pub(crate) fn wait_for(path: &Disk, state: &str) {
+pub fn wait_for(path: &Disk, state: &str) {
     let line = format!("{} {state}", path.name());
     eventually(&line, || show(&["paths", "raw", "format", "%d %t %T"]).lines().any(|other| other == line));
 }
 
 /// A path that is away until this is dropped.
-pub(crate) struct Away(Disk);
+pub struct Away(Disk);
 
 impl Drop for Away {
     fn drop(&mut self) {
@@ -96,7 +94,7 @@ impl Drop for Away {
 }
 
 /// Puts the library where nobody finds it.
-pub(crate) fn hide_library() -> Hidden {
+pub fn hide_library() -> Hidden {
     fs::rename(LIBRARY, HIDDEN_LIBRARY).unwrap();
     Hidden
 }
@@ -108,7 +106,7 @@ fn unhide_library() {
 }
 
 /// The library is not found until this is dropped.
-pub(crate) struct Hidden;
+pub struct Hidden;
 
 impl Drop for Hidden {
     fn drop(&mut self) {

@@ -6,69 +6,69 @@ use std::{env, fs};
 
 /// A disk, as one I_T nexus sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Disk {
+pub struct Disk {
     /// The block device, /dev/sdX.
-    pub(crate) block: PathBuf,
+    pub block: PathBuf,
     /// The same as a generic device, /dev/sgN.
-    pub(crate) generic: PathBuf,
+    pub generic: PathBuf,
     /// LIO's target port in configfs. Writing `offline` to its `transport_status` takes the path away.
-    pub(crate) target_port: PathBuf,
+    pub target_port: PathBuf,
 }
 
 impl Disk {
     /// The shared logical unit through the first nexus.
-    pub(crate) fn nexus_a() -> Self {
+    pub fn nexus_a() -> Self {
         Self::named("LAB_NEXUS_A")
     }
 
     /// The shared logical unit through the second nexus.
-    pub(crate) fn nexus_b() -> Self {
+    pub fn nexus_b() -> Self {
         Self::named("LAB_NEXUS_B")
     }
 
     /// Another logical unit, for tests that unplug or break one.
-    pub(crate) fn other() -> Self {
+    pub fn other() -> Self {
         Self::named("LAB_OTHER")
     }
 
     /// The paths that a multipath map is made of.
-    pub(crate) fn map_a() -> [Self; 2] {
+    pub fn map_a() -> [Self; 2] {
         [Self::named("LAB_MAP_A_1"), Self::named("LAB_MAP_A_2")]
     }
 
     /// The logical unit of [`Disk::map_a`] as another machine reaches it.
-    pub(crate) fn map_a_elsewhere() -> Self {
+    pub fn map_a_elsewhere() -> Self {
         Self::named("LAB_MAP_A_OTHER")
     }
 
     /// The paths that a second multipath map is made of.
-    pub(crate) fn map_b() -> [Self; 2] {
+    pub fn map_b() -> [Self; 2] {
         [Self::named("LAB_MAP_B_1"), Self::named("LAB_MAP_B_2")]
     }
 
     /// The first partition of [`Disk::other`].
-    pub(crate) fn other_partition() -> PathBuf {
+    pub fn other_partition() -> PathBuf {
         variable("LAB_OTHER_PARTITION")
     }
 
     /// The SCSI device's directory in sysfs.
-    pub(crate) fn sysfs(&self) -> PathBuf {
+    pub fn sysfs(&self) -> PathBuf {
         Path::new("/sys/class/block").join(self.name()).join("device")
     }
 
     /// The name of the block device, without /dev.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.block.file_name().and_then(OsStr::to_str).unwrap()
     }
 
     /// The address of the initiator port by which this machine reaches it, as SAS has it in a TransportID.
-    pub(crate) fn initiator_port(&self) -> u64 {
+    pub fn initiator_port(&self) -> u64 {
         let name = fs::read_to_string(self.target_port.join("nexus")).unwrap();
         u64::from_str_radix(name.trim().strip_prefix("naa.").unwrap(), 16).unwrap()
     }
 
     /// The unit serial number, from VPD page 80h as the kernel has read it.
-    pub(crate) fn serial(&self) -> String {
+    pub fn serial(&self) -> String {
         let page = fs::read(self.sysfs().join("vpd_pg80")).unwrap();
         String::from_utf8_lossy(&page[4..]).into_owned()
     }
