@@ -139,6 +139,7 @@ impl Multipath {
             }
             Err(NoAnswer::Never(why)) => {
                 *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Err(Unavailable::NoLibrary);
+                pool.supervisor.dismiss();
                 drop(pool);
                 log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
             }

@@ -89,6 +89,12 @@ impl Supervisor {
         Ok(number)
     }
 
+    /// Has it leave: there is nothing that it could do.
+    pub(super) fn dismiss(&self) {
+        // One that has gone already need not be told.
+        let _ = self.channel.send(&[&Order::Leave.encode()], &[]);
+    }
+
     /// Closes the channel; returns whether it was open.
     pub(super) fn end(&self) -> bool {
         self.channel.close().is_ok()
@@ -115,7 +121,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn supervise(socket: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
-    let socket = socket.and_then(|path| listen::File::of(path).ok());
+    let mut socket = socket.and_then(|path| listen::File::of(path).ok());
     nix::sys::prctl::set_name(c"pr-helper-super")?;
     // Whoever stops the service stops the daemon, which ends this.
     super::ignore_the_daemons_signals()?;
@@ -144,6 +150,10 @@ fn supervise(socket: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
                         workers.start(number, channel, output);
                     }
                     (Some(Order::Kill(number)), Err(none)) if none.is_empty() => workers.kill(number),
+                    (Some(Order::Leave), Err(none)) if none.is_empty() => {
+                        socket = None;
+                        break;
+                    }
                     _ => return Err("the daemon sent what is no order".into()),
                 }
             }
