@@ -44,8 +44,8 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts it with these arguments beside the socket, and waits until it listens.
     pub(crate) fn start(program: Program, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        let (socket, log) = ("/run/lab/helper.sock".into(), "/run/lab/helper.log".into());
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let (socket, log) = (PathBuf::from("/run/lab/helper.sock"), PathBuf::from("/run/lab/helper.log"));
         File::create(&log).unwrap();
         let child = spawn(program, &arguments, &socket, &log);
         Self { program, arguments, socket, log, child }
@@ -91,7 +91,7 @@ impl Drop for Helper {
     }
 }
 
-fn spawn(program: Program, arguments: &Vec<String>, socket: &PathBuf, log: &PathBuf) -> Child {
+fn spawn(program: Program, arguments: &[String], socket: &Path, log: &Path) -> Child {
     let log = File::options().append(true).open(log).unwrap();
     let mut command = program.command();
     let mut child =

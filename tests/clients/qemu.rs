@@ -1,9 +1,9 @@
 //! QEMU with a guest that runs `sg_persist`: see xtask/src/lab/inner-init.sh for what it boots.
 
-use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -31,6 +31,8 @@ pub(crate) const KERNEL_ARGUMENTS: &str =
 /// Exit statuses of `sg_persist`, from the manual page of sg3-utils.
 pub(crate) const CONFLICT: i32 = 24;
 pub(crate) const ABORTED: i32 = 11;
+pub(crate) const ILLEGAL_REQUEST: i32 = 5;
+pub(crate) const INVALID_OPCODE: i32 = 9;
 const UNIT_ATTENTION: i32 = 6;
 
 /// A disk of the guest.
@@ -74,6 +76,7 @@ impl Qemu {
         Self::with_socket(helper.socket(), drives)
     }
 
+    /// The same with a helper of which only the socket is known.
     pub(crate) fn with_socket(socket: &Path, drives: &[Drive]) -> Self {
         allow_kvm();
         let directory = Path::new("/run/lab/qemu");
@@ -82,31 +85,7 @@ impl Qemu {
         let qmp = directory.join("qmp");
         let _ = fs::remove_file(&qmp);
 
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.args(["-machine", "pc,i8042=off,hpet=off", "-m", "256"]);
-        // Where the machine around has no SVM and no VMX for its guests, it is emulated.
-        command.args(["-accel", "kvm", "-accel", "tcg", "-cpu", "max"]);
-        command.args(["-kernel", "/lab/inner/kernel", "-initrd", "/lab/inner/initrd"]);
-        command.args(["-append", KERNEL_ARGUMENTS]);
-        command.args(["-serial", "file:/run/lab/qemu/console"]);
-        command.args(["-chardev", "stdio,id=lab,signal=off", "-device", "virtio-serial-pci"]);
-        command.args(["-device", "virtserialport,chardev=lab,name=lab"]);
-        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
-        command.arg("-object").arg(format!("pr-manager-helper,id=helper0,path={}", socket.display()));
-        command.args(["-device", "virtio-scsi-pci,id=scsi"]);
-        for (number, drive) in drives.iter().enumerate() {
-            chown(drive.device, Some(USER), Some(USER)).unwrap();
-            let device = drive.device.display();
-            let mut option =
-                format!("if=none,id=disk{number},format=raw,file.driver=host_device,file.filename={device}");
-            if drive.has_manager {
-                option.push_str(",file.pr-manager=helper0");
-            }
-            command.arg("-drive").arg(option);
-            let kind = drive.kind;
-            command.arg("-device").arg(format!("{kind},bus=scsi.0,scsi-id={number},drive=disk{number}"));
-        }
+        let mut command = command(socket, drives, &qmp);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(File::create(messages()).unwrap()).uid(USER).gid(USER);
         let begun = Instant::now();
@@ -116,12 +95,13 @@ impl Qemu {
         let (sender, lines) = mpsc::channel();
         // It ends with QEMU, or with the receiver.
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut connection = None;
         eventually("QEMU listens", || {
             assert!(child.try_wait().unwrap().is_none(), "{}", said());
-            qmp.exists()
+            connection = UnixStream::connect(&qmp).ok();
+            connection.is_some()
         });
-        let qmp = Qmp::connect(&qmp);
-        let mut qemu = Self { child, stdin, lines, disks: Vec::new(), qmp };
+        let mut qemu = Self { child, stdin, lines, disks: Vec::new(), qmp: Qmp::greet(connection.unwrap()) };
         while qemu.line(BOOT) != "@ready" {}
         println!("the guest has booted in {:.1} s", begun.elapsed().as_secs_f64());
         qemu.disks = (0..drives.len()).map(|number| qemu.find_disk(number)).collect();
@@ -182,7 +162,7 @@ impl Qemu {
     }
 
     fn find_disk(&mut self, number: usize) -> String {
-        // scsi-generic devices of disks are disks in the guest, too.
+        // The kernel names disks in the order in which it gets to know them, which is any.
         let found = self.run(&format!(
             "until ls /sys/bus/scsi/devices/*:0:{number}:0/block 2>/dev/null; do usleep 50000; done"
         ));
@@ -190,7 +170,7 @@ impl Qemu {
     }
 
     fn line(&mut self, patience: Duration) -> String {
-        self.lines.recv_timeout(patience).unwrap_or_else(|error| panic!("the guest: {error}\n{}", said()))
+        self.lines.recv_timeout(patience).unwrap_or_else(|error| panic!("the guest: {error}"))
     }
 }
 
@@ -198,13 +178,41 @@ impl Drop for Qemu {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("{}", said());
+        }
     }
 }
 
-impl fmt::Debug for Qemu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Qemu").field("disks", &self.disks).finish_non_exhaustive()
+/// QEMU with a guest of these drives, whose shell is on standard input and output.
+fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
+    command.args(["-machine", "pc,i8042=off,hpet=off", "-m", "256"]);
+    // Where the machine around has no SVM and no VMX for its guests, it is emulated. A processor without XSAVE and
+    // AVX: with what KVM on an emulated processor makes of these, Linux 7.2 does not start.
+    command.args(["-accel", "kvm", "-accel", "tcg", "-cpu", "qemu64"]);
+    command.args(["-kernel", "/lab/inner/kernel", "-initrd", "/lab/inner/initrd"]);
+    command.args(["-append", KERNEL_ARGUMENTS]);
+    command.args(["-serial", "file:/run/lab/qemu/console"]);
+    command.args(["-chardev", "stdio,id=lab,signal=off", "-device", "virtio-serial-pci"]);
+    command.args(["-device", "virtserialport,chardev=lab,name=lab"]);
+    command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
+    command.arg("-object").arg(format!("pr-manager-helper,id=helper0,path={}", socket.display()));
+    command.args(["-device", "virtio-scsi-pci,id=scsi"]);
+    for (number, drive) in drives.iter().enumerate() {
+        chown(drive.device, Some(USER), Some(USER)).unwrap();
+        let device = drive.device.display();
+        let mut option =
+            format!("if=none,id=disk{number},format=raw,file.driver=host_device,file.filename={device}");
+        if drive.has_manager {
+            option.push_str(",file.pr-manager=helper0");
+        }
+        command.arg("-drive").arg(option);
+        let kind = drive.kind;
+        command.arg("-device").arg(format!("{kind},bus=scsi.0,scsi-id={number},drive=disk{number}"));
     }
+    command
 }
 
 /// Where QEMU's own messages go.
@@ -213,7 +221,7 @@ fn messages() -> PathBuf {
 }
 
 /// What QEMU and the guest's kernel have said.
-fn said() -> String {
+pub(crate) fn said() -> String {
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     format!("--- QEMU\n{}--- its console\n{}", read(&messages()), read(Path::new("/run/lab/qemu/console")))
 }

@@ -2,10 +2,11 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::qemu::said;
 
 /// No line for so long is a failed test.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,8 +19,7 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    pub(crate) fn connect(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap();
+    pub(crate) fn greet(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut qmp = Self { stream: BufReader::new(stream), changes: Vec::new() };
         let greeting = qmp.next();
@@ -56,7 +56,8 @@ impl Qmp {
 
     fn next(&mut self) -> Value {
         let mut line = String::new();
-        assert_ne!(self.stream.read_line(&mut line).unwrap(), 0, "QEMU has closed its socket");
+        let read = self.stream.read_line(&mut line);
+        assert!(matches!(read, Ok(1..)), "QMP: {read:?}\n{}", said());
         let message: Value = serde_json::from_str(&line).unwrap();
         if message["event"] == "PR_MANAGER_STATUS_CHANGED" {
             self.changes.push(status(&message["data"]));

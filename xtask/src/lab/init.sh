@@ -146,7 +146,7 @@ run_tests() {
 }
 
 # What tests start, and one that was killed leaves behind.
-daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86 libvirtd"
+daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86_64 libvirtd"
 
 run_test() {
     say test "$name"

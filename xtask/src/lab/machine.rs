@@ -34,6 +34,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) initrd: &'a Path,
     /// The guest's memory; its file system is in it.
     pub(crate) mebibytes: u32,
+    pub(crate) processors: u32,
     /// The file that gets what the kernel says; QEMU's own messages go to a file beside it.
     pub(crate) console: &'a Path,
     /// Whether the terminal is the guest's.
@@ -70,7 +71,8 @@ impl Machine {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
-        command.args(["-machine", "pc", "-smp", "2", "-m", &parts.mebibytes.to_string()]);
+        command.args(["-machine", "pc"]);
+        command.args(["-smp", &parts.processors.to_string(), "-m", &parts.mebibytes.to_string()]);
         match accelerator {
             Accelerator::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),

@@ -162,6 +162,7 @@ impl Lab {
             kernel: &image.kernel(),
             initrd: &initrd,
             mebibytes: flavour.mebibytes,
+            processors: flavour.processors,
             console: &run.path().join("console.log"),
             interactive: keep || matches!(task, Task::Shell),
         };

@@ -22,11 +22,11 @@ pub(crate) fn extract(vmlinuz: &Path, scratch: &Path) -> Result<Vec<u8>> {
         COMPRESSIONS.into_iter().find(|(magic, _)| compressed.starts_with(magic)).ok_or_else(unknown)?;
     let file = scratch.join("vmlinux.compressed");
     fs::write(&file, compressed).context(|| format!("write {}", file.display()))?;
-    let vmlinux = process::output(Command::new(program).args(["-d", "-c"]).arg(&file))?;
-    if vmlinux.len() != size {
+    let unpacked = process::output(Command::new(program).args(["-d", "-c"]).arg(&file))?;
+    if unpacked.len() != size {
         return Err(unknown());
     }
-    Ok(vmlinux)
+    Ok(unpacked)
 }
 
 /// The compressed kernel and its size when it is decompressed: see Documentation/arch/x86/boot.rst in the kernel's
