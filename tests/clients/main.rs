@@ -5,6 +5,7 @@ mod disk;
 mod documented;
 mod helper;
 mod interruption;
+mod libvirt;
 mod machine;
 mod map;
 mod qemu;

@@ -25,7 +25,7 @@ const COMMAND: Duration = Duration::from_secs(120);
 
 /// What makes it fast: each byte on a serial port and each look at a place where a PCI device could be leaves the
 /// guest, and `pci=noearly` saves thousands of these looks. A guest that panics ends QEMU.
-const KERNEL_ARGUMENTS: &str =
+pub(crate) const KERNEL_ARGUMENTS: &str =
     "quiet console=ttyS0 panic=-1 reboot=triple mitigations=off no_timer_check pci=noearly";
 
 /// Exit statuses of `sg_persist`, from the manual page of sg3-utils.
@@ -227,7 +227,7 @@ pub(crate) fn said() -> String {
 }
 
 /// Has the kernel offer KVM if the processor can, emulated as it may be, to all users.
-fn allow_kvm() {
+pub(crate) fn allow_kvm() {
     let kvm = Path::new("/dev/kvm");
     for module in ["kvm_amd", "kvm_intel"] {
         if !kvm.exists() {

@@ -6,6 +6,7 @@ mod emulate;
 mod handover;
 mod hostile;
 mod hung;
+mod kubevirt;
 mod linger;
 mod load;
 mod metrics;

@@ -151,12 +151,9 @@ fn end(pid: i32) {
 
 /// Starts a helper with this socket passed as systemd does, and others beside it.
 fn activated(socket: OwnedFd, count: u32, arguments: &[&str]) -> Child {
-    let script = "exec 3<&0 4<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
-    let helper = Daemon::command();
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(helper.get_program()).arg("--unprivileged").args(arguments);
-    command.env("LISTEN_FDS", count.to_string()).stdin(socket).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    let mut command = Daemon::activation(socket, count);
+    command.arg(Daemon::command().get_program()).arg("--unprivileged").args(arguments);
+    command.stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]
@@ -168,13 +165,10 @@ fn a_socket_that_systemd_passes_is_served_and_left_where_it_is() {
     let notify = UnixDatagram::bind(&notified).unwrap();
     notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
 
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
-    let mut child = Command::new("sh")
-        .args(["-c", script, "sh"])
+    let mut child = Daemon::activation(listener.into(), 1)
         .arg(Daemon::command().get_program())
         .arg("--unprivileged")
         .env("NOTIFY_SOCKET", &notified)
-        .stdin(OwnedFd::from(listener))
         .spawn()
         .unwrap();
     let mut client = Client::connect(&path).unwrap();
@@ -206,6 +200,26 @@ fn activation_with_anything_but_one_listening_socket_is_an_error() {
         assert_eq!(child.wait().unwrap().code(), Some(1), "{message}");
         assert!(stderr.contains(message), "{message}: {stderr}");
     }
+}
+
+/// libvirtd leaves its own environment to the helpers that it starts.
+#[test]
+fn the_service_manager_of_another_process_is_told_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let notify = UnixDatagram::bind(&path).unwrap();
+    notify.set_nonblocking(true).unwrap();
+    let another = std::os::unix::process::parent_id().to_string();
+    let options = tests::Options {
+        arguments: vec!["--unprivileged".into()],
+        environment: vec![("NOTIFY_SOCKET".into(), text(&path).into()), ("SYSTEMD_EXEC_PID".into(), another)],
+        ..tests::Options::default()
+    };
+    let daemon = Daemon::with(options);
+    assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
+    daemon.stop();
+    let heard = notify.recv(&mut [0; 256]);
+    assert!(heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod commands;
 mod hang;
+mod kubevirt;
 mod missing;
 mod paths;
 mod processes;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -88,8 +88,18 @@ impl Daemon {
             .env_remove("RUST_LOG")
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_PID")
+            .env_remove("SYSTEMD_EXEC_PID")
             // The lab has it for dmsetup, where no udevd runs; where one does, libmpathpersist is to wait for it.
             .env_remove("DM_DISABLE_UDEV");
+        command
+    }
+
+    /// What starts a program, to be added with its arguments, with this socket passed as systemd does: `count` times.
+    pub fn activation(socket: OwnedFd, count: u32) -> Command {
+        let script = "exec 3<&0 4<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).env("LISTEN_FDS", count.to_string());
+        command.env_remove("NOTIFY_SOCKET").env_remove("SYSTEMD_EXEC_PID").stdin(socket);
         command
     }
 

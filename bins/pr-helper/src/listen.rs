@@ -58,8 +58,8 @@ pub(crate) struct Listener {
 }
 
 /// The file of a socket, known again by its inode.
-#[derive(Debug)]
-struct File {
+#[derive(Debug, Clone)]
+pub(crate) struct File {
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -72,7 +72,7 @@ impl Listener {
             |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
         let address =
             SocketAddrUnix::new(path).map_err(|error| failed("not a path for a socket")(error.into()))?;
-        let _lock = lock_directory(path).map_err(failed("cannot open its directory"))?;
+        let (_lock, _) = lock_directory(path).map_err(failed("cannot open its directory"))?;
         make_way(path, &address)?;
 
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -111,6 +111,11 @@ impl Listener {
         Ok(Self { socket, file: None })
     }
 
+    /// The socket's file, if it was made here.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
     /// Whether a client waits to be accepted.
     pub(crate) fn has_waiting(&self) -> bool {
         let mut events = [PollFd::new(&self.socket, PollFlags::IN)];
@@ -145,26 +150,46 @@ impl Drop for Listener {
 }
 
 impl File {
-    fn of(path: &Path) -> io::Result<Self> {
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is still there, and still the same.
+    pub(crate) fn is_there(&self) -> bool {
+        Self::of(&self.path).is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode))
+    }
+
+    /// Removes the file if its maker has ended and left it behind.
+    pub(crate) fn remove_if_left_behind(&self) {
+        let is_abandoned = || -> io::Result<bool> {
+            let address = SocketAddrUnix::new(&self.path)?;
+            Ok(matches!(try_to_connect(&address), Err(Errno::CONNREFUSED)))
+        };
+        // Without the lock it could be that of one who has bound it and is about to listen.
+        let Ok((_lock, true)) = lock_directory(&self.path) else { return };
+        if is_abandoned().unwrap_or(false) {
+            self.remove();
+        }
+    }
+
     /// Removes the file if it is still the one that was made.
     fn remove(&self) {
-        let is_ours =
-            Self::of(&self.path).is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode));
-        if !is_ours {
+        if !self.is_there() {
             log::debug!("{}: no longer ours, left alone", self.path.display());
         } else if let Err(error) = fs::remove_file(&self.path) {
-            log::info!("{}: cannot be removed: {error}", self.path.display());
+            log::debug!("{}: cannot be removed: {error}", self.path.display());
         }
     }
 }
 
 /// Keeps two helpers that start at once from each finding the other's socket dead: one goes first. The lock is given
-/// back with the descriptor.
-fn lock_directory(path: &Path) -> io::Result<OwnedFd> {
+/// back with the descriptor. Returns also whether there is one.
+fn lock_directory(path: &Path) -> io::Result<(OwnedFd, bool)> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let descriptor =
         rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -173,11 +198,12 @@ fn lock_directory(path: &Path) -> io::Result<OwnedFd> {
         match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(50)),
             Err(Errno::INTR) => {}
+            Ok(()) => return Ok((descriptor, true)),
             // A file system without locks is no reason not to start.
-            Ok(()) | Err(_) => break,
+            Err(_) => break,
         }
     }
-    Ok(descriptor)
+    Ok((descriptor, false))
 }
 
 /// Removes a socket that nobody listens on.
@@ -191,10 +217,7 @@ fn make_way(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
         }
         Ok(_) => {}
     }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|error| failed("socket")(error.into()))?;
-    match rustix::net::connect(&probe, address) {
+    match try_to_connect(address) {
         Err(Errno::CONNREFUSED) => {
             log::info!("{}: replacing a socket that nobody listens on", path.display());
             fs::remove_file(path).map_err(failed("cannot be replaced"))
@@ -203,6 +226,13 @@ fn make_way(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(ListenError::Live(path.to_owned())),
         Err(error) => Err(failed("cannot tell whether it is in use")(error.into())),
     }
+}
+
+/// Finds out whether anybody listens on a socket: who does may see a client that says nothing.
+fn try_to_connect(address: &SocketAddrUnix) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&probe, address)
 }
 
 #[cfg(test)]
@@ -258,6 +288,30 @@ mod tests {
         let _other = UnixListener::bind(&path).unwrap();
         drop(listener);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_was_left_behind_is_removed_and_one_in_use_is_not() {
+        let (_directory, path) = place();
+        let first = UnixListener::bind(&path).unwrap();
+        let file = File::of(&path).unwrap();
+        file.remove_if_left_behind();
+        assert!(path.exists(), "it is in use");
+        drop(first);
+        file.remove_if_left_behind();
+        assert!(!path.exists());
+        file.remove_if_left_behind();
+
+        let lock = lock_directory(&path).unwrap();
+        assert!(lock.1);
+        drop(UnixListener::bind(&path).unwrap());
+        File::of(&path).unwrap().remove_if_left_behind();
+        assert!(path.exists(), "somebody is at it");
+        drop(lock);
+        let _successor = UnixListener::bind(path.with_extension("new")).unwrap();
+        fs::rename(path.with_extension("new"), &path).unwrap();
+        file.remove_if_left_behind();
+        assert!(path.exists(), "it is another's");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod lanes;
 mod listen;
 mod logging;
 mod metrics;
+mod notify;
 mod pidfile;
 mod pool;
 mod privileges;
@@ -33,6 +34,8 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use clap::Parser as _;
@@ -54,6 +57,9 @@ use pidfile::Pidfile;
 use privileges::Identity;
 use server::{Limits, SIGNALS, Server};
 use trace::Tracer;
+
+/// How long the end waits for the supervisor to remove the socket.
+const LEAVE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // The processes behind multipath are started by nobody but the daemon.
@@ -128,7 +134,8 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let sockets = listen(args, activated, &socket_path, &access)?;
     let metrics_listener = metrics_path.as_deref().map(listen_for_metrics).transpose()?;
     let clients = client_limit(args.max_clients);
-    let multipath = Arc::new(Multipath::start(args));
+    let made = sockets.iter().find_map(|socket| socket.listener.file().cloned());
+    let multipath = Arc::new(Multipath::start(args, made.as_ref().map(listen::File::path)));
     privileges::drop_to(identity)?;
     // As the user that will write there.
     let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
@@ -151,10 +158,28 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(background) = background {
         background.ready()?;
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    notify::notify(notify::State::Ready);
     let code = server.run();
     drop(pidfile);
+    if let Some(socket) = made {
+        leave(&socket, &multipath);
+    }
     Ok(code?)
+}
+
+/// Has the socket removed, if this process could not: who has given up root's privileges may remove nothing from a directory of
+/// somebody else's, as KubeVirt makes it. Who waits for the socket to go would never hear of the end.
+fn leave(socket: &listen::File, multipath: &Multipath) {
+    if socket.is_there() && multipath.end() {
+        // It takes the supervisor a millisecond. Our end may be its end, too, if this is the first process of a container.
+        let begun = Instant::now();
+        while socket.is_there() && begun.elapsed() < LEAVE {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    if socket.is_there() {
+        log::info!("{}: left behind: not permitted to remove it", socket.path().display());
+    }
 }
 
 /// Blocks the signals that are for the helper, here and in all threads to come, and makes them something to read.

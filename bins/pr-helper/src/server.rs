@@ -24,6 +24,7 @@ use crate::{
     client::{Clients, Job, WatchList},
     connection::Connection,
     listen::Listener,
+    notify,
     pool::Room,
     state::Observer,
     trace::Tracer,
@@ -307,7 +308,7 @@ impl Server {
                 sum.saturating_add(*running).saturating_add(*waiting)
             });
             log::info!("{name} received, stopping: {commands} commands in flight");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            notify::notify(notify::State::Stopping);
             self.clients.stop();
             for listener in &mut self.listeners {
                 self.poll.registry().deregister(&mut SourceFd(&listener.as_fd().as_raw_fd()))?;

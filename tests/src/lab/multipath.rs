@@ -1,17 +1,14 @@
 //! What makes a host one with multipath maps: udevd and multipathd, which run while a test needs them.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use super::{Disk, Map};
-use crate::eventually;
-use rustix::process::{Pid, Signal};
+use crate::{Service, eventually};
 
 /// The keys that multipathd keeps if it is told `reservation_key file`.
 const KEYS: &str = "/etc/multipath/prkeys";
@@ -191,39 +188,4 @@ fn start_udevd() -> Service {
         assert!(udevadm(&trigger).success());
     }
     service
-}
-
-/// A daemon in the foreground. Dropped, it is stopped.
-struct Service {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Service {
-    fn start(name: &str, command: &mut Command) -> Self {
-        let log = Path::new("/run/lab").join(format!("{name}.log"));
-        let output = File::create(&log).unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        // It is for who has no udevd.
-        let child = command.env_remove("DM_DISABLE_UDEV").spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
-        Self { child, log }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let begun = Instant::now();
-        while self.child.try_wait().is_ok_and(|status| status.is_none()) && begun.elapsed().as_secs() < 10 {
-            thread::sleep(Duration::from_millis(5));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            let said = fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = said.lines().collect();
-            let last = lines.len().saturating_sub(30);
-            eprintln!("--- {}\n{}", self.log.display(), lines[last..].join("\n"));
-        }
-    }
 }

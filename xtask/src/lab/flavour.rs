@@ -48,11 +48,17 @@ pub(crate) static CLIENTS: Flavour = Flavour {
     name: "clients",
     tests: "clients",
     // QEMU: qemu-system-common is where the C helper is.
-    more_packages: &["qemu-system-common", "qemu-system-x86"],
+    more_packages: &[
+        "libvirt-clients",
+        "libvirt-daemon",
+        "libvirt-daemon-driver-qemu",
+        "qemu-system-common",
+        "qemu-system-x86",
+    ],
     // An emulated processor has SVM, so that a virtual machine in it need not be emulated twice.
     more_modules: &["kvm_amd", "kvm_intel"],
-    // QEMU's firmware.
-    kept: &[APPARMOR_FEATURES, "usr/share/qemu", "usr/share/seabios"],
+    // What libvirt knows of processors, and QEMU's firmware.
+    kept: &[APPARMOR_FEATURES, "usr/share/libvirt", "usr/share/qemu", "usr/share/seabios"],
     has_inner_guest: true,
     mebibytes: 3072,
     // The kernel changes its own code whenever the first virtual machine begins and the last one ends. An emulated

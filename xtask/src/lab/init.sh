@@ -1,5 +1,5 @@
 #!/bin/sh
-# The guest's first process (busybox's shell). It makes the disks, runs what it was asked to, and tells the host
+# The guest's first program (busybox's shell). It makes the disks, runs what it was asked to, and tells the host
 # on the second serial port what happens: see report.rs for the words.
 #
 # The disks, all in memory, and the variables by which tests find them:
@@ -12,13 +12,20 @@
 #   PR_HELPER                  the daemon's program
 
 export PATH=/lab/bin:/usr/bin:/usr/sbin HOME=/root TERM=linux RUST_BACKTRACE=1
-/usr/bin/busybox --install -s /usr/bin 2>/dev/null
 
-mount -t devtmpfs dev /dev
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-stty -F /dev/ttyS1 raw -echo
-exec </dev/null >/dev/ttyS1 2>&1
+# The first process only waits, and so hears of the end of every process that is left to it. Who stops daemons, as libvirtd
+# does, waits for that.
+if [ $$ -eq 1 ]; then
+    /usr/bin/busybox --install -s /usr/bin 2>/dev/null
+    mount -t devtmpfs dev /dev
+    mount -t proc proc /proc
+    mount -t sysfs sys /sys
+    stty -F /dev/ttyS1 raw -echo
+    exec </dev/null >/dev/ttyS1 2>&1
+    sh /init &
+    wait
+    exit
+fi
 
 say() {
     echo "@lab $*"
@@ -139,7 +146,7 @@ run_tests() {
 }
 
 # What tests start, and one that was killed leaves behind.
-daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86_64"
+daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86_64 libvirtd"
 
 run_test() {
     say test "$name"

@@ -25,6 +25,7 @@ pub(crate) mod worker;
 use std::{
     collections::HashSet,
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
     process::Child,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -86,10 +87,11 @@ pub(crate) struct Multipath {
 }
 
 impl Multipath {
-    /// Starts the supervisor, if that is possible. To be called before privileges are given up.
-    pub(crate) fn start(args: &Args) -> Self {
+    /// Starts the supervisor, if that is possible. To be called before privileges are given up. `socket` is what was made
+    /// and is to be gone after the daemon's end.
+    pub(crate) fn start(args: &Args, socket: Option<&Path>) -> Self {
         let pool = match privileges::can_keep(&CAPABILITIES) {
-            Ok(true) => Supervisor::start(args).map_err(|error| {
+            Ok(true) => Supervisor::start(args, socket).map_err(|error| {
                 log::warn!("multipath: the supervisor process cannot be started: {error}");
                 Unavailable::NotStarted
             }),
@@ -137,12 +139,21 @@ impl Multipath {
             }
             Err(NoAnswer::Never(why)) => {
                 *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Err(Unavailable::NoLibrary);
+                pool.supervisor.dismiss();
                 drop(pool);
                 log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
             }
             Err(NoAnswer::Unfit(why)) => log::warn!("multipath maps are not served for now: {why}"),
             Err(NoAnswer::Fault(fault)) => log::warn!("multipath: {}", Cause::Worker(fault)),
         }
+    }
+
+    /// Has the supervisor end, as it does when this process ends; returns whether there is one.
+    pub(crate) fn end(&self) -> bool {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its end is no accident then.
+        let pool = std::mem::replace(&mut *pool, Err(Unavailable::NotStarted));
+        pool.is_ok_and(|pool| pool.supervisor.end())
     }
 
     /// Whether maps are served, as far as is known.

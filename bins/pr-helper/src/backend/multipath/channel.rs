@@ -90,6 +90,11 @@ impl Channel {
         Ok(Received::Message(received.bytes, descriptors))
     }
 
+    /// Nothing more is sent or received: the other end sees [`Received::End`].
+    pub(super) fn close(&self) -> Result<(), Errno> {
+        rustix::net::shutdown(&self.0, Shutdown::Both)
+    }
+
     /// Takes no more messages: from now on, [`send`](Self::send) fails at the other end with [`Errno::PIPE`]. What was
     /// sent before can still be received.
     pub(super) fn refuse_more(&self) -> Result<(), Errno> {
@@ -149,6 +154,15 @@ mod tests {
         assert!(matches!(receive(&other), Received::Message(1, none) if none.is_empty()));
         drop(one);
         assert!(matches!(receive(&other), Received::End));
+    }
+
+    #[test]
+    fn a_closed_channel_is_at_its_end_on_both_sides() {
+        let (one, other) = Channel::pair().unwrap();
+        one.close().unwrap();
+        assert!(matches!(receive(&one), Received::End));
+        assert!(matches!(receive(&other), Received::End));
+        assert_eq!(other.send(&[b"a"], &[]), Err(Errno::PIPE));
     }
 
     #[test]

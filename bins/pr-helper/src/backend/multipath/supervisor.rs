@@ -2,7 +2,7 @@
 //!
 //! It listens to the daemon alone, over a channel that no client ever sees, and does two things: it starts workers and
 //! kills them. It never answers, so nobody waits for it. When the daemon's end of the channel closes, for whatever
-//! reason, it ends too, and all workers with it.
+//! reason, it ends too, and all workers with it; and it removes the daemon's socket, if that was left behind.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
+    path::Path,
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -29,7 +30,7 @@ use super::{
     channel::{self, Channel, Received},
     wire::Order,
 };
-use crate::{args::Args, logging, privileges, sys};
+use crate::{args::Args, listen, logging, privileges, sys};
 
 /// What the process is started with, as its first argument.
 pub(crate) const SUPERVISOR: &str = "--multipath-supervisor";
@@ -59,11 +60,14 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts it; returns also the process, to wait for. To be called while there are all privileges that a worker
-    /// needs.
-    pub(super) fn start(args: &Args) -> io::Result<(Self, Child)> {
+    /// needs. `socket` is removed after the daemon's end, if the daemon could not.
+    pub(super) fn start(args: &Args, socket: Option<&Path>) -> io::Result<(Self, Child)> {
         let (channel, its_end) = Channel::pair()?;
         let mut command = Command::new(THIS);
         command.arg0("pr-helper").arg(SUPERVISOR).args(args.logging());
+        if let Some(path) = socket {
+            command.arg("--socket").arg(path);
+        }
         for name in NOT_PASSED_ON {
             command.env_remove(name);
         }
@@ -85,6 +89,17 @@ impl Supervisor {
         Ok(number)
     }
 
+    /// Has it leave: there is nothing that it could do.
+    pub(super) fn dismiss(&self) {
+        // One that has gone already need not be told.
+        let _ = self.channel.send(&[&Order::Leave.encode()], &[]);
+    }
+
+    /// Closes the channel; returns whether it was open.
+    pub(super) fn end(&self) -> bool {
+        self.channel.close().is_ok()
+    }
+
     /// Has a worker killed.
     pub(super) fn kill(&self, number: u64) {
         if let Err(error) = self.channel.send(&[&Order::Kill(number).encode()], &[]) {
@@ -96,7 +111,7 @@ impl Supervisor {
 /// The supervisor process.
 pub(crate) fn main(args: &Args) -> ExitCode {
     logging::start(args);
-    match supervise() {
+    match supervise(args.socket.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("multipath supervisor: {error}; multipath maps will not be served");
@@ -105,7 +120,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }
 }
 
-fn supervise() -> Result<(), Box<dyn std::error::Error>> {
+fn supervise(socket: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
+    let mut socket = socket.and_then(|path| listen::File::of(path).ok());
     nix::sys::prctl::set_name(c"pr-helper-super")?;
     // Whoever stops the service stops the daemon, which ends this.
     super::ignore_the_daemons_signals()?;
@@ -134,10 +150,18 @@ fn supervise() -> Result<(), Box<dyn std::error::Error>> {
                         workers.start(number, channel, output);
                     }
                     (Some(Order::Kill(number)), Err(none)) if none.is_empty() => workers.kill(number),
+                    (Some(Order::Leave), Err(none)) if none.is_empty() => {
+                        socket = None;
+                        break;
+                    }
                     _ => return Err("the daemon sent what is no order".into()),
                 }
             }
         }
+    }
+    // The daemon was killed, or is not permitted to.
+    if let Some(socket) = socket {
+        socket.remove_if_left_behind();
     }
     // The daemon has gone: idle workers see that themselves.
     let deadline = Instant::now() + GRACE;

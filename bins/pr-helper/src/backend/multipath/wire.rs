@@ -19,6 +19,8 @@ pub(super) enum Order {
     Start(u64),
     /// Kill it.
     Kill(u64),
+    /// Nothing more will come, and the daemon goes on without.
+    Leave,
 }
 
 impl Order {
@@ -28,6 +30,7 @@ impl Order {
         let (tag, number) = match self {
             Self::Start(number) => (1, number),
             Self::Kill(number) => (2, number),
+            Self::Leave => (3, 0),
         };
         let [b0, b1, b2, b3, b4, b5, b6, b7] = number.to_be_bytes();
         [tag, b0, b1, b2, b3, b4, b5, b6, b7]
@@ -39,6 +42,7 @@ impl Order {
         match tag {
             1 => Some(Self::Start(number)),
             2 => Some(Self::Kill(number)),
+            3 if number == 0 => Some(Self::Leave),
             _ => None,
         }
     }
@@ -332,7 +336,7 @@ mod tests {
 
     #[test]
     fn orders_come_back() {
-        for order in [Order::Start(1), Order::Kill(u64::MAX)] {
+        for order in [Order::Start(1), Order::Kill(u64::MAX), Order::Leave] {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
         for bytes in [&[][..], &[1; 8], &[1; 10], &[0; 9], &[3; 9]] {
