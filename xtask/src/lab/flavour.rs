@@ -130,7 +130,9 @@ mod tests {
         for path in ["usr/share/doc", "usr/share/qemu-kvm", "boot", "usr/libexec/x"] {
             assert!(!CLIENTS.has(path), "{path}");
         }
-        assert!(!DEVICES.has("usr/share"));
-        assert!(DEVICES.has("usr/sharenot"));
+        for path in ["usr/share", APPARMOR_FEATURES, "usr/sharenot"] {
+            assert!(DEVICES.has(path), "{path}");
+        }
+        assert!(!DEVICES.has("usr/share/qemu"));
     }
 }
