@@ -118,6 +118,8 @@ fn a_stop_waits_for_commands_in_flight_and_answers_them() {
     thread::scope(|scope| {
         let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
         eventually("it is under way", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
+        // From the socket to the disk.
+        thread::sleep(Duration::from_millis(300));
         daemon.signal(Signal::TERM);
         daemon.wait_for_log("SIGTERM received, stopping: 1 commands in flight");
         assert!(Client::connect(&daemon.socket()).is_err(), "no new clients");
@@ -141,6 +143,8 @@ fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
         thread::scope(|scope| {
             let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
             eventually("it is under way", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
+            // From the socket to the disk.
+            thread::sleep(Duration::from_millis(300));
             for _ in 0..signals {
                 daemon.signal(Signal::TERM);
                 daemon.wait_for_log("SIGTERM received");

@@ -36,11 +36,11 @@ use crate::{
 /// What loop and threads share.
 pub(crate) struct Clients {
     slots: Mutex<Slab<Arc<Slot>>>,
-    /// How many connections the threads have that may wait for an answer.
+    /// How many commands are there and not yet answered.
     busy: AtomicUsize,
     /// No new requests: finish those that are there.
     stopping: AtomicBool,
-    /// The loop looks for overdue clients.
+    /// The loop looks for overdue clients and slow commands.
     watching: AtomicBool,
     /// Descriptors that are still to be closed.
     strays: Arc<Count>,
@@ -132,7 +132,7 @@ impl Clients {
         self.backends.multipath()
     }
 
-    /// How many connections the threads have at the moment that may wait for an answer.
+    /// How many commands are there at the moment and not yet answered.
     pub(crate) fn busy(&self) -> usize {
         self.busy.load(Ordering::SeqCst)
     }
@@ -206,9 +206,9 @@ impl Clients {
         (jobs, self.watching.load(Ordering::SeqCst))
     }
 
-    /// Has the loop look for overdue clients, if it does not already.
+    /// Has the loop look for overdue clients and slow commands, if it does not already.
     fn watch(&self) {
-        if !self.watching.swap(true, Ordering::SeqCst) {
+        if !self.watching.load(Ordering::SeqCst) && !self.watching.swap(true, Ordering::SeqCst) {
             self.wake();
         }
     }

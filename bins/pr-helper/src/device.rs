@@ -117,17 +117,12 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// The disk, or generic device, that the descriptor is of, if it is of one.
+    /// The disk that the descriptor is of, if it is of one.
     pub(crate) fn disk(self) -> Option<DeviceId> {
         match self {
-            Self::Partition(id)
-            | Self::DeviceMapper(id)
-            | Self::NoMultipath(id, _)
-            | Self::NoMultipathd(id)
-            | Self::Unknown(id)
-            | Self::Stacked(id)
-            | Self::NotScsi(id) => Some(id),
-            Self::NotADevice(_) | Self::OtherCharacter(_) | Self::PathOnly | Self::Unreadable(_) => None,
+            Self::Partition(id) => Some(disks::disk_of(id)),
+            Self::Unknown(id) | Self::Stacked(id) => Some(id),
+            _ => None,
         }
     }
 }

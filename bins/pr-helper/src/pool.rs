@@ -16,6 +16,10 @@ use crate::lanes::Lanes;
 /// Threads beyond the places in the lanes: those that read.
 const READERS: usize = 2;
 
+/// As many, if reading blocks. It should not; but when a descriptor cannot be received (a security module forbids it, or
+/// there is no room), the kernel closes it in the middle of a read, and that lasts as long as its sender likes.
+const READERS_MAX: usize = 256;
+
 /// Something to do that may block on something.
 pub(crate) trait Placed: Sized {
     /// What work of the same kind may block on.
@@ -47,6 +51,10 @@ pub(crate) struct Pool<W: Placed> {
     threads: usize,
     /// Those that have nothing to do.
     idle: usize,
+    /// How many there have to be beyond those that may be blocked.
+    readers: usize,
+    /// Something has been taken since somebody last looked.
+    has_moved: bool,
 }
 
 /// What a thread is to do.
@@ -79,6 +87,8 @@ impl<W: Placed> Pool<W> {
             aside: Lanes::new(room.aside, W::most),
             threads: 0,
             idle: 0,
+            readers: READERS,
+            has_moved: false,
         }
     }
 
@@ -111,7 +121,19 @@ impl<W: Placed> Pool<W> {
     /// The next thing to do.
     pub(crate) fn take(&mut self) -> Option<(Task<W>, Call)> {
         let task = self.ready.pop_front()?;
+        self.has_moved = true;
         Some((task, self.call()))
+    }
+
+    /// Looks, from time to time, whether what is ready is taken: if not, those that read are blocked, and more are needed.
+    pub(crate) fn look_after(&mut self) -> Call {
+        let moves = std::mem::take(&mut self.has_moved) || self.ready.is_empty();
+        self.readers = if moves {
+            self.readers.saturating_sub(1).max(READERS)
+        } else {
+            self.readers.saturating_mul(2).min(READERS_MAX)
+        };
+        self.call()
     }
 
     /// A thread has found nothing to take.
@@ -157,6 +179,7 @@ impl<W: Placed> Pool<W> {
         // Those first that have waited for a thread.
         match self.ready.pop_front() {
             Some(first) => {
+                self.has_moved = true;
                 self.ready.push_back(work);
                 (first, self.call())
             }
@@ -174,12 +197,12 @@ impl<W: Placed> Pool<W> {
     }
 
     /// Who is to be called for what is ready: a thread that rests, or a new one if too few are awake.
-    pub(crate) fn call(&self) -> Call {
+    fn call(&self) -> Call {
         if self.ready.is_empty() {
             Call::Nobody
         } else if self.idle > 0 {
             Call::Idle
-        } else if self.threads.saturating_sub(self.blocked()) < READERS {
+        } else if self.threads.saturating_sub(self.blocked()) < self.readers {
             Call::New
         } else {
             Call::Nobody

@@ -183,7 +183,7 @@ impl Server {
             if self.paused.is_some_and(|until| until <= Instant::now()) {
                 self.accept();
             }
-            if self.clients.busy() > 0 {
+            if self.workers.is_wanted() {
                 self.watch()?;
             }
             if let Some(deadline) = self.deadline {
@@ -222,12 +222,11 @@ impl Server {
         for job in overdue {
             self.workers.submit(job);
         }
-        self.workers.retry();
+        self.workers.look_after();
         for activity in self.clients.activities() {
             activity.warn_if_slow(self.limits.slow);
         }
-        // A client that sends one command after the other is a thread's for long.
-        if again || self.clients.busy() > 0 { self.watch() } else { Ok(()) }
+        if again || self.clients.busy() > 0 || self.workers.is_wanted() { self.watch() } else { Ok(()) }
     }
 
     /// Accepts all clients that wait, as far as there is room.
@@ -303,10 +302,7 @@ impl Server {
                 }
                 return Ok(Some(self.give_up(&format!("were cut short by {name}"))));
             }
-            let devices = self.observer().devices();
-            let commands = devices.values().fold(0_usize, |sum, (running, waiting)| {
-                sum.saturating_add(*running).saturating_add(*waiting)
-            });
+            let commands = self.clients.busy();
             log::info!("{name} received, stopping: {commands} commands in flight");
             notify::notify(notify::State::Stopping);
             self.clients.stop();

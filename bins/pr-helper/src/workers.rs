@@ -32,7 +32,7 @@ pub(crate) trait Work: Placed + Send + 'static {
     fn prepare(self, may_stay: bool, scratch: &mut Self::Scratch) -> Step<Self>;
 
     /// Does what may block, and says whether there is more. `waited` tells that it had to wait for its lane.
-    fn run(self, waited: bool) -> Option<Self>;
+    fn run(self, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
 }
 
 /// What is left to do after [`Work::prepare`].
@@ -90,10 +90,15 @@ impl<W: Work> Workers<W> {
         pool.lanes().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
     }
 
-    /// Tries again to start a thread, if one is wanted and could not be started.
-    pub(crate) fn retry(&self) {
+    /// Whether somebody waits for a thread, or for room.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.0.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// To be called from time to time while that is so: sees to it that there are threads enough.
+    pub(crate) fn look_after(&self) {
         self.change(|pool| {
-            let call = pool.call();
+            let call = pool.look_after();
             self.call(call, pool);
         });
     }
@@ -206,8 +211,8 @@ impl<W: Work> Workers<W> {
         scratch: &mut W::Scratch,
     ) -> Option<Task<W>> {
         loop {
-            let more = work.run(waited)?;
-            if !W::may_stay(place.lane) || self.0.is_wanted.load(Ordering::Relaxed) {
+            let more = work.run(waited, scratch)?;
+            if !W::may_stay(place.lane) || self.is_wanted() {
                 return Some(place.exit(more));
             }
             let Step::Block(lane, next) = more.prepare(true, scratch) else { return None };
@@ -304,7 +309,7 @@ mod tests {
             }
         }
 
-        fn run(self, _: bool) -> Option<Self> {
+        fn run(self, _: bool, (): &mut ()) -> Option<Self> {
             let _ = self.events.send("runs");
             Some(self)
         }
@@ -387,7 +392,7 @@ mod tests {
         third_order.send(Next::Command(3)).unwrap();
         workers.submit(third);
         said(&third_seen, &["reads"]);
-        eventually(|| workers.0.is_wanted.load(Ordering::Relaxed));
+        eventually(|| workers.is_wanted());
         order.send(Next::Command(1)).unwrap();
         said(&seen, &["runs", "reads"]);
         said(&third_seen, &["runs"]);

@@ -8,9 +8,12 @@ use std::{
 
 use pr_proto::Violation;
 
-use super::{Clients, Slot, strays::Strays};
+use super::{
+    Clients, Slot,
+    strays::{Sender, Strays},
+};
 use crate::{
-    connection::{self, Connection, Fault, Peer, Read, Scratch},
+    connection::{self, Connection, Fault, Read, Scratch},
     device::{Device, DeviceId, Kind, Refusal},
     pool::Placed,
     workers::{Step, Work},
@@ -22,8 +25,6 @@ pub(crate) struct Job {
     slot: Arc<Slot>,
     connection: Option<Box<Connection>>,
     stage: Stage,
-    /// It has been in the queue.
-    has_queued: bool,
 }
 
 /// What is to be done with a connection.
@@ -35,14 +36,14 @@ enum Stage {
     Close(Lane, Strays),
     /// Close the connection, and descriptors that should not have come.
     Discard(Strays),
-    /// Read on, when what the client's process has sent before is closed.
+    /// Read on, when what the sender has sent before is closed.
     Queue,
 }
 
 impl Stage {
-    /// Whether somebody may wait for an answer.
+    /// Whether a command is there, and its answer not yet.
     fn is_in_flight(&self) -> bool {
-        matches!(self, Self::Read | Self::Answer(_))
+        matches!(self, Self::Answer(_))
     }
 }
 
@@ -52,9 +53,9 @@ pub(crate) enum Lane {
     Device(DeviceId),
     /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
     Map(DeviceId),
-    /// The close of what a client's process sent and what is not of a disk. It can make that last as long as it likes: by
+    /// The close of what somebody sent and what is not of a disk. It can be made to last for as long as the sender likes: by
     /// a FUSE server, or with a TCP socket that lingers. So it goes one by one, and takes one place at most.
-    Foreign(Peer),
+    Foreign(Sender),
 }
 
 impl Lane {
@@ -70,7 +71,7 @@ impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(id) | Self::Map(id) => id.fmt(f),
-            Self::Foreign(peer) => write!(f, "descriptors of {peer}"),
+            Self::Foreign(sender) => write!(f, "descriptors of {}", sender.peer()),
         }
     }
 }
@@ -78,9 +79,8 @@ impl fmt::Display for Lane {
 impl Job {
     /// There is something to read from a connection.
     pub(super) fn new(clients: &Arc<Clients>, slot: Arc<Slot>, connection: Box<Connection>) -> Self {
-        clients.busy.fetch_add(1, Ordering::SeqCst);
         let clients = Arc::clone(clients);
-        Self { clients, slot, connection: Some(connection), stage: Stage::Read, has_queued: false }
+        Self { clients, slot, connection: Some(connection), stage: Stage::Read }
     }
 
     /// A connection that is to be closed, and why.
@@ -95,13 +95,22 @@ impl Job {
         job
     }
 
+    /// Whose connection it is, as far as that can be told.
+    fn sender(&self) -> Sender {
+        Sender::new(self.slot.activity.peer, self.slot.key)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.clients.stopping.load(Ordering::SeqCst)
+    }
+
     /// Has the connection closed where that may block. Nobody waits for that, so it is in flight no more.
     fn give_up(&mut self, fault: Option<Fault>, stray: Vec<OwnedFd>) {
         if let (Some(fault), Some(connection)) = (fault, &self.connection) {
             log::warn!("{}: {fault}; closing its connection", connection.peer());
             self.clients.metrics.dropped(&fault);
         }
-        let strays = Strays::new(stray, &self.clients.strays);
+        let strays = Strays::new(stray, self.sender(), &self.clients.strays);
         self.go_on(Stage::Discard(strays));
         // The client need not wait until all is closed here.
         connection::end(&self.slot.socket);
@@ -113,12 +122,40 @@ impl Job {
             (true, false) => self.clients.settle(),
             (false, true) => {
                 self.clients.busy.fetch_add(1, Ordering::SeqCst);
-                // The loop does not know of it, and may be waiting for events alone.
+                // The loop does not know of it, and is to look whether it lasts.
                 self.clients.watch();
             }
             _ => {}
         }
         self.stage = stage;
+    }
+
+    /// Reads until there is something else to do, or the connection has been given back, or is at its end.
+    fn read_on(&mut self, may_stay: bool, scratch: &mut Scratch) {
+        while let (Stage::Read, Some(connection)) = (&self.stage, &mut self.connection) {
+            if self.clients.stopping.load(Ordering::SeqCst) {
+                return self.give_up(None, Vec::new());
+            }
+            match connection.read(may_stay, scratch) {
+                Read::Request => match connection.target(&self.clients.backends) {
+                    Ok(device) => {
+                        self.go_on(Stage::Answer(device));
+                        // Either who waits for the end sees that this is in flight, or this sees that the end has come.
+                        if self.is_stopping() {
+                            self.give_up(None, Vec::new());
+                        }
+                    }
+                    Err(refusal) => self.refuse(refusal),
+                },
+                Read::Blocked => self.give_back(),
+                Read::Ended => return,
+                Read::Reset => {
+                    let inside = connection.is_inside_message();
+                    self.give_up(inside.then_some(Fault::Violation(Violation::Truncated)), scratch.take());
+                }
+                Read::Failed(fault) => self.give_up(Some(fault), scratch.take()),
+            }
+        }
     }
 
     /// Leaves the connection to the loop.
@@ -131,7 +168,7 @@ impl Job {
                     self.clients.watch();
                 }
                 // `Clients::stop` has told those that were idle then.
-                if self.clients.stopping.load(Ordering::SeqCst) {
+                if self.is_stopping() {
                     connection::end(&self.slot.socket);
                 }
             }
@@ -148,7 +185,7 @@ impl Job {
         let Clients { backends, metrics, tracer, .. } = &*self.clients;
         let answered = connection.answer(Err(refusal), backends, metrics, tracer);
         // To close what is of a disk is up to the disk; for the rest, to whoever sent it.
-        let lane = refusal.disk().map_or(Lane::Foreign(connection.peer()), Lane::Device);
+        let lane = refusal.disk().map_or(Lane::Foreign(self.sender()), Lane::Device);
         self.go_on_after(answered, lane);
     }
 
@@ -157,10 +194,10 @@ impl Job {
     fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>), lane: Lane) {
         match (result, descriptor) {
             (Ok(()), Some(descriptor)) => {
-                let strays = Strays::new(vec![descriptor], &self.clients.strays);
+                let strays = Strays::new(vec![descriptor], self.sender(), &self.clients.strays);
                 self.go_on(Stage::Close(lane, strays));
             }
-            (Ok(()), None) => {}
+            (Ok(()), None) => self.go_on(Stage::Read),
             (Err(fault), descriptor) => self.give_up(Some(fault), descriptor.into_iter().collect()),
         }
     }
@@ -179,7 +216,7 @@ impl Job {
             return self.give_up(None, Vec::new());
         }
         let answered = connection.answer(Ok(device), backends, metrics, tracer);
-        let lane = Lane::Foreign(connection.peer());
+        let lane = Lane::Foreign(self.sender());
         self.go_on_after(answered, lane);
     }
 }
@@ -219,53 +256,39 @@ impl Work for Job {
 
     /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
     fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
-        loop {
-            let Some(connection) = &mut self.connection else { return Step::Done };
-            match self.stage {
-                Stage::Read => {}
-                Stage::Answer(device) => return Step::Block(Lane::of(device), self),
-                Stage::Close(lane, _) => return Step::Block(lane, self),
-                Stage::Discard(_) | Stage::Queue => {
-                    return Step::Block(Lane::Foreign(connection.peer()), self);
-                }
-            }
-            if self.clients.stopping.load(Ordering::SeqCst) {
-                self.give_up(None, Vec::new());
-                continue;
-            }
-            if !self.has_queued && self.clients.strays.is_large() {
+        if matches!(self.stage, Stage::Read) {
+            if !self.is_stopping() && self.clients.strays.is_large(self.sender()) {
                 self.go_on(Stage::Queue);
-                continue;
+            } else {
+                self.read_on(may_stay, scratch);
             }
-            match connection.read(may_stay, scratch) {
-                Read::Request => match connection.target(&self.clients.backends) {
-                    Ok(device) => self.stage = Stage::Answer(device),
-                    Err(refusal) => self.refuse(refusal),
-                },
-                Read::Blocked => self.give_back(),
-                Read::Ended => return Step::Done,
-                Read::Reset => {
-                    let inside = connection.is_inside_message();
-                    self.give_up(inside.then_some(Fault::Violation(Violation::Truncated)), scratch.take());
-                }
-                Read::Failed(fault) => self.give_up(Some(fault), scratch.take()),
-            }
+        }
+        match self.stage {
+            Stage::Read => Step::Done,
+            Stage::Answer(device) => Step::Block(Lane::of(device), self),
+            Stage::Close(lane, _) => Step::Block(lane, self),
+            Stage::Discard(_) | Stage::Queue => Step::Block(Lane::Foreign(self.sender()), self),
         }
     }
 
-    fn run(mut self, waited: bool) -> Option<Self> {
-        match &mut self.stage {
-            Stage::Read => {}
-            &mut Stage::Answer(device) => {
-                self.stage = Stage::Read;
-                self.run_on(device, waited);
+    fn run(mut self, waited: bool, scratch: &mut Scratch) -> Option<Self> {
+        if let Stage::Queue = self.stage {
+            self.stage = Stage::Read;
+            // Here, so that nobody reads more for the sender until what this brings is closed.
+            self.read_on(false, scratch);
+            match self.stage {
+                // Given back, or at its end.
+                Stage::Read => return None,
+                // In another lane.
+                Stage::Answer(_) | Stage::Queue => return Some(self),
+                Stage::Close(..) | Stage::Discard(_) => {}
             }
+        }
+        match &mut self.stage {
+            Stage::Read | Stage::Queue => {}
+            &mut Stage::Answer(device) => self.run_on(device, waited),
             Stage::Close(_, strays) => {
                 strays.close();
-                self.go_on(Stage::Read);
-            }
-            Stage::Queue => {
-                self.has_queued = true;
                 self.go_on(Stage::Read);
             }
             Stage::Discard(strays) => {

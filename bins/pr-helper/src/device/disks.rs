@@ -83,6 +83,14 @@ pub(super) fn is_sd(major: u32) -> bool {
     matches!(major, 8 | 65..=71 | 128..=135)
 }
 
+/// The disk that a partition is on, where the number tells.
+pub(super) fn disk_of(partition: DeviceId) -> DeviceId {
+    match partition {
+        DeviceId::Block { major, minor } if is_sd(major) => DeviceId::Block { major, minor: minor & !15 },
+        other => other,
+    }
+}
+
 fn kind_of_sd((major, minor): (u32, u32)) -> Result<Kind, Refusal> {
     if minor % 16 == 0 { Ok(Kind::Scsi) } else { Err(Refusal::Partition(DeviceId::Block { major, minor })) }
 }

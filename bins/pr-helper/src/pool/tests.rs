@@ -79,9 +79,11 @@ impl World {
 
     /// What makes it different from others.
     fn key(&self) -> String {
-        let Pool { ready, lanes, aside, threads, idle } = &self.pool;
+        let Pool { ready, lanes, aside, threads, idle, readers, has_moved: _ } = &self.pool;
         let Self { threads: all, called, watched, messages, starved, .. } = self;
-        format!("{ready:?}{lanes:?}{aside:?}{threads}{idle}{all:?}{called}{watched:?}{messages}{starved}")
+        format!(
+            "{ready:?}{lanes:?}{aside:?}{threads}{idle}{readers}{all:?}{called}{watched:?}{messages}{starved}"
+        )
     }
 
     fn call(&mut self, call: Call, can_start: bool) {
@@ -323,7 +325,32 @@ fn whoever_waits_for_room_wants_others_to_leave() {
     let next = Task::Run(Lane::OneAtATime, item(3, Lane::OneAtATime));
     assert_eq!(pool.take(), Some((next, Call::Nobody)));
     assert!(pool.enter(Lane::Disk, item(4, Lane::Disk)).0.is_none());
-    assert!(!pool.is_wanted(), "the whole share of a device");
-    pool.vacate(Lane::Disk);
-    assert!(pool.take().is_none());
+    assert!(pool.is_wanted(), "those that are there may only stay");
+}
+
+#[test]
+fn if_those_that_read_are_blocked_there_will_be_others() {
+    let mut pool = Pool::new(ROOM);
+    let item = |client| Item { client, device: Lane::Disk };
+    let mut started = 0;
+    for client in 0..2 {
+        pool.started();
+        assert!(pool.submit(item(client)) == Call::New || client == 1);
+        assert!(pool.take().is_some());
+    }
+    // Both are blocked in what should not block.
+    assert_eq!(pool.submit(item(2)), Call::Nobody);
+    assert_eq!(pool.look_after(), Call::Nobody, "what was taken since the last look");
+    while pool.look_after() == Call::New {
+        pool.started();
+        started += 1;
+        if started == 10 {
+            assert!(pool.take().is_some());
+        }
+    }
+    assert!(started >= 10 && pool.threads() < 100, "{started}");
+    for _ in 0..READERS_MAX {
+        assert_eq!(pool.look_after(), Call::Nobody);
+    }
+    assert_eq!(pool.readers, READERS, "and when it is over they are too many");
 }
