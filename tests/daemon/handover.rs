@@ -43,8 +43,10 @@ impl Random {
         let microseconds = match self.below(8) {
             0..4 => return,
             4 => self.below(100),
-            5 => self.below(30_000),
-            _ => 9_000 + self.below(2_500),
+            5 => self.below(60_000),
+            // As long as for a client that has just come, and for one that sends and sends.
+            6 => 9_000 + self.below(2_500),
+            _ => 49_000 + self.below(2_500),
         };
         thread::sleep(Duration::from_micros(microseconds));
     }

@@ -160,7 +160,8 @@ impl Job {
 
     /// Leaves the connection to the loop.
     fn give_back(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(mut connection) = self.connection.take() else { return };
+        connection.rest();
         let inside = connection.is_inside_message();
         match self.slot.give_back(connection, &self.clients.watch_list) {
             Ok(()) => {
