@@ -1,4 +1,4 @@
-//! What is published has all that a reader of it on crates.io looks for, and nothing else is published.
+//! What is published has all that a reader of it in the registry looks for, and nothing else is published.
 
 use std::fs;
 use std::path::{Path, PathBuf};
