@@ -7,17 +7,20 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::{
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags},
-    process::Signal,
+    process::{Pid, Signal, kill_process},
 };
 use tests::{Client, Daemon, Options, eventually};
 
-use crate::{null, read_keys};
+use crate::{
+    disks::{self, disk},
+    null, read_keys,
+};
 
 /// Sockets that take long to close, until this is dropped.
 struct Lingering {
@@ -152,52 +155,155 @@ fn clients_that_were_not_accepted_do_not_hold_up_the_end() {
     stops_soon(daemon);
 }
 
+/// The daemon that the attacker is to attack, its socket, and how.
+const DAEMON: &str = "LINGER_DAEMON";
 const ATTACKED: &str = "LINGER_ATTACKED";
+const ATTACK: &str = "LINGER_ATTACK";
+
+/// What a client of the attacker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attack {
+    /// Sends a message with all the descriptors that it may have.
+    Many,
+    /// The same after a command for a disk, so that a thread waits for it, if one may.
+    ManyAfterACommand,
+    /// Sends one, without waiting for anything.
+    One,
+}
 
 /// Not a test: the process that another test starts.
 #[test]
 #[ignore = "is started by another test"]
 fn attacker() {
     let Some(socket) = std::env::var_os(ATTACKED) else { return };
+    let attacks = [Attack::Many, Attack::ManyAfterACommand, Attack::One];
+    let name = std::env::var(ATTACK).unwrap();
+    let attack = attacks.into_iter().find(|attack| format!("{attack:?}") == name).unwrap();
+    let daemon = std::env::var(DAEMON).unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
     let mut lingering = Lingering::new();
-    let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(Path::new(&socket)).unwrap()).collect();
-    for client in &mut clients {
-        let socket = lingering.make();
-        let null = null();
-        let descriptors: Vec<BorrowedFd<'_>> =
-            std::iter::once(socket.as_fd()).chain(std::iter::repeat_n(null.as_fd(), 252)).collect();
-        client.send(&read_keys(8), &descriptors).unwrap();
+    let null = null();
+    let connect = || Client::connect_silently(Path::new(&socket)).unwrap();
+    if attack == Attack::One {
+        let mut clients: Vec<Client> = (0..8).map(|_| connect()).collect();
+        for client in &mut clients {
+            client.send(&[0; 4], &[lingering.make().as_fd()]).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(600));
+        drop(clients);
     }
+    let mut clients: Vec<_> = (0..40).map(|_| (connect(), lingering.make())).collect();
+    for (client, _) in &mut clients {
+        client.receive_greeting().unwrap();
+        client.send(&[0; 4], &[]).unwrap();
+        if attack == Attack::ManyAfterACommand {
+            assert!(client.read(disk(0), &read_keys(8)[..10]).is_ok());
+        }
+    }
+    // Our own copies are to go first: who closes last is the one who waits.
+    kill_process(daemon, Signal::STOP).unwrap();
+    let clients: Vec<Client> = clients
+        .into_iter()
+        .map(|(mut client, socket)| {
+            let others = std::iter::repeat_n(null.as_fd(), 252);
+            let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(socket.as_fd()).chain(others).collect();
+            client.send(&read_keys(8), &descriptors).unwrap();
+            client
+        })
+        .collect();
+    kill_process(daemon, Signal::CONT).unwrap();
     // Until it is killed.
     std::thread::sleep(Duration::from_secs(600));
+    drop(clients);
+}
+
+/// The attacker while it attacks.
+struct Attacker(Child);
+
+impl Attacker {
+    fn start(daemon: &Daemon, attack: Attack) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "linger::attacker", "--ignored"]).stdout(Stdio::null());
+        command.env(ATTACKED, daemon.socket()).env(ATTACK, format!("{attack:?}"));
+        command.env(DAEMON, daemon.pid().to_string());
+        Self(command.spawn().unwrap())
+    }
+
+    /// How many descriptors it brings the daemon, while `command` is what another client does.
+    fn brings(self, daemon: &Daemon, mut command: impl FnMut()) -> usize {
+        let before = daemon.descriptors();
+        let mut most = 0;
+        let mut begun = None::<Instant>;
+        eventually("there have been many for a while", || {
+            command();
+            most = most.max(daemon.descriptors());
+            if most > before + 500 {
+                begun.get_or_insert_with(Instant::now);
+            }
+            begun.is_some_and(|begun| begun.elapsed() > Duration::from_millis(500))
+        });
+        drop(self);
+        most - before
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The kernel closes them in the middle of a read, whose thread is no more to be had.
+#[test]
+fn descriptors_that_cannot_be_received_and_do_not_close_hold_up_nobody() {
+    let daemon = Daemon::start(&[]);
+    // The attacker's own copies are to go first: who closes last is the one who waits.
+    daemon.signal(Signal::STOP);
+    let attacker = Attacker::start(&daemon, Attack::One);
+    std::thread::sleep(Duration::from_secs(1));
+    // Just for the connections.
+    daemon.limit_open_files(daemon.descriptors() + 8);
+    daemon.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!daemon.log().contains("could not be received"), "they are still being read");
+    daemon.limit_open_files(1024);
+    let begun = Instant::now();
+    is_served(&daemon);
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    drop(attacker);
+    stops_soon(daemon);
+}
+
+/// As many as a service had that was started by hand.
+fn few_files() -> Options {
+    Options { arguments: vec!["--unprivileged".into()], open_files: Some((4096, 4096)), ..Options::default() }
 }
 
 #[test]
 fn a_process_that_sends_all_the_descriptors_it_can_takes_them_from_nobody() {
-    let options = Options {
-        arguments: vec!["--unprivileged".into()],
-        open_files: Some((4096, 4096)),
-        ..Options::default()
-    };
-    let daemon = Daemon::with(options);
+    let daemon = Daemon::with(few_files());
     let mut client = daemon.client();
-    let before = daemon.descriptors();
-    let mut attacker = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "linger::attacker", "--ignored"])
-        .env(ATTACKED, daemon.socket())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("there are many", || daemon.descriptors() > before + 500);
-    std::thread::sleep(Duration::from_millis(500));
-    let many = daemon.descriptors();
-    for _ in 0..10 {
+    let attacker = Attacker::start(&daemon, Attack::Many);
+    let most = attacker.brings(&daemon, || {
         assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
-    }
-    attacker.kill().unwrap();
-    attacker.wait().unwrap();
+    });
     // Those of the few messages that are read at the same time, of forty, and the connections.
-    assert!(many < before + 8 * 253 + 50, "{many}");
+    assert!(most < 8 * 253 + 50, "{most}");
+    is_served(&daemon);
+    stops_soon(daemon);
+}
+
+#[test]
+#[ignore = "needs root and /dev/loop0, /dev/loop1"]
+fn nor_does_one_for_whose_commands_threads_wait() {
+    let daemon = disks::start(few_files());
+    let mut client = daemon.client();
+    let attacker = Attacker::start(&daemon, Attack::ManyAfterACommand);
+    let most = attacker.brings(&daemon, || {
+        assert_eq!(client.read(disk(0), &read_keys(8)[..10]).unwrap().payload.len(), 8);
+    });
+    // Of eleven that may wait, and four that read.
+    assert!(most < 15 * 253 + 50, "{most}");
     is_served(&daemon);
     stops_soon(daemon);
 }

@@ -89,20 +89,14 @@ fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
 #[test]
 fn when_accept_finds_no_descriptor_left_clients_wait_and_are_served_later() {
     let daemon = Daemon::start(&[]);
-    let limit = |files: &str| {
-        let done = std::process::Command::new("prlimit")
-            .args(["--pid", &daemon.pid().to_string(), &format!("--nofile={files}:")])
-            .status();
-        assert!(done.unwrap().success());
-    };
     // As many as there are: the next one fails with EMFILE.
-    limit(&daemon.idle_descriptors().to_string());
+    daemon.limit_open_files(daemon.idle_descriptors());
     let mut waiting: Vec<Client> =
         (0..10).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
     daemon.wait_for_log("new clients wait: this process is at its limit of open files");
     thread::sleep(Duration::from_millis(500));
     assert_eq!(daemon.log().matches("new clients wait").count(), 1, "logged once");
-    limit("1024");
+    daemon.limit_open_files(1024);
     for client in &mut waiting {
         client.receive_greeting().unwrap();
         client.send(&[0; 4], &[]).unwrap();

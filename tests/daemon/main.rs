@@ -2,6 +2,7 @@
 //! any host, without root and without a disk.
 
 mod client;
+mod disks;
 mod emulate;
 mod handover;
 mod hostile;

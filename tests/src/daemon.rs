@@ -147,6 +147,13 @@ impl Daemon {
         self.idle_descriptors
     }
 
+    /// Lowers or raises the daemon's limit of open files while it runs.
+    pub fn limit_open_files(&self, files: usize) {
+        let limit = format!("--nofile={files}:");
+        let done = Command::new("prlimit").args(["--pid", &self.pid().to_string(), &limit]).status();
+        assert!(done.expect("prlimit").success());
+    }
+
     /// A field of `/proc/PID/status`.
     pub fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");

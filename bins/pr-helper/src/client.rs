@@ -6,8 +6,8 @@
 //! something is there already: so nothing that comes meanwhile is overlooked, and a thread that stays with its client
 //! (see [`crate::pool`]) is the only one that a new command wakes.
 
+mod descriptors;
 mod job;
-mod strays;
 
 use std::{
     io,
@@ -22,8 +22,8 @@ use std::{
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use slab::Slab;
 
-pub(crate) use self::job::Job;
-use self::strays::Count;
+use self::descriptors::Count;
+pub(crate) use self::{descriptors::PER_CLIENT, job::Job};
 use crate::{
     activity::Activity,
     backend::Backends,
@@ -42,8 +42,7 @@ pub(crate) struct Clients {
     stopping: AtomicBool,
     /// The loop looks for overdue clients and slow commands.
     watching: AtomicBool,
-    /// Descriptors that are still to be closed.
-    strays: Arc<Count>,
+    descriptors: Arc<Count>,
     waker: mio::Waker,
     watch_list: WatchList,
     backends: Backends,
@@ -93,13 +92,20 @@ enum Turn {
 }
 
 impl Clients {
-    pub(crate) fn new(waker: mio::Waker, watch_list: WatchList, backends: Backends, tracer: Tracer) -> Self {
+    /// `files` is how many clients may have open, beside those of messages that are read; `None` if as many as they like.
+    pub(crate) fn new(
+        waker: mio::Waker,
+        watch_list: WatchList,
+        backends: Backends,
+        tracer: Tracer,
+        files: Option<usize>,
+    ) -> Self {
         Self {
             slots: Mutex::new(Slab::new()),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
-            strays: Arc::default(),
+            descriptors: Arc::new(Count::new(files)),
             waker,
             watch_list,
             backends,
@@ -114,7 +120,7 @@ impl Clients {
 
     /// How many clients are connected.
     pub(crate) fn len(&self) -> usize {
-        self.slots().len()
+        self.descriptors.clients()
     }
 
     /// What each client that is connected has us do.
@@ -156,7 +162,13 @@ impl Clients {
         }
     }
 
-    /// One connection less is in flight.
+    /// A request is in flight until this is dropped.
+    fn begin(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(self)
+    }
+
+    /// One request less is in flight.
     fn settle(&self) {
         self.busy.fetch_sub(1, Ordering::SeqCst);
         if self.stopping.load(Ordering::SeqCst) {
@@ -172,6 +184,7 @@ impl Clients {
         entry.insert(Arc::clone(&slot));
         drop(slots);
         self.metrics.accepted();
+        self.descriptors.connected();
         slot.give_back(Box::new(connection), &self.watch_list)
             .map_err(|(connection, error)| Job::discard(self, slot, connection, Fault::Io(error)))
     }
@@ -217,6 +230,15 @@ impl Clients {
         if let Err(error) = self.waker.wake() {
             log::error!("the main loop cannot be woken: {error}");
         }
+    }
+}
+
+/// A request in flight.
+struct Busy<'a>(&'a Clients);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.settle();
     }
 }
 

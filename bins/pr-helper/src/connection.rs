@@ -28,7 +28,7 @@ use crate::{
 
 /// The kernel passes at most so many descriptors at once (`SCM_MAX_FD`). With room for all of them none is ever cut
 /// off, which would leak those that were already installed.
-const DESCRIPTORS_MAX: usize = 253;
+pub(crate) const DESCRIPTORS_MAX: usize = 253;
 
 /// A few replies. Whoever leaves more unread is not waiting for them.
 const SEND_BUFFER: usize = 32 << 10;
@@ -37,13 +37,8 @@ const SEND_BUFFER: usize = 32 << 10;
 const WARNINGS_MAX: usize = 16;
 
 /// How long a thread waits for its client, if it may stay: long enough for one that sends its next command when it has its
-/// answer, and has a virtual machine to run in between.
-pub(crate) const MOMENT: Duration = Duration::from_millis(10);
-
-/// How long for one that has sent [`BUSY`] commands in a row: with hundreds of such clients, each waits longer than a
-/// [`MOMENT`] for a processor.
-const BUSY_MOMENT: Duration = Duration::from_millis(50);
-const BUSY: u8 = 16;
+/// answer, has a virtual machine to run in between, and shares its processor with hundreds of its kind.
+pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 
 /// How long a message may take from its first byte to its last.
 pub(crate) const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
@@ -74,8 +69,6 @@ pub(crate) struct Connection {
     began: Option<Instant>,
     /// When the last answer was sent.
     answered: Option<Instant>,
-    /// How many commands a thread has waited for since it has the connection; more than [`BUSY`] are not counted.
-    in_a_row: u8,
     /// What has been warned of: why, opcode and service action. A guest that repeats itself must not fill the log.
     warned: Vec<(Outcome, [u8; 2])>,
 }
@@ -147,7 +140,6 @@ impl Connection {
             session,
             began: None,
             answered: None,
-            in_a_row: 0,
             warned: Vec::new(),
         })
     }
@@ -200,12 +192,6 @@ impl Connection {
     ///
     /// Descriptors that do not belong stay in `scratch`: closing one may block.
     pub(crate) fn read(&mut self, may_wait: bool, scratch: &mut Scratch) -> Read {
-        if may_wait && self.in_a_row < BUSY {
-            self.in_a_row = self.in_a_row.saturating_add(1);
-            if self.in_a_row == BUSY {
-                self.wait_for(BUSY_MOMENT);
-            }
-        }
         // Once for a message to begin and once for its end: who sends byte by byte is not waited for.
         let mut waits = if may_wait { 2_u8 } else { 0 };
         loop {
@@ -239,19 +225,6 @@ impl Connection {
                 return Read::Request;
             }
         }
-    }
-
-    /// A thread waits for the client no more.
-    pub(crate) fn rest(&mut self) {
-        if std::mem::take(&mut self.in_a_row) == BUSY {
-            self.wait_for(MOMENT);
-        }
-    }
-
-    /// From now on a read that may wait does so for this long.
-    fn wait_for(&self, time: Duration) {
-        // It cannot fail for a time that is none of the kernel's limits; and if it did, it would be as it was.
-        let _ = rustix::net::sockopt::set_socket_timeout(&self.socket, Timeout::Recv, Some(time));
     }
 
     fn receive(&mut self, flags: RecvFlags, descriptors: &mut Vec<OwnedFd>) -> Result<(usize, bool), Errno> {

@@ -12,7 +12,7 @@ const KEPT: usize = 16;
 
 /// The lanes of all devices. `K` names a device, `J` is a command that waits.
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Lanes<K, J> {
     places: usize,
     /// How much may be under way on one device, whatever room there is.
@@ -24,7 +24,7 @@ pub(crate) struct Lanes<K, J> {
 }
 
 #[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Lane<J> {
     running: usize,
     waiting: VecDeque<J>,

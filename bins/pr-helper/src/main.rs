@@ -51,6 +51,7 @@ use backend::{
     emulated::{self, Emulated},
     multipath::{Multipath, supervisor, worker},
 };
+use client::PER_CLIENT;
 use daemonize::Side;
 use listen::{Access, ListenError, Listener};
 use pidfile::Pidfile;
@@ -133,7 +134,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
     let sockets = listen(args, activated, &socket_path, &access)?;
     let metrics_listener = metrics_path.as_deref().map(listen_for_metrics).transpose()?;
-    let clients = client_limit(args.max_clients);
+    let (clients, files) = raise_file_limit(args.max_clients);
     let made = sockets.iter().find_map(|socket| socket.listener.file().cloned());
     let multipath = Arc::new(Multipath::start(args, made.as_ref().map(listen::File::path)));
     privileges::drop_to(identity)?;
@@ -141,7 +142,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
     let emulated = state_directory.as_deref().map(|path| Emulated::open(path, &initiators)).transpose()?;
     let backends = Backends::new(args.timeout, Arc::clone(&multipath), emulated);
-    let limits = Limits { grace: args.stop_grace, clients, slow: args.slow };
+    let limits = Limits { grace: args.stop_grace, clients, files, slow: args.slow };
     let (listeners, names): (Vec<_>, Vec<_>) =
         sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
     let server = Server::new(listeners, signals, backends, tracer, limits)?;
@@ -257,19 +258,29 @@ fn absolute(path: &Path) -> io::Result<PathBuf> {
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// Raises the limit of open files as far as it goes, and returns how many clients that is good for, `wanted` at most.
-fn client_limit(wanted: u32) -> usize {
-    // A client has its connection and, while a command runs, a descriptor of the disk. The rest is for ourselves, for
-    // the workers of multipath maps, and for the most that one message can bring.
-    const OURS: u64 = 400;
+/// Raises the limit of open files as far as is good for anything. Returns how many clients it is good for, `wanted` at most,
+/// and how many files these may have us open.
+fn raise_file_limit(wanted: u32) -> (usize, usize) {
+    // For ourselves, and for the workers of multipath maps.
+    const OURS: usize = 400;
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let all = Limits::files_for(wanted).saturating_add(OURS);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let limit = if raised.is_ok() { maximum } else { current };
-    let room = limit.map_or(u64::MAX, |limit| (limit.saturating_sub(OURS) / 2).max(1));
-    if room < wanted.into() {
+    // `None` is no limit at all.
+    let enough = current.map(|current| current.max(all.try_into().unwrap_or(u64::MAX)));
+    // The second takes privilege (CAP_SYS_RESOURCE).
+    let tries = [(enough, maximum), (enough, enough), (maximum, maximum)];
+    let raised = tries
+        .into_iter()
+        .find(|&(current, maximum)| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok());
+    let limit = raised.map_or(current, |(limit, _)| limit);
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let files = limit.saturating_sub(OURS);
+    let clients = (files / PER_CLIENT).max(1).min(wanted);
+    if clients < wanted {
         log::info!(
-            "room for {room} clients, not {wanted}: raise the limit of open files (RLIMIT_NOFILE, LimitNOFILE=) for more"
+            "room for {clients} clients, not {wanted}: raise the limit of open files (RLIMIT_NOFILE, LimitNOFILE=) for more"
         );
     }
-    usize::try_from(room.min(wanted.into())).unwrap_or(usize::MAX)
+    (clients, files)
 }

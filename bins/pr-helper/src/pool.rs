@@ -1,70 +1,80 @@
 //! Which thread does what next, and when another is needed: decided without threads, time or system calls, so that
 //! all that can happen can be tried (see the tests).
 //!
-//! What is ready to be done waits in one queue. A thread that takes from it reads what its client has sent, which does
-//! not block, and then runs the command in the [lane](Lanes) of its device, which may. After that it may stay in the lane
-//! for a moment, if [nobody wants](Pool::is_wanted) thread or lane, and wait for the client's next command there: one that
-//! sends one command after the other finds its thread waiting, and nothing has to be decided anew.
+//! Whatever is done may block: on a device, or on what a client has sent. So all work has a [lane](Lanes), and is ready only
+//! when it has a place there; then it waits in one queue for a thread. A thread does what it takes and then what
+//! follows from it, which may be in another lane. After a command it may stay in the lane of the device for a moment and
+//! wait for the client's next one, unless [somebody waits](Pool::is_wanted) for the thread or its place: one that sends one
+//! command after the other finds its thread waiting, and nothing has to be decided anew.
 //!
-//! One rule keeps what is ready from being forgotten: whoever may be blocked from now on, and whoever takes something and
-//! leaves something behind, sees to it that somebody else is called.
+//! One rule keeps what is ready from being forgotten: there are as many threads as places taken. So whoever makes something
+//! ready, and whoever takes something and leaves something behind, calls a thread that rests, or has one more started.
 
 use std::collections::VecDeque;
 
 use crate::lanes::Lanes;
 
-/// Threads beyond the places in the lanes: those that read.
-const READERS: usize = 2;
-
-/// As many, if reading blocks. It should not; but when a descriptor cannot be received (a security module forbids it, or
-/// there is no room), the kernel closes it in the middle of a read, and that lasts as long as its sender likes.
-const READERS_MAX: usize = 256;
-
 /// Something to do that may block on something.
 pub(crate) trait Placed: Sized {
-    /// What work of the same kind may block on.
+    /// What work may block on.
     type Lane: Copy + Ord + Send + 'static;
-    /// Whether the lane is of work that serves nobody: it has places of its own, so that it cannot take those of others.
-    fn is_aside(lane: Self::Lane) -> bool;
+    /// Where what is to be done next may block.
+    fn lane(&self) -> Self::Lane;
+    /// What the lane is for.
+    fn purpose(lane: Self::Lane) -> Purpose;
     /// How much work may be under way in a lane at once, whatever room there is.
     fn most(lane: Self::Lane) -> usize;
-    /// Whether a thread may stay in the lane when its work there is done. Its place counts as taken meanwhile.
-    fn may_stay(lane: Self::Lane) -> bool;
 }
 
-/// How much there may be of what blocks.
+/// What lanes are for. Each has places of its own, so that none can take those of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To read what has come.
+    Read,
+    /// To run commands.
+    Run,
+    /// To close what serves nobody.
+    Close,
+}
+
+/// How much may be under way for each purpose.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    /// What may be under way in all lanes.
-    pub(crate) places: usize,
-    /// The same of the lanes that are aside.
-    pub(crate) aside: usize,
+    pub(crate) read: usize,
+    pub(crate) run: usize,
+    pub(crate) close: usize,
+}
+
+impl Room {
+    /// How much may be under way in all.
+    pub(crate) const fn all(self) -> usize {
+        self.read.saturating_add(self.run).saturating_add(self.close)
+    }
 }
 
 /// All that threads share: what is ready, who may run, and how many threads there are.
-#[cfg_attr(test, derive(Clone))]
+#[cfg_attr(test, derive(Debug, Clone, Hash))]
 pub(crate) struct Pool<W: Placed> {
     ready: VecDeque<Task<W>>,
-    lanes: Lanes<W::Lane, W>,
-    aside: Lanes<W::Lane, W>,
+    reads: Lanes<W::Lane, W>,
+    runs: Lanes<W::Lane, W>,
+    closes: Lanes<W::Lane, W>,
     /// Threads that there are.
     threads: usize,
     /// Those that have nothing to do.
     idle: usize,
-    /// How many there have to be beyond those that may be blocked.
-    readers: usize,
-    /// Something has been taken since somebody last looked.
-    has_moved: bool,
+    /// How many of these, at least, have been called and will rise.
+    called: usize,
 }
 
-/// What a thread is to do.
-#[cfg_attr(test, derive(Debug, Clone, PartialEq, Eq))]
+/// What a thread is to do. Its place is taken.
+#[cfg_attr(test, derive(Debug, Clone, PartialEq, Eq, Hash))]
 #[must_use]
-pub(crate) enum Task<W: Placed> {
-    /// Read what has come.
-    Prepare(W),
-    /// Run, in this lane, what had to wait for it.
-    Run(W::Lane, W),
+pub(crate) struct Task<W: Placed> {
+    pub(crate) lane: W::Lane,
+    pub(crate) work: W,
+    /// It had to wait for its place.
+    pub(crate) waited: bool,
 }
 
 /// Who is to be called for what is ready.
@@ -83,12 +93,12 @@ impl<W: Placed> Pool<W> {
     pub(crate) fn new(room: Room) -> Self {
         Self {
             ready: VecDeque::new(),
-            lanes: Lanes::new(room.places, W::most),
-            aside: Lanes::new(room.aside, W::most),
+            reads: Lanes::new(room.read, W::most),
+            runs: Lanes::new(room.run, W::most),
+            closes: Lanes::new(room.close, W::most),
             threads: 0,
             idle: 0,
-            readers: READERS,
-            has_moved: false,
+            called: 0,
         }
     }
 
@@ -97,14 +107,18 @@ impl<W: Placed> Pool<W> {
         self.threads
     }
 
-    /// Each lane in use but those aside, with how much is under way in it and how much waits.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = (W::Lane, usize, usize)> {
-        self.lanes.iter()
+    /// Each lane of commands in use, with how much is under way in it and how much waits.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (W::Lane, usize, usize)> {
+        self.runs.iter()
     }
 
-    /// Whether somebody waits for a thread or for a place in a lane: then none is to be kept without need.
+    /// Whether somebody waits for a thread that could not be started, or for a place that others could leave.
     pub(crate) fn is_wanted(&self) -> bool {
-        !self.ready.is_empty() || self.lanes.are_short()
+        self.runs.are_short() || self.is_starved()
+    }
+
+    fn is_starved(&self) -> bool {
+        !self.ready.is_empty() && self.threads < self.taken()
     }
 
     /// There is one more thread, which will [take](Self::take).
@@ -112,28 +126,45 @@ impl<W: Placed> Pool<W> {
         self.threads = self.threads.saturating_add(1);
     }
 
-    /// `work` is to be prepared.
+    /// `work` is to be done.
     pub(crate) fn submit(&mut self, work: W) -> Call {
-        self.ready.push_back(Task::Prepare(work));
+        if let Some(task) = self.enter(work) {
+            self.ready.push_back(task);
+        }
         self.call()
     }
 
     /// The next thing to do.
     pub(crate) fn take(&mut self) -> Option<(Task<W>, Call)> {
         let task = self.ready.pop_front()?;
-        self.has_moved = true;
-        Some((task, self.call()))
+        let call = self.call();
+        Some((task, call))
     }
 
-    /// Looks, from time to time, whether what is ready is taken: if not, those that read are blocked, and more are needed.
-    pub(crate) fn look_after(&mut self) -> Call {
-        let moves = std::mem::take(&mut self.has_moved) || self.ready.is_empty();
-        self.readers = if moves {
-            self.readers.saturating_sub(1).max(READERS)
-        } else {
-            self.readers.saturating_mul(2).min(READERS_MAX)
+    /// A thread has done its work in `lane`; it takes next.
+    pub(crate) fn vacate(&mut self, lane: W::Lane) {
+        let Self { ready, reads, runs, closes, .. } = self;
+        let lanes = match W::purpose(lane) {
+            Purpose::Read => reads,
+            Purpose::Run => runs,
+            Purpose::Close => closes,
         };
-        self.call()
+        lanes.leave(lane, |lane, work| ready.push_back(Task { lane, work, waited: true }));
+    }
+
+    /// The same, and `work` follows from it. Says what the thread does next: that, if it can be done now.
+    pub(crate) fn pass(&mut self, lane: W::Lane, work: W) -> (Option<Task<W>>, Call) {
+        self.vacate(lane);
+        let task = match self.enter(work) {
+            Some(task) if !self.is_starved() => Some(task),
+            // Those first that have waited for a thread.
+            task => {
+                self.ready.extend(task);
+                self.ready.pop_front()
+            }
+        };
+        let call = self.call();
+        (task, call)
     }
 
     /// A thread has found nothing to take.
@@ -141,72 +172,51 @@ impl<W: Placed> Pool<W> {
         self.idle = self.idle.saturating_add(1);
     }
 
-    /// A thread has been called, or looks by itself: it takes, rests again or [leaves](Self::leave).
+    /// A thread has been called, or looks by itself: it takes, rests again or [ends](Self::end).
     pub(crate) fn rise(&mut self) {
         self.idle = self.idle.saturating_sub(1);
+        // If it was another that was called, that one will be called again, which does no harm.
+        self.called = self.called.saturating_sub(1);
     }
 
     /// Whether a thread that has rested for long may end; then it is counted no more.
-    pub(crate) fn leave(&mut self) -> bool {
+    pub(crate) fn end(&mut self) -> bool {
         // The last one that is free stays: it is the one that cannot fail to start.
-        let leaves = self.ready.is_empty() && self.threads.saturating_sub(self.blocked()) > 1;
-        if leaves {
+        let ends = self.ready.is_empty() && self.threads.saturating_sub(self.taken()) > 1;
+        if ends {
             self.threads = self.threads.saturating_sub(1);
         }
-        leaves
+        ends
     }
 
-    /// `work` is prepared and may block. Gives it back if it may run now; else it is kept until it may, and the thread
-    /// takes next.
-    pub(crate) fn enter(&mut self, lane: W::Lane, work: W) -> (Option<W>, Call) {
-        let work = self.lanes_of(lane).enter(lane, work);
-        // The thread may be blocked from here on.
-        let call = if work.is_some() { self.call() } else { Call::Nobody };
-        (work, call)
-    }
-
-    /// A thread has left `lane`; it takes next.
-    pub(crate) fn vacate(&mut self, lane: W::Lane) {
-        let Self { ready, lanes, aside, .. } = self;
-        let lanes = if W::is_aside(lane) { aside } else { lanes };
-        lanes.leave(lane, |lane, work| ready.push_back(Task::Run(lane, work)));
-    }
-
-    /// A thread has left `lane`, and its work is to be prepared anew. Says what the thread does next.
-    pub(crate) fn exit(&mut self, lane: W::Lane, work: W) -> (Task<W>, Call) {
-        self.vacate(lane);
-        let work = Task::Prepare(work);
-        // Those first that have waited for a thread.
-        match self.ready.pop_front() {
-            Some(first) => {
-                self.has_moved = true;
-                self.ready.push_back(work);
-                (first, self.call())
-            }
-            None => (work, Call::Nobody),
-        }
-    }
-
-    fn lanes_of(&mut self, lane: W::Lane) -> &mut Lanes<W::Lane, W> {
-        if W::is_aside(lane) { &mut self.aside } else { &mut self.lanes }
-    }
-
-    /// How many threads may be blocked.
-    fn blocked(&self) -> usize {
-        self.lanes.taken().saturating_add(self.aside.taken())
-    }
-
-    /// Who is to be called for what is ready: a thread that rests, or a new one if too few are awake.
-    fn call(&self) -> Call {
-        if self.ready.is_empty() {
-            Call::Nobody
-        } else if self.idle > 0 {
-            Call::Idle
-        } else if self.threads.saturating_sub(self.blocked()) < self.readers {
+    /// Who is to be called for what is ready.
+    pub(crate) fn call(&mut self) -> Call {
+        if self.is_starved() {
             Call::New
+        } else if self.called < self.ready.len().min(self.idle) {
+            self.called = self.called.saturating_add(1);
+            Call::Idle
         } else {
+            // Those that are awake, or will be, are enough.
             Call::Nobody
         }
+    }
+
+    /// Work that may be done now; else it is kept until it may.
+    fn enter(&mut self, work: W) -> Option<Task<W>> {
+        let lane = work.lane();
+        let lanes = match W::purpose(lane) {
+            Purpose::Read => &mut self.reads,
+            Purpose::Run => &mut self.runs,
+            Purpose::Close => &mut self.closes,
+        };
+        lanes.enter(lane, work).map(|work| Task { lane, work, waited: false })
+    }
+
+    /// How many places are taken: by what is ready, and by threads that may be blocked.
+    fn taken(&self) -> usize {
+        let Self { reads, runs, closes, .. } = self;
+        reads.taken().saturating_add(runs.taken()).saturating_add(closes.taken())
     }
 }
 

@@ -21,8 +21,8 @@ use rustix::{io::Errno, net::SocketFlags};
 
 use crate::{
     backend::Backends,
-    client::{Clients, Job, WatchList},
-    connection::Connection,
+    client::{Clients, Job, PER_CLIENT, WatchList},
+    connection::{Connection, DESCRIPTORS_MAX},
     listen::Listener,
     notify,
     pool::Room,
@@ -41,11 +41,16 @@ const TIMER: Token = Token(2);
 const LISTENERS: usize = 3;
 
 const ROOM: Room = Room {
+    // It takes fifteen processes that send what cannot be received to use these up.
+    read: 256,
     // Commands under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
-    places: 1024,
+    run: 1024,
     // Closes of descriptors that are not of disks, beside those.
-    aside: 128,
+    close: 128,
 };
+
+/// As many are read at once in any case.
+const READS_MIN: usize = 4;
 
 /// How long to wait before clients are accepted again, when there was no room for one.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -64,8 +69,32 @@ pub(crate) struct Limits {
     /// For all commands in flight to end, once told to stop.
     pub(crate) grace: Duration,
     pub(crate) clients: usize,
+    /// How many files they may have us open, with one descriptor of a disk each.
+    pub(crate) files: usize,
     /// From when on a command is slow.
     pub(crate) slow: Duration,
+}
+
+impl Limits {
+    /// How many files so many clients can have us open, whatever they send.
+    pub(crate) const fn files_for(clients: usize) -> usize {
+        clients.saturating_mul(PER_CLIENT).saturating_add(ROOM.all().saturating_mul(DESCRIPTORS_MAX))
+    }
+
+    /// How much may be read at once, and how many files clients may have us open beside: `None` if there is no need to count.
+    fn room(&self) -> (Room, Option<usize>) {
+        if self.files >= Self::files_for(self.clients) {
+            return (ROOM, None);
+        }
+        // An eighth of what there is, for messages with as many descriptors as one can bring.
+        let read = (self.files / 8 / DESCRIPTORS_MAX).clamp(READS_MIN, ROOM.read);
+        let files = self.files.saturating_sub(read.saturating_mul(DESCRIPTORS_MAX));
+        log::info!(
+            "no more than {} threads will wait for their clients' next commands, so that these cannot use up the open files: raise that limit for more (RLIMIT_NOFILE, LimitNOFILE=)",
+            files / DESCRIPTORS_MAX
+        );
+        (Room { read, ..ROOM }, Some(files))
+    }
 }
 
 /// The running daemon.
@@ -117,8 +146,9 @@ impl Server {
         register(timer.as_fd().as_raw_fd(), TIMER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let watch_list = WatchList { registry: poll.registry().try_clone()?, first: first_client };
-        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer));
-        let workers = Workers::start(ROOM)?;
+        let (room, files) = limits.room();
+        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer, files));
+        let workers = Workers::start(room)?;
         Ok(Self {
             poll,
             listeners,

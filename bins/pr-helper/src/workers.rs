@@ -28,19 +28,23 @@ pub(crate) trait Work: Placed + Send + 'static {
     /// What a thread keeps from work to work.
     type Scratch: Default;
 
-    /// Does what cannot block, and says what is left to do, and where. It may wait for a moment if it `may_stay`.
-    fn prepare(self, may_stay: bool, scratch: &mut Self::Scratch) -> Step<Self>;
+    /// Does what is next, in its lane, where it may block, and returns what follows from it: itself, if it belongs in another
+    /// lane by now. `waited` tells that it had to wait for its place.
+    fn run(self, lane: Self::Lane, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
 
-    /// Does what may block, and says whether there is more. `waited` tells that it had to wait for its lane.
-    fn run(self, waited: bool, scratch: &mut Self::Scratch) -> Option<Self>;
+    /// What follows, if it can be done in `lane`, or waited for there, by a thread that has a place in it. It is done
+    /// somewhere else if the thread or its place `is_wanted`.
+    fn stay(self, lane: Self::Lane, is_wanted: bool, scratch: &mut Self::Scratch) -> Stay<Self>;
 }
 
-/// What is left to do after [`Work::prepare`].
-pub(crate) enum Step<W: Work> {
-    /// Nothing.
+/// What a thread does after its work.
+pub(crate) enum Stay<W: Work> {
+    /// It goes on in its lane.
+    Here(W),
+    /// This is to be done in its lane, which may be another.
+    Elsewhere(W),
+    /// Nothing is left to be done.
     Done,
-    /// [`Work::run`], in this lane.
-    Block(W::Lane, W),
 }
 
 /// A handle to the threads; clones are of the same.
@@ -84,10 +88,10 @@ impl<W: Work> Workers<W> {
         });
     }
 
-    /// Each lane in which something waits, and how much. (What is under way in it may be a thread that stays.)
+    /// Each lane of commands in which something waits, and how much. (What is under way in it may be a thread that stays.)
     pub(crate) fn waiting(&self) -> Vec<(W::Lane, usize)> {
         let pool = self.lock();
-        pool.lanes().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
+        pool.runs().filter(|(.., waiting)| *waiting > 0).map(|(lane, _, waiting)| (lane, waiting)).collect()
     }
 
     /// Whether somebody waits for a thread, or for room.
@@ -95,10 +99,10 @@ impl<W: Work> Workers<W> {
         self.0.is_wanted.load(Ordering::Relaxed)
     }
 
-    /// To be called from time to time while that is so: sees to it that there are threads enough.
+    /// To be called from time to time while that is so: tries again to start what could not be started.
     pub(crate) fn look_after(&self) {
         self.change(|pool| {
-            let call = pool.look_after();
+            let call = pool.call();
             self.call(call, pool);
         });
     }
@@ -135,6 +139,8 @@ impl<W: Work> Workers<W> {
             Call::Idle => self.0.work.notify_one(),
             Call::New => {
                 if let Err(error) = self.spawn(pool) {
+                    // If there is one.
+                    self.0.work.notify_one();
                     self.0.starved.call_once(|| {
                         log::warn!(
                             "no more than {} threads can be started ({error}): commands will wait for each other; raise the limit of processes (RLIMIT_NPROC, TasksMax)",
@@ -155,17 +161,19 @@ impl<W: Work> Workers<W> {
 
     fn serve(&self) {
         let mut scratch = W::Scratch::default();
-        while let Some(task) = self.take() {
+        let mut next = None;
+        while let Some(task) = next.take().or_else(|| self.take()) {
             let guarded = catch_unwind(AssertUnwindSafe(|| self.perform(task, &mut scratch)));
-            if guarded.is_err() {
+            next = guarded.unwrap_or_else(|_| {
                 // The panic itself has been logged. It cost one client its connection.
                 scratch = W::Scratch::default();
                 self.0.panics.fetch_add(1, Ordering::Relaxed);
-            }
+                None
+            });
         }
     }
 
-    /// The next thing to do; `None` if the thread is to leave.
+    /// The next thing to do; `None` if the thread is to end.
     fn take(&self) -> Option<Task<W>> {
         let mut pool = self.lock();
         loop {
@@ -179,60 +187,27 @@ impl<W: Work> Workers<W> {
                 self.0.work.wait_timeout(pool, IDLE).unwrap_or_else(PoisonError::into_inner);
             pool = guard;
             pool.rise();
-            if timeout.timed_out() && pool.leave() {
+            if timeout.timed_out() && pool.end() {
                 return None;
             }
         }
     }
 
-    /// Does it, and all that follows from it without another thread.
-    fn perform(&self, mut task: Task<W>, scratch: &mut W::Scratch) {
-        loop {
-            let (place, work, waited) = match task {
-                Task::Run(lane, work) => (Place { workers: self, lane }, work, true),
-                Task::Prepare(work) => {
-                    let Step::Block(lane, work) = work.prepare(false, scratch) else { return };
-                    let Some((place, work)) = self.enter(lane, work) else { return };
-                    (place, work, false)
-                }
-            };
-            let Some(next) = self.run(place, work, waited, scratch) else { return };
-            task = next;
-        }
-    }
-
-    /// Runs in a lane, and stays there for as long as the work goes on and nobody else wants the thread or its place. Says
-    /// what the thread does next.
-    fn run<'a>(
-        &'a self,
-        mut place: Place<'a, W>,
-        mut work: W,
-        mut waited: bool,
+    /// Does it, and all that follows from it in the same lane. Says what the thread does next, if that is known.
+    fn perform(
+        &self,
+        Task { lane, mut work, mut waited }: Task<W>,
         scratch: &mut W::Scratch,
     ) -> Option<Task<W>> {
+        let place = Place { workers: self, lane };
         loop {
-            let more = work.run(waited, scratch)?;
-            if !W::may_stay(place.lane) || self.is_wanted() {
-                return Some(place.exit(more));
+            let next = work.run(lane, waited, scratch)?;
+            match next.stay(lane, self.is_wanted(), scratch) {
+                Stay::Here(next) => (work, waited) = (next, false),
+                Stay::Elsewhere(next) => return place.pass(next),
+                Stay::Done => return None,
             }
-            let Step::Block(lane, next) = more.prepare(true, scratch) else { return None };
-            (place, work) = if lane == place.lane {
-                (place, next)
-            } else {
-                drop(place);
-                self.enter(lane, next)?
-            };
-            waited = false;
         }
-    }
-
-    fn enter(&self, lane: W::Lane, work: W) -> Option<(Place<'_, W>, W)> {
-        let entered = self.change(|pool| {
-            let (entered, call) = pool.enter(lane, work);
-            self.call(call, pool);
-            entered
-        });
-        entered.map(|work| (Place { workers: self, lane }, work))
     }
 }
 
@@ -243,10 +218,10 @@ struct Place<'a, W: Work> {
 }
 
 impl<W: Work> Place<'_, W> {
-    /// Gives the place back, with work that is to be prepared anew. What the thread does next.
-    fn exit(self, work: W) -> Task<W> {
+    /// Gives the place back, with work that follows. What the thread does next, if that is known.
+    fn pass(self, work: W) -> Option<Task<W>> {
         let task = self.workers.change(|pool| {
-            let (task, call) = pool.exit(self.lane, work);
+            let (task, call) = pool.pass(self.lane, work);
             self.workers.call(call, pool);
             task
         });
@@ -266,6 +241,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::pool::Purpose;
 
     /// What comes next from a client.
     enum Next {
@@ -279,39 +255,63 @@ mod tests {
     struct Fake {
         orders: Receiver<Next>,
         events: Sender<&'static str>,
+        /// Of what is next.
+        lane: u8,
+    }
+
+    /// Those from 10 on are of devices at which no thread stays.
+    const READ: u8 = 100;
+
+    impl Fake {
+        /// The lane of what it is told.
+        fn read(mut self, event: &'static str) -> Option<Self> {
+            let _ = self.events.send(event);
+            match self.orders.recv_timeout(Duration::from_secs(30)) {
+                Ok(Next::Command(lane)) => self.lane = lane,
+                Ok(Next::Panic) => panic!("as ordered"),
+                Ok(Next::Nothing) | Err(_) => return None,
+            }
+            Some(self)
+        }
     }
 
     impl Placed for Fake {
         type Lane = u8;
 
-        fn is_aside(_: u8) -> bool {
-            false
+        fn lane(&self) -> u8 {
+            self.lane
+        }
+
+        fn purpose(lane: u8) -> Purpose {
+            if lane == READ { Purpose::Read } else { Purpose::Run }
         }
 
         fn most(_: u8) -> usize {
             usize::MAX
-        }
-
-        fn may_stay(lane: u8) -> bool {
-            lane < 10
         }
     }
 
     impl Work for Fake {
         type Scratch = ();
 
-        fn prepare(self, may_stay: bool, (): &mut ()) -> Step<Self> {
-            let _ = self.events.send(if may_stay { "stays" } else { "reads" });
-            match self.orders.recv_timeout(Duration::from_secs(30)) {
-                Ok(Next::Command(lane)) => Step::Block(lane, self),
-                Ok(Next::Panic) => panic!("as ordered"),
-                Ok(Next::Nothing) | Err(_) => Step::Done,
+        fn run(mut self, _: u8, _: bool, (): &mut ()) -> Option<Self> {
+            if self.lane == READ {
+                return self.read("reads");
             }
+            let _ = self.events.send("runs");
+            self.lane = READ;
+            Some(self)
         }
 
-        fn run(self, _: bool, (): &mut ()) -> Option<Self> {
-            let _ = self.events.send("runs");
-            Some(self)
+        fn stay(self, lane: u8, is_wanted: bool, (): &mut ()) -> Stay<Self> {
+            if self.lane != READ || lane >= 10 || is_wanted {
+                return Stay::Elsewhere(self);
+            }
+            match self.read("stays") {
+                None => Stay::Done,
+                Some(fake) if fake.lane == lane => Stay::Here(fake),
+                Some(fake) => Stay::Elsewhere(fake),
+            }
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
 
     fn client() -> (Sender<Next>, Receiver<&'static str>, Fake) {
         let ((order, orders), (events, seen)) = (channel(), channel());
-        (order, seen, Fake { orders, events })
+        (order, seen, Fake { orders, events, lane: READ })
     }
 
     /// All that happens until the client's end.
@@ -343,7 +343,7 @@ mod tests {
     }
 
     fn workers() -> Workers<Fake> {
-        Workers::start(Room { places: 8, aside: 2 }).unwrap()
+        Workers::start(Room { read: 8, run: 8, close: 1 }).unwrap()
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
             story(&workers, [Command(10), Command(1), Command(10), Nothing]),
             ["reads", "runs", "reads", "runs", "stays", "runs", "reads", "ends"]
         );
-        eventually(|| workers.change(|pool| pool.lanes().count()) == 0);
+        eventually(|| workers.change(|pool| pool.runs().count()) == 0);
     }
 
     #[test]
@@ -368,12 +368,12 @@ mod tests {
             assert_eq!(story(&workers, orders).last(), Some(&"ends"));
         }
         assert_eq!(story(&workers, [Next::Nothing]), ["reads", "ends"]);
-        eventually(|| (workers.panics(), workers.change(|pool| pool.lanes().count())) == (2, 0));
+        eventually(|| (workers.panics(), workers.change(|pool| pool.runs().count())) == (2, 0));
     }
 
     #[test]
     fn who_stays_leaves_when_somebody_waits_for_room() {
-        let workers = Workers::start(Room { places: 2, aside: 1 }).unwrap();
+        let workers = Workers::start(Room { read: 2, run: 2, close: 1 }).unwrap();
         let (order, seen, staying) = client();
         order.send(Next::Command(1)).unwrap();
         workers.submit(staying);

@@ -1,7 +1,7 @@
 //! What threads do with a connection: read, run its command, close what it sent, and give it back.
 
 use std::{
-    fmt,
+    fmt, mem,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
 };
@@ -10,13 +10,13 @@ use pr_proto::Violation;
 
 use super::{
     Clients, Slot,
-    strays::{Sender, Strays},
+    descriptors::{Sender, Strays},
 };
 use crate::{
     connection::{self, Connection, Fault, Read, Scratch},
     device::{Device, DeviceId, Kind, Refusal},
-    pool::Placed,
-    workers::{Step, Work},
+    pool::{Placed, Purpose},
+    workers::{Stay, Work},
 };
 
 /// A connection in a thread's hands. Dropped, it closes the connection, unless that was given back.
@@ -29,6 +29,7 @@ pub(crate) struct Job {
 
 /// What is to be done with a connection.
 enum Stage {
+    /// Read, and wait if nothing is there.
     Read,
     /// Run the request that waits.
     Answer(Device),
@@ -36,8 +37,6 @@ enum Stage {
     Close(Lane, Strays),
     /// Close the connection, and descriptors that should not have come.
     Discard(Strays),
-    /// Read on, when what the sender has sent before is closed.
-    Queue,
 }
 
 impl Stage {
@@ -53,10 +52,16 @@ pub(crate) enum Lane {
     Device(DeviceId),
     /// One command at a time: the library registers with each path in turn, and two of its calls would mix.
     Map(DeviceId),
+    /// The read of what somebody sent. It does not wait for more; but a descriptor that cannot be received (a security module
+    /// forbids it, or there is no room) the kernel closes in the middle of it, and that lasts for as long as its sender likes.
+    Reading(Sender),
     /// The close of what somebody sent and what is not of a disk. It can be made to last for as long as the sender likes: by
     /// a FUSE server, or with a TCP socket that lingers. So it goes one by one, and takes one place at most.
     Foreign(Sender),
 }
+
+/// How many connections of one sender are read from at once.
+const READS: usize = 16;
 
 impl Lane {
     fn of(Device { id, kind }: Device) -> Self {
@@ -71,6 +76,7 @@ impl fmt::Display for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(id) | Self::Map(id) => id.fmt(f),
+            Self::Reading(sender) => write!(f, "messages of {}", sender.peer()),
             Self::Foreign(sender) => write!(f, "descriptors of {}", sender.peer()),
         }
     }
@@ -100,6 +106,11 @@ impl Job {
         Sender::new(self.slot.activity.peer, self.slot.key)
     }
 
+    /// Whether nothing more is read for the sender until what it has sent is closed.
+    fn is_queued(&self) -> bool {
+        !self.is_stopping() && self.clients.descriptors.is_large(self.sender())
+    }
+
     fn is_stopping(&self) -> bool {
         self.clients.stopping.load(Ordering::SeqCst)
     }
@@ -110,7 +121,7 @@ impl Job {
             log::warn!("{}: {fault}; closing its connection", connection.peer());
             self.clients.metrics.dropped(&fault);
         }
-        let strays = Strays::new(stray, self.sender(), &self.clients.strays);
+        let strays = Strays::new(stray, self.sender(), &self.clients.descriptors);
         self.go_on(Stage::Discard(strays));
         // The client need not wait until all is closed here.
         connection::end(&self.slot.socket);
@@ -121,7 +132,8 @@ impl Job {
         match (self.stage.is_in_flight(), stage.is_in_flight()) {
             (true, false) => self.clients.settle(),
             (false, true) => {
-                self.clients.busy.fetch_add(1, Ordering::SeqCst);
+                // It ends with the stage.
+                mem::forget(self.clients.begin());
                 // The loop does not know of it, and is to look whether it lasts.
                 self.clients.watch();
             }
@@ -160,8 +172,7 @@ impl Job {
 
     /// Leaves the connection to the loop.
     fn give_back(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        connection.rest();
+        let Some(connection) = self.connection.take() else { return };
         let inside = connection.is_inside_message();
         match self.slot.give_back(connection, &self.clients.watch_list) {
             Ok(()) => {
@@ -184,7 +195,10 @@ impl Job {
     fn refuse(&mut self, refusal: Refusal) {
         let Some(connection) = &mut self.connection else { return };
         let Clients { backends, metrics, tracer, .. } = &*self.clients;
+        // Its line in the trace follows the answer.
+        let busy = self.clients.begin();
         let answered = connection.answer(Err(refusal), backends, metrics, tracer);
+        drop(busy);
         // To close what is of a disk is up to the disk; for the rest, to whoever sent it.
         let lane = refusal.disk().map_or(Lane::Foreign(self.sender()), Lane::Device);
         self.go_on_after(answered, lane);
@@ -195,7 +209,7 @@ impl Job {
     fn go_on_after(&mut self, (result, descriptor): (Result<(), Fault>, Option<OwnedFd>), lane: Lane) {
         match (result, descriptor) {
             (Ok(()), Some(descriptor)) => {
-                let strays = Strays::new(vec![descriptor], self.sender(), &self.clients.strays);
+                let strays = Strays::new(vec![descriptor], self.sender(), &self.clients.descriptors);
                 self.go_on(Stage::Close(lane, strays));
             }
             (Ok(()), None) => self.go_on(Stage::Read),
@@ -228,6 +242,7 @@ impl Drop for Job {
             log::debug!("{}: connection closed", connection.peer());
             drop(connection);
             self.clients.slots().try_remove(self.slot.key);
+            self.clients.descriptors.disconnected();
         }
         if self.stage.is_in_flight() {
             self.clients.settle();
@@ -238,55 +253,47 @@ impl Drop for Job {
 impl Placed for Job {
     type Lane = Lane;
 
-    fn is_aside(lane: Lane) -> bool {
-        matches!(lane, Lane::Foreign(_))
+    fn lane(&self) -> Lane {
+        match self.stage {
+            Stage::Read if self.is_queued() => Lane::Foreign(self.sender()),
+            Stage::Read => Lane::Reading(self.sender()),
+            Stage::Answer(device) => Lane::of(device),
+            Stage::Close(lane, _) => lane,
+            Stage::Discard(_) => Lane::Foreign(self.sender()),
+        }
+    }
+
+    fn purpose(lane: Lane) -> Purpose {
+        match lane {
+            Lane::Device(_) | Lane::Map(_) => Purpose::Run,
+            Lane::Reading(_) => Purpose::Read,
+            Lane::Foreign(_) => Purpose::Close,
+        }
     }
 
     fn most(lane: Lane) -> usize {
-        if matches!(lane, Lane::Device(_)) { usize::MAX } else { 1 }
-    }
-
-    /// Who stays at a map would keep all others from it.
-    fn may_stay(lane: Lane) -> bool {
-        matches!(lane, Lane::Device(_))
+        match lane {
+            Lane::Device(_) => usize::MAX,
+            Lane::Reading(_) => READS,
+            Lane::Map(_) | Lane::Foreign(_) => 1,
+        }
     }
 }
 
 impl Work for Job {
     type Scratch = Scratch;
 
-    /// Reads. No connection that may hold a descriptor is dropped here, since closing that may block.
-    fn prepare(mut self, may_stay: bool, scratch: &mut Scratch) -> Step<Self> {
-        if matches!(self.stage, Stage::Read) {
-            if !self.is_stopping() && self.clients.strays.is_large(self.sender()) {
-                self.go_on(Stage::Queue);
-            } else {
-                self.read_on(may_stay, scratch);
-            }
-        }
-        match self.stage {
-            Stage::Read => Step::Done,
-            Stage::Answer(device) => Step::Block(Lane::of(device), self),
-            Stage::Close(lane, _) => Step::Block(lane, self),
-            Stage::Discard(_) | Stage::Queue => Step::Block(Lane::Foreign(self.sender()), self),
-        }
-    }
-
-    fn run(mut self, waited: bool, scratch: &mut Scratch) -> Option<Self> {
-        if let Stage::Queue = self.stage {
-            self.stage = Stage::Read;
-            // Here, so that nobody reads more for the sender until what this brings is closed.
-            self.read_on(false, scratch);
-            match self.stage {
-                // Given back, or at its end.
-                Stage::Read => return None,
-                // In another lane.
-                Stage::Answer(_) | Stage::Queue => return Some(self),
-                Stage::Close(..) | Stage::Discard(_) => {}
-            }
+    fn run(mut self, lane: Lane, waited: bool, scratch: &mut Scratch) -> Option<Self> {
+        // While it waited, others may have read much that is to be closed first.
+        if matches!(lane, Lane::Reading(_)) && self.is_queued() {
+            return Some(self);
         }
         match &mut self.stage {
-            Stage::Read | Stage::Queue => {}
+            Stage::Read => {
+                self.read_on(false, scratch);
+                // Else the connection has been given back, or is at its end.
+                return (!matches!(self.stage, Stage::Read)).then_some(self);
+            }
             &mut Stage::Answer(device) => self.run_on(device, waited),
             Stage::Close(_, strays) => {
                 strays.close();
@@ -299,5 +306,20 @@ impl Work for Job {
             }
         }
         Some(self)
+    }
+
+    fn stay(mut self, lane: Lane, is_wanted: bool, scratch: &mut Scratch) -> Stay<Self> {
+        if let Stage::Read = self.stage {
+            // Who stayed at a map would keep all others from it.
+            if is_wanted || !matches!(lane, Lane::Device(_)) || self.is_queued() {
+                return Stay::Elsewhere(self);
+            }
+            let Some(_room) = self.clients.descriptors.room() else { return Stay::Elsewhere(self) };
+            self.read_on(true, scratch);
+            if let Stage::Read = self.stage {
+                return Stay::Done;
+            }
+        }
+        if self.lane() == lane { Stay::Here(self) } else { Stay::Elsewhere(self) }
     }
 }

@@ -2,64 +2,79 @@
 //! commands, one that takes one at a time, and closes that are aside. Devices answer when they like, or never; clients send
 //! and leave when they like; threads are called, time out, panic, and sometimes cannot be started.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher as _},
+};
 
 use super::*;
 
-const ROOM: Room = Room { places: 3, aside: 1 };
+const ROOM: Room = Room { read: 2, run: 3, close: 1 };
 
-/// The command of a client, which names it and is for the device of that number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What is next of a client, which names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Item {
     client: u8,
+    /// Of its device.
     device: Lane,
+    next: Lane,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Lane {
+    Read,
     Disk,
     OneAtATime,
-    Aside,
+    Close,
+}
+
+impl Item {
+    fn then(self, next: Lane) -> Self {
+        Self { next, ..self }
+    }
 }
 
 impl Placed for Item {
     type Lane = Lane;
 
-    fn is_aside(lane: Lane) -> bool {
-        lane == Lane::Aside
+    fn lane(&self) -> Lane {
+        self.next
+    }
+
+    fn purpose(lane: Lane) -> Purpose {
+        match lane {
+            Lane::Read => Purpose::Read,
+            Lane::Disk | Lane::OneAtATime => Purpose::Run,
+            Lane::Close => Purpose::Close,
+        }
     }
 
     fn most(lane: Lane) -> usize {
-        if lane == Lane::OneAtATime { 1 } else { usize::MAX }
-    }
-
-    fn may_stay(lane: Lane) -> bool {
-        lane == Lane::Disk
+        if lane == Lane::Disk { usize::MAX } else { 1 }
     }
 }
 
 /// What a thread is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Thread {
     /// About to take.
     Awake,
     /// Rests until it is called.
     Idle,
-    /// Reads.
-    Preparing(Item),
-    /// Runs, and may be blocked.
-    Running(Lane, Item),
+    /// Does what is next of this client, and may be blocked.
+    Busy(Item),
     /// Waits in a lane for its client.
-    Staying(Lane, Item),
+    Staying(Item),
 }
 
 /// The world.
-#[derive(Clone)]
+#[derive(Debug, Clone, Hash)]
 struct World {
     pool: Pool<Item>,
     threads: Vec<Thread>,
     /// Idle threads that have been called and are not awake yet.
     called: usize,
+    clients: usize,
     /// Clients that the loop watches.
     watched: BTreeSet<Item>,
     /// How often something may still come from a client.
@@ -69,61 +84,70 @@ struct World {
 }
 
 impl World {
-    fn new(messages: u8) -> Self {
+    fn new(clients: &[Lane], messages: u8) -> Self {
         let mut pool = Pool::new(ROOM);
         pool.started();
-        let lanes = [Lane::Disk, Lane::OneAtATime, Lane::OneAtATime, Lane::Aside];
-        let watched = (0..).zip(lanes).map(|(client, device)| Item { client, device }).collect();
-        Self { pool, threads: vec![Thread::Awake], called: 0, watched, messages, starved: false }
+        let watched =
+            (0..).zip(clients).map(|(client, &device)| Item { client, device, next: Lane::Read }).collect();
+        Self {
+            pool,
+            threads: vec![Thread::Awake],
+            called: 0,
+            clients: clients.len(),
+            watched,
+            messages,
+            starved: false,
+        }
     }
 
     /// What makes it different from others.
-    fn key(&self) -> String {
-        let Pool { ready, lanes, aside, threads, idle, readers, has_moved: _ } = &self.pool;
-        let Self { threads: all, called, watched, messages, starved, .. } = self;
-        format!(
-            "{ready:?}{lanes:?}{aside:?}{threads}{idle}{readers}{all:?}{called}{watched:?}{messages}{starved}"
-        )
+    fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn idle(&self) -> usize {
+        self.threads.iter().filter(|thread| **thread == Thread::Idle).count()
     }
 
     fn call(&mut self, call: Call, can_start: bool) {
         match call {
             Call::Nobody => {}
-            Call::Idle => {
-                let idle = self.threads.iter().filter(|thread| **thread == Thread::Idle).count();
-                self.called = (self.called + 1).min(idle);
-            }
             Call::New if can_start => {
                 self.starved = false;
                 self.pool.started();
                 self.threads.push(Thread::Awake);
             }
-            Call::New => self.starved = true,
+            Call::Idle | Call::New => {
+                self.starved |= call == Call::New;
+                self.called = (self.called + 1).min(self.idle());
+            }
         }
     }
 
     /// A thread goes on with this, or with whatever it can take.
-    fn go_on(&mut self, index: usize, next: Option<(Task<Item>, Call)>, can_start: bool) {
-        let Some((task, call)) = next.or_else(|| self.pool.take()) else {
-            self.pool.rest();
-            self.threads[index] = Thread::Idle;
-            return;
+    fn go_on(&mut self, index: usize, next: Option<Task<Item>>, can_start: bool) {
+        let (task, call) = match next {
+            Some(task) => (Some(task), Call::Nobody),
+            None => self.pool.take().map_or((None, Call::Nobody), |(task, call)| (Some(task), call)),
         };
         self.call(call, can_start);
-        self.threads[index] = match task {
-            Task::Prepare(item) => Thread::Preparing(item),
-            Task::Run(lane, item) => Thread::Running(lane, item),
+        self.threads[index] = if let Some(Task { lane, work, .. }) = task {
+            assert_eq!(lane, work.lane());
+            Thread::Busy(work)
+        } else {
+            self.pool.rest();
+            Thread::Idle
         };
     }
 
-    /// A thread wants to run in this lane.
-    fn enter(&mut self, index: usize, lane: Lane, item: Item, can_start: bool) {
-        let (entered, call) = self.pool.enter(lane, item);
+    /// A thread has done what it could in its lane, and this follows.
+    fn pass(&mut self, index: usize, lane: Lane, next: Item, can_start: bool) {
+        let (task, call) = self.pool.pass(lane, next);
+        self.threads[index] = Thread::Awake;
         self.call(call, can_start);
-        match entered {
-            Some(item) => self.threads[index] = Thread::Running(lane, item),
-            None => self.go_on(index, None, can_start),
-        }
+        self.go_on(index, task, can_start);
     }
 
     /// All that can happen next, if a thread that is wanted can be started, or cannot.
@@ -154,6 +178,14 @@ impl World {
             }
         }
         for (index, thread) in self.threads.iter().enumerate() {
+            // There is no more, or it panicked: then the client is gone, which is as good.
+            let ends = |item: Item| {
+                move |world: &mut Self| {
+                    world.watched.insert(item.then(Lane::Read));
+                    world.pool.vacate(item.next);
+                    world.go_on(index, None, can_start);
+                }
+            };
             match *thread {
                 Thread::Awake => step(&|world| world.go_on(index, None, can_start)),
                 Thread::Idle => {
@@ -167,59 +199,43 @@ impl World {
                     // It has rested for long. Whoever is called meanwhile is another.
                     step(&|world| {
                         world.pool.rise();
-                        if world.pool.leave() {
+                        if world.pool.end() {
                             world.threads.remove(index);
                         } else {
                             world.go_on(index, None, can_start);
                         }
-                        let idle = world.threads.iter().filter(|thread| **thread == Thread::Idle).count();
-                        world.called = world.called.min(idle);
+                        world.called = world.called.min(world.idle());
                     });
                 }
-                Thread::Preparing(item) => {
-                    // There was nothing, or it panicked: then the client is gone, which is as good.
-                    step(&|world| {
-                        world.watched.insert(item);
-                        world.go_on(index, None, can_start);
-                    });
-                    for lane in [item.device, Lane::Aside] {
-                        step(&|world| world.enter(index, lane, item, can_start));
+                Thread::Busy(item) => {
+                    step(&ends(item));
+                    let follows: &[Lane] = match item.next {
+                        Lane::Read => &[item.device, Lane::Close],
+                        Lane::Disk | Lane::OneAtATime => &[Lane::Read, Lane::Close],
+                        Lane::Close => &[Lane::Read],
+                    };
+                    for next in follows {
+                        step(&|world| world.pass(index, item.next, item.then(*next), can_start));
                     }
-                }
-                Thread::Running(lane, item) => {
-                    // There is no more, or it panicked.
-                    step(&|world| {
-                        world.watched.insert(item);
-                        world.pool.vacate(lane);
-                        world.go_on(index, None, can_start);
-                    });
-                    step(&|world| {
-                        let next = world.pool.exit(lane, item);
-                        world.go_on(index, Some(next), can_start);
-                    });
                     // Also if it is wanted: it may have looked before.
-                    if Item::may_stay(lane) {
-                        step(&|world| world.threads[index] = Thread::Staying(lane, item));
+                    if item.next == Lane::Disk {
+                        step(&|world| world.threads[index] = Thread::Staying(item));
                     }
                 }
-                Thread::Staying(lane, item) => {
-                    // Nothing came, or it panicked.
-                    step(&|world| {
-                        world.watched.insert(item);
-                        world.pool.vacate(lane);
-                        world.go_on(index, None, can_start);
-                    });
+                Thread::Staying(item) => {
+                    step(&ends(item));
                     if self.messages > 0 {
                         step(&|world| {
                             world.messages -= 1;
-                            world.threads[index] = Thread::Running(lane, item);
+                            world.threads[index] = Thread::Busy(item);
                         });
-                        // For another lane. Between the two it is as if it had just read.
-                        step(&|world| {
-                            world.messages -= 1;
-                            world.pool.vacate(lane);
-                            world.threads[index] = Thread::Preparing(item);
-                        });
+                        // For another lane.
+                        for next in [Lane::OneAtATime, Lane::Close] {
+                            step(&|world| {
+                                world.messages -= 1;
+                                world.pass(index, item.next, item.then(next), can_start);
+                            });
+                        }
                     }
                 }
             }
@@ -229,45 +245,47 @@ impl World {
 
     /// What must be true whatever has happened.
     fn check(&self) {
-        let count = |is: fn(&Thread) -> bool| self.threads.iter().filter(|thread| is(thread)).count();
-        let Pool { lanes, aside, threads, idle, .. } = &self.pool;
+        let Pool { ready, reads, runs, closes, threads, idle, called } = &self.pool;
         assert_eq!(*threads, self.threads.len());
-        assert_eq!(*idle, count(|thread| matches!(thread, Thread::Idle)));
-        assert!(lanes.taken() <= ROOM.places && aside.taken() <= ROOM.aside);
-        let one_at_a_time = |thread: &Thread| matches!(thread, Thread::Running(Lane::OneAtATime, _));
-        assert!(count(one_at_a_time) <= 1);
+        assert!(*threads > 0, "another may not start");
+        assert_eq!(*idle, self.idle());
+        assert!(*called <= self.called, "somebody will not come: {self:?}");
 
         // A device may never answer, and nor may a client: somebody else must be awake, or have been called, for what is
-        // ready. To prepare does not block.
-        let will_look = |thread: &Thread| matches!(thread, Thread::Awake | Thread::Preparing(_));
-        let is_seen = self.called > 0 || count(will_look) > 0;
-        assert!(self.pool.ready.is_empty() || is_seen || self.starved, "forgotten: {}", self.key());
+        // ready. If there is nobody, it is because no thread could be started.
+        let awake = self.threads.iter().filter(|thread| **thread == Thread::Awake).count();
+        let is_seen = awake + self.called > 0 || (self.starved && *idle == 0);
+        assert!(ready.is_empty() || is_seen, "forgotten: {self:?}");
 
-        // Whatever waits for a lane, waits for somebody who is there, or will be.
         let mut in_lanes = 0;
-        for (lanes, is_aside) in [(lanes, false), (aside, true)] {
-            let is_here = |lane| Item::is_aside(lane) == is_aside;
-            let threads = self.threads.iter().filter(
-                |thread| matches!(thread, Thread::Running(lane, _) | Thread::Staying(lane, _) if is_here(*lane)),
-            );
-            let ready =
-                self.pool.ready.iter().filter(|task| matches!(task, Task::Run(lane, _) if is_here(*lane)));
+        for (lanes, purpose, places) in [
+            (reads, Purpose::Read, ROOM.read),
+            (runs, Purpose::Run, ROOM.run),
+            (closes, Purpose::Close, ROOM.close),
+        ] {
+            // Every place is somebody's.
+            let held = self.threads.iter().filter_map(|thread| match thread {
+                Thread::Busy(item) | Thread::Staying(item) => Some(item.next),
+                Thread::Awake | Thread::Idle => None,
+            });
+            let taken =
+                held.chain(ready.iter().map(|task| task.lane)).filter(|lane| Item::purpose(*lane) == purpose);
+            assert_eq!(lanes.taken(), taken.count());
+            assert!(lanes.taken() <= places);
+            assert!(lanes.iter().all(|(lane, running, _)| running <= Item::most(lane)));
+            // Whatever waits for a lane, waits for somebody who is there, or will be.
             let waiting: usize = lanes.iter().map(|(_, _, waiting)| waiting).sum();
-            assert_eq!(lanes.taken(), threads.count() + ready.count());
             assert!(waiting == 0 || lanes.taken() > 0);
             in_lanes += lanes.taken() + waiting;
         }
-
         // Nobody is lost, and nobody is in two places.
-        let prepared = self.pool.ready.iter().filter(|task| matches!(task, Task::Prepare(_))).count();
-        let preparing = count(|thread| matches!(thread, Thread::Preparing(_)));
-        assert_eq!(self.watched.len() + prepared + preparing + in_lanes, 4);
+        assert_eq!(self.watched.len() + in_lanes, self.clients);
     }
 }
 
 /// Tries everything, and returns how many different worlds there were.
-fn explore(messages: u8, threads_may_fail: bool) -> usize {
-    let first = World::new(messages);
+fn explore(clients: &[Lane], messages: u8, threads_may_fail: bool) -> usize {
+    let first = World::new(clients, messages);
     let mut seen = HashSet::from([first.key()]);
     let mut todo = vec![first];
     while let Some(world) = todo.pop() {
@@ -283,74 +301,72 @@ fn explore(messages: u8, threads_may_fail: bool) -> usize {
 
 #[test]
 fn nothing_that_is_ready_is_forgotten_whatever_happens() {
-    let worlds = explore(5, false);
-    assert!(worlds > 10_000, "{worlds}");
+    let worlds = explore(&[Lane::Disk, Lane::Disk, Lane::OneAtATime, Lane::OneAtATime], 4, false);
+    assert!(worlds > 30_000, "{worlds}");
 }
 
 #[test]
 fn nobody_is_lost_if_threads_cannot_be_started() {
-    let worlds = explore(3, true);
-    assert!(worlds > 5_000, "{worlds}");
+    let worlds = explore(&[Lane::Disk, Lane::Disk, Lane::OneAtATime, Lane::OneAtATime], 4, true);
+    assert!(worlds > 150_000, "{worlds}");
+}
+
+/// A command of one client after the other, for this device.
+fn commands(device: Lane) -> impl Iterator<Item = Item> {
+    (0..).map(move |client| Item { client, device, next: device })
+}
+
+#[test]
+fn there_is_a_thread_for_each_that_is_ready() {
+    let mut pool = Pool::new(ROOM);
+    pool.started();
+    let [one, two]: [Item; 2] = commands(Lane::Disk).take(2).collect::<Vec<_>>().try_into().unwrap();
+    pool.rest();
+    assert_eq!(pool.submit(one), Call::Idle);
+    assert_eq!(pool.submit(two), Call::New, "the one that was called takes one");
+    pool.started();
+    assert!(!pool.is_wanted());
+    pool.rise();
+    for work in [one, two] {
+        assert_eq!(pool.take(), Some((Task { lane: Lane::Disk, work, waited: false }, Call::Nobody)));
+    }
+    let next = Task { lane: Lane::Read, work: one.then(Lane::Read), waited: false };
+    assert_eq!(pool.pass(Lane::Disk, one.then(Lane::Read)), (Some(next), Call::Nobody), "it goes on itself");
 }
 
 #[test]
 fn those_that_have_waited_for_a_thread_come_first() {
     let mut pool = Pool::new(ROOM);
     pool.started();
-    let item = |client| Item { client, device: Lane::Disk };
-    assert_eq!(pool.submit(item(0)), Call::New);
-    assert_eq!(pool.submit(item(1)), Call::New, "the one thread may be about to block");
-    assert!(pool.is_wanted());
-    assert_eq!(pool.take(), Some((Task::Prepare(item(0)), Call::New)), "the other waits");
-    assert_eq!(pool.enter(Lane::Disk, item(0)), (Some(item(0)), Call::New));
-    assert_eq!(pool.exit(Lane::Disk, item(0)), (Task::Prepare(item(1)), Call::New));
-    assert_eq!(pool.take(), Some((Task::Prepare(item(0)), Call::Nobody)));
-    assert!(!pool.is_wanted());
-    assert_eq!(pool.enter(Lane::Disk, item(1)), (Some(item(1)), Call::Nobody));
-    assert_eq!(pool.exit(Lane::Disk, item(1)), (Task::Prepare(item(1)), Call::Nobody), "nobody waits");
+    let [one, two]: [Item; 2] = commands(Lane::Disk).take(2).collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(pool.submit(one), Call::Nobody, "the one thread is awake");
+    assert!(pool.take().is_some());
+    assert_eq!(pool.submit(two), Call::New);
+    assert!(pool.is_wanted(), "it could not be started");
+    let (one, second) = (one.then(Lane::Read), Task { lane: Lane::Disk, work: two, waited: false });
+    assert_eq!(pool.pass(Lane::Disk, one), (Some(second), Call::New));
+    assert_eq!(
+        pool.pass(Lane::Disk, two),
+        (Some(Task { lane: Lane::Read, work: one, waited: false }), Call::New)
+    );
 }
 
 #[test]
 fn whoever_waits_for_room_wants_others_to_leave() {
     let mut pool = Pool::new(ROOM);
-    let item = |client, device| Item { client, device };
-    for client in 0..2 {
-        assert!(pool.enter(Lane::Disk, item(client, Lane::Disk)).0.is_some());
-    }
-    assert!(pool.enter(Lane::OneAtATime, item(2, Lane::OneAtATime)).0.is_some());
-    assert!(!pool.is_wanted());
-    assert!(pool.enter(Lane::OneAtATime, item(3, Lane::OneAtATime)).0.is_none());
-    assert!(!pool.is_wanted(), "it waits for one that is there, not for room");
-    pool.vacate(Lane::OneAtATime);
-    let next = Task::Run(Lane::OneAtATime, item(3, Lane::OneAtATime));
-    assert_eq!(pool.take(), Some((next, Call::Nobody)));
-    assert!(pool.enter(Lane::Disk, item(4, Lane::Disk)).0.is_none());
-    assert!(pool.is_wanted(), "those that are there may only stay");
-}
-
-#[test]
-fn if_those_that_read_are_blocked_there_will_be_others() {
-    let mut pool = Pool::new(ROOM);
-    let item = |client| Item { client, device: Lane::Disk };
-    let mut started = 0;
-    for client in 0..2 {
-        pool.started();
-        assert!(pool.submit(item(client)) == Call::New || client == 1);
+    (0..10).for_each(|_| pool.started());
+    let mut disk = commands(Lane::Disk);
+    let mut map = commands(Lane::OneAtATime).skip(4);
+    for item in disk.by_ref().take(2).chain(map.by_ref().take(1)) {
+        assert_eq!(pool.submit(item), Call::Nobody);
         assert!(pool.take().is_some());
     }
-    // Both are blocked in what should not block.
-    assert_eq!(pool.submit(item(2)), Call::Nobody);
-    assert_eq!(pool.look_after(), Call::Nobody, "what was taken since the last look");
-    while pool.look_after() == Call::New {
-        pool.started();
-        started += 1;
-        if started == 10 {
-            assert!(pool.take().is_some());
-        }
-    }
-    assert!(started >= 10 && pool.threads() < 100, "{started}");
-    for _ in 0..READERS_MAX {
-        assert_eq!(pool.look_after(), Call::Nobody);
-    }
-    assert_eq!(pool.readers, READERS, "and when it is over they are too many");
+    assert_eq!(pool.submit(map.next().unwrap()), Call::Nobody);
+    assert_eq!(pool.take(), None);
+    assert!(!pool.is_wanted(), "it waits for one that is there, not for room");
+    pool.vacate(Lane::OneAtATime);
+    assert!(pool.take().is_some_and(|(task, _)| task.waited));
+    assert_eq!(pool.submit(disk.next().unwrap()), Call::Nobody);
+    assert_eq!(pool.take(), None);
+    assert!(pool.is_wanted(), "those that are there may only stay");
 }

@@ -1,0 +1,222 @@
+//! The descriptors that clients have this process hold, so that none of them can use up its limit of open files.
+//!
+//! A message can bring 253, and a client can make the close of each last. So those that did not belong are counted until they
+//! are closed: whoever has that many is read from only then, one message after the other. And a thread waits for a client's
+//! next message only as long as there is room for all that such messages could bring.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::connection::{DESCRIPTORS_MAX, Peer};
+
+/// What a connection takes: its own, and while a command runs that of the disk.
+pub(crate) const PER_CLIENT: usize = 2;
+
+/// Whose they are. Processes of other PID namespaces all look alike (process 0), and are told apart by their connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sender {
+    Process(Peer),
+    Connection(Peer, usize),
+}
+
+impl Sender {
+    /// The one at the other end of the connection with this key.
+    pub(super) fn new(peer: Peer, key: usize) -> Self {
+        if peer.pid == 0 { Self::Connection(peer, key) } else { Self::Process(peer) }
+    }
+
+    pub(super) fn peer(self) -> Peer {
+        match self {
+            Self::Process(peer) | Self::Connection(peer, _) => peer,
+        }
+    }
+}
+
+/// How many there are.
+#[derive(Debug)]
+pub(super) struct Count {
+    /// How many there may be, beside those of messages that are read; `None` if there is room for all that can come.
+    limit: Option<usize>,
+    clients: AtomicUsize,
+    /// Threads that wait for a message.
+    staying: AtomicUsize,
+    strays: AtomicUsize,
+    by_sender: Mutex<BTreeMap<Sender, usize>>,
+}
+
+impl Count {
+    pub(super) fn new(limit: Option<usize>) -> Self {
+        Self {
+            limit,
+            clients: AtomicUsize::new(0),
+            staying: AtomicUsize::new(0),
+            strays: AtomicUsize::new(0),
+            by_sender: Mutex::default(),
+        }
+    }
+
+    /// A client has come.
+    pub(super) fn connected(&self) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A client has gone.
+    pub(super) fn disconnected(&self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many clients are connected.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Room for a thread to wait for a client's next message, if there is any.
+    pub(super) fn room(self: &Arc<Self>) -> Option<Room> {
+        let Some(limit) = self.limit else { return Some(Room(None)) };
+        let room = Room(Some(Arc::clone(self)));
+        let staying = self.staying.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let held =
+            self.clients().saturating_mul(PER_CLIENT).saturating_add(self.strays.load(Ordering::Relaxed));
+        (staying.saturating_mul(DESCRIPTORS_MAX).saturating_add(held) <= limit).then_some(room)
+    }
+
+    /// Whether the sender has as many as a message can bring, or any if all have too many, and so has to queue up.
+    pub(super) fn is_large(&self, sender: Sender) -> bool {
+        let all = self.strays.load(Ordering::Relaxed);
+        let most = if self.limit.is_some_and(|limit| all > limit / 4) { 1 } else { DESCRIPTORS_MAX };
+        all >= most && self.by_sender().get(&sender).is_some_and(|count| *count >= most)
+    }
+
+    fn by_sender(&self) -> MutexGuard<'_, BTreeMap<Sender, usize>> {
+        // Nothing that is done under this lock leaves it half done.
+        self.by_sender.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for a message, until it is dropped.
+pub(super) struct Room(Option<Arc<Count>>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.staying.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Descriptors of a client that are to be closed where that may block. Closed when dropped.
+#[derive(Debug)]
+pub(super) struct Strays {
+    descriptors: Vec<OwnedFd>,
+    sender: Sender,
+    count: Arc<Count>,
+}
+
+impl Strays {
+    pub(super) fn new(descriptors: Vec<OwnedFd>, sender: Sender, count: &Arc<Count>) -> Self {
+        let number = descriptors.len();
+        if number > 0 {
+            count.strays.fetch_add(number, Ordering::Relaxed);
+            let mut by_sender = count.by_sender();
+            let count = by_sender.entry(sender).or_default();
+            *count = count.saturating_add(number);
+        }
+        Self { descriptors, sender, count: Arc::clone(count) }
+    }
+
+    /// Closes them, which may block.
+    pub(super) fn close(&mut self) {
+        let number = self.descriptors.len();
+        self.descriptors.clear();
+        if number == 0 {
+            return;
+        }
+        self.count.strays.fetch_sub(number, Ordering::Relaxed);
+        let mut by_sender = self.count.by_sender();
+        if let Some(count) = by_sender.get_mut(&self.sender) {
+            *count = count.saturating_sub(number);
+            if *count == 0 {
+                by_sender.remove(&self.sender);
+            }
+        }
+    }
+}
+
+impl Drop for Strays {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strays_are_counted_for_their_sender_until_they_are_closed() {
+        let count = Arc::new(Count::new(None));
+        let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+        let [one, other] = [1, 2].map(|pid| Sender::new(Peer { pid, uid: 0 }, 7));
+        let mut most = Strays::new(some(250), one, &count);
+        let few = Strays::new(some(10), other, &count);
+        assert!(!count.is_large(one) && !count.is_large(other), "neither alone");
+        let more = Strays::new(some(3), one, &count);
+        assert!(count.is_large(one) && !count.is_large(other));
+        most.close();
+        assert!(!count.is_large(one));
+        drop((most, few, more));
+        assert_eq!(count.strays.load(Ordering::Relaxed), 0);
+        assert!(count.by_sender().is_empty());
+    }
+
+    #[test]
+    fn if_all_have_many_each_that_has_any_queues_up() {
+        let count = Arc::new(Count::new(Some(40)));
+        let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
+        let [one, other, none] = [1, 2, 3].map(|pid| Sender::new(Peer { pid, uid: 0 }, 7));
+        let _few = Strays::new(some(10), one, &count);
+        assert!(!count.is_large(one));
+        let _one_more = Strays::new(some(1), other, &count);
+        assert!(count.is_large(one) && count.is_large(other) && !count.is_large(none));
+    }
+
+    #[test]
+    fn no_more_threads_wait_for_messages_than_there_is_room_for_what_these_can_bring() {
+        let count = Arc::new(Count::new(Some(2 * DESCRIPTORS_MAX + 5)));
+        count.connected();
+        count.connected();
+        let one = count.room().unwrap();
+        {
+            let _two = count.room().unwrap();
+            assert!(count.room().is_none() && count.room().is_none());
+        }
+        let two = count.room();
+        assert!(two.is_some());
+        drop((one, two));
+        count.connected();
+        let one = count.room();
+        assert!(one.is_some() && count.room().is_none(), "a client came");
+        count.disconnected();
+        let sender = Sender::new(Peer { pid: 1, uid: 2 }, 3);
+        let strays = Strays::new((0..2).map(|_| rustix::pipe::pipe().unwrap().0).collect(), sender, &count);
+        assert!(count.room().is_none(), "something is still to be closed");
+        drop(strays);
+        assert!(count.room().is_some());
+        let ample = Arc::new(Count::new(None));
+        let all: Vec<_> = (0..10_000).filter_map(|_| ample.room()).collect();
+        assert_eq!(all.len(), 10_000);
+    }
+
+    #[test]
+    fn processes_that_cannot_be_told_apart_are_told_by_their_connections() {
+        let sender = |pid, key| Sender::new(Peer { pid, uid: 107 }, key);
+        assert_eq!(sender(4711, 1), sender(4711, 2));
+        assert_ne!(sender(0, 1), sender(0, 2));
+    }
+}

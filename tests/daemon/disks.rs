@@ -1,0 +1,19 @@
+//! Disks that are simulated: what takes them is for hosts with loop devices.
+
+use std::fs::File;
+
+use tests::{Daemon, Options};
+
+/// A daemon to which `/dev/loop0` is a disk, and `/dev/loop1` one that never answers.
+pub fn start(mut options: Options) -> Daemon {
+    let disk = tests::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
+    options.environment.push(("LD_PRELOAD".into(), disk.display().to_string()));
+    options.environment.push(("SIMULATED_DISK_HANGING".into(), "1".into()));
+    options.arguments.push("--stop-grace=20".into());
+    Daemon::with(options)
+}
+
+/// The loop device of that number.
+pub fn disk(minor: u32) -> File {
+    File::options().read(true).write(true).open(format!("/dev/loop{minor}")).unwrap()
+}
