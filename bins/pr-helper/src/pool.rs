@@ -141,7 +141,7 @@ impl<W: Placed> Pool<W> {
         Some((task, call))
     }
 
-    /// A thread has done its work in `lane`; it takes next.
+    /// A thread has left `lane`; it takes next.
     pub(crate) fn vacate(&mut self, lane: W::Lane) {
         let Self { ready, reads, runs, closes, .. } = self;
         let lanes = match W::purpose(lane) {
@@ -152,10 +152,11 @@ impl<W: Placed> Pool<W> {
         lanes.leave(lane, |lane, work| ready.push_back(Task { lane, work, waited: true }));
     }
 
-    /// The same, and `work` follows from it. Says what the thread does next: that, if it can be done now.
-    pub(crate) fn pass(&mut self, lane: W::Lane, work: W) -> (Option<Task<W>>, Call) {
+    /// A thread has done its work in `lane`, and `more` follows from it. Says what the thread does next: that, if it can be
+    /// done now, or what is ready.
+    pub(crate) fn leave(&mut self, lane: W::Lane, more: Option<W>) -> (Option<Task<W>>, Call) {
         self.vacate(lane);
-        let task = match self.enter(work) {
+        let task = match more.and_then(|more| self.enter(more)) {
             Some(task) if !self.is_starved() => Some(task),
             // Those first that have waited for a thread.
             task => {

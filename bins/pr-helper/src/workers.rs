@@ -201,11 +201,11 @@ impl<W: Work> Workers<W> {
     ) -> Option<Task<W>> {
         let place = Place { workers: self, lane };
         loop {
-            let next = work.run(lane, waited, scratch)?;
+            let Some(next) = work.run(lane, waited, scratch) else { return place.leave(None) };
             match next.stay(lane, self.is_wanted(), scratch) {
                 Stay::Here(next) => (work, waited) = (next, false),
-                Stay::Elsewhere(next) => return place.pass(next),
-                Stay::Done => return None,
+                Stay::Elsewhere(next) => return place.leave(Some(next)),
+                Stay::Done => return place.leave(None),
             }
         }
     }
@@ -218,10 +218,10 @@ struct Place<'a, W: Work> {
 }
 
 impl<W: Work> Place<'_, W> {
-    /// Gives the place back, with work that follows. What the thread does next, if that is known.
-    fn pass(self, work: W) -> Option<Task<W>> {
+    /// Gives the place back, with work that follows if there is more. What the thread does next, if that is known.
+    fn leave(self, more: Option<W>) -> Option<Task<W>> {
         let task = self.workers.change(|pool| {
-            let (task, call) = pool.pass(self.lane, work);
+            let (task, call) = pool.leave(self.lane, more);
             self.workers.call(call, pool);
             task
         });
