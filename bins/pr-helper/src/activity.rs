@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_command_is_there_until_it_ends_and_is_counted_for_good() {
-        let activity = Activity::new(Peer { pid: 1, uid: 2 });
+        let activity = Activity::new(Peer { pid: 1, uid: 2, process: None });
         let device = DeviceId::Block { major: 8, minor: 0 };
         let in_flight = activity.begin(Some(device), [0x5e; 10], Instant::now());
         assert_eq!(
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_slow_command_is_warned_of_once() {
-        let activity = Activity::new(Peer { pid: 1, uid: 2 });
+        let activity = Activity::new(Peer { pid: 1, uid: 2, process: None });
         let device = DeviceId::Block { major: 8, minor: 0 };
         let warned = || activity.running().is_some_and(|running| running.warned);
         let in_flight = activity.begin(Some(device), [0x5e; 10], Instant::now());

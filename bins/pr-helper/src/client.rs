@@ -177,7 +177,7 @@ impl Clients {
     }
 
     /// Keeps a new connection, and has it watched. If that fails it is returned, as work, to be closed.
-    pub(crate) fn insert(self: &Arc<Self>, connection: Connection) -> Result<(), Job> {
+    pub(crate) fn insert(self: &Arc<Self>, connection: Connection) -> Option<Job> {
         let mut slots = self.slots();
         let entry = slots.vacant_entry();
         let slot = Arc::new(Slot::new(entry.key(), &connection));
@@ -185,8 +185,8 @@ impl Clients {
         drop(slots);
         self.metrics.accepted();
         self.descriptors.connected();
-        slot.give_back(Box::new(connection), &self.watch_list)
-            .map_err(|(connection, error)| Job::discard(self, slot, connection, Fault::Io(error)))
+        let (connection, error) = slot.give_back(Box::new(connection), &self.watch_list).err()?;
+        Some(Job::discard(self, slot, connection, Fault::Io(error)))
     }
 
     /// There is something to read from the connection `key`: returns it as work.

@@ -4,12 +4,16 @@ use std::{
     fmt,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
+    num::NonZeroU64,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    getsockopt,
+    sockopt::{PeerCredentials, PeerPidfd},
+};
 use pr_proto::{HelperSession, Violation};
 use rustix::{
     event::{PollFd, PollFlags},
@@ -43,12 +47,35 @@ pub(crate) const MOMENT: Duration = Duration::from_millis(50);
 /// How long a message may take from its first byte to its last.
 pub(crate) const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Who is at the other end, as the kernel noted it when the connection was made. Process 0 is one of another PID
-/// namespace.
+/// Who is at the other end, as the kernel noted it when the connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Peer {
+    /// 0 if it is of another PID namespace, as in a container.
     pub(crate) pid: i32,
     pub(crate) uid: u32,
+    /// Which of those with number 0, if the kernel can tell.
+    pub(crate) process: Option<NonZeroU64>,
+}
+
+impl Peer {
+    fn of(socket: &OwnedFd) -> io::Result<Self> {
+        let credentials = getsockopt(socket, PeerCredentials)?;
+        let (pid, uid) = (credentials.pid(), credentials.uid());
+        Ok(Self { pid, uid, process: if pid == 0 { process_of(socket) } else { None } })
+    }
+}
+
+/// A number that no other process has or will have: the inode of its pidfd. Kernels before 6.5 give no pidfd of a peer, those
+/// before 6.9 give all the same inode.
+fn process_of(socket: &OwnedFd) -> Option<NonZeroU64> {
+    /// `PID_FS_MAGIC` of `<linux/magic.h>`.
+    const PIDFS: u64 = 0x5049_4446;
+    let pidfd = getsockopt(socket, PeerPidfd).ok()?;
+    let kind = rustix::fs::fstatfs(&pidfd).ok()?.f_type;
+    if u64::try_from(kind) != Ok(PIDFS) {
+        return None;
+    }
+    rustix::fs::fstat(&pidfd).ok().and_then(|stat| NonZeroU64::new(stat.st_ino))
 }
 
 impl fmt::Display for Peer {
@@ -121,7 +148,7 @@ impl Scratch {
 impl Connection {
     /// Takes a new client's socket, which came by this listening socket, and greets.
     pub(crate) fn new(socket: OwnedFd, listener: usize) -> io::Result<Self> {
-        let credentials = getsockopt(&socket, PeerCredentials)?;
+        let peer = Peer::of(&socket)?;
         // What the kernel holds for a client is bounded, and no reply is ever sent in part.
         rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
         // A byte out of band is read like any other. Else the kernel drops it where it is skipped, in the middle of a read, and
@@ -131,7 +158,6 @@ impl Connection {
         let session = HelperSession::new();
         // A client that has gone already is noticed at the first read, on a thread that may close its socket.
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-        let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
         let activity = Arc::new(Activity::new(peer));
         Ok(Self {
             socket: Arc::new(socket),
@@ -400,5 +426,58 @@ impl fmt::Display for CommandName<'_> {
             Ok(cdb) => cdb.fmt(f),
             Err(_) => write!(f, "{:02X?}", self.0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::unix::net::{UnixListener, UnixStream},
+        process::{Command, Stdio},
+        thread,
+    };
+
+    use super::*;
+
+    const SOCKET: &str = "CONNECTION_TESTS_SOCKET";
+
+    /// Not a test: the process that another test starts.
+    #[test]
+    #[ignore = "is started by another test"]
+    fn listener() {
+        let Some(path) = std::env::var_os(SOCKET) else { return };
+        let _listener = UnixListener::bind(path).unwrap();
+        thread::sleep(Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_process_has_one_number_and_another_has_another() {
+        let of_self = || process_of(&UnixStream::pair().unwrap().0.into());
+        let Some(one) = of_self() else {
+            eprintln!("this kernel (before 6.9) cannot tell");
+            return;
+        };
+        assert_eq!(of_self(), Some(one));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let mut other = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "connection::tests::listener", "--ignored"])
+            .env(SOCKET, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Until it is accepted, the peer is who listens.
+        let begun = Instant::now();
+        let socket = loop {
+            match UnixStream::connect(&path) {
+                Ok(socket) => break socket,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        let number = process_of(&socket.into());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(number.is_some_and(|number| number != one), "{number:?} {one}");
     }
 }

@@ -290,8 +290,8 @@ impl Server {
                         self.clients.insert(connection)
                     });
                     match added {
-                        Ok(Ok(())) => {}
-                        Ok(Err(job)) => self.workers.submit(job),
+                        Ok(None) => {}
+                        Ok(Some(job)) => self.workers.submit(job),
                         Err(error) => log::error!("a client cannot be served: {error}"),
                     }
                 }

@@ -18,7 +18,8 @@ use crate::connection::{DESCRIPTORS_MAX, Peer};
 /// What a connection takes: its own, and while a command runs that of the disk.
 pub(crate) const PER_CLIENT: usize = 2;
 
-/// Whose they are. Processes of other PID namespaces all look alike (process 0), and are told apart by their connections.
+/// Whose they are. Processes of other PID namespaces all have number 0; where the kernel cannot tell one from the other, they
+/// are told apart by their connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sender {
     Process(Peer),
@@ -28,7 +29,8 @@ pub(crate) enum Sender {
 impl Sender {
     /// The one at the other end of the connection with this key.
     pub(super) fn new(peer: Peer, key: usize) -> Self {
-        if peer.pid == 0 { Self::Connection(peer, key) } else { Self::Process(peer) }
+        let is_known = peer.pid != 0 || peer.process.is_some();
+        if is_known { Self::Process(peer) } else { Self::Connection(peer, key) }
     }
 
     pub(super) fn peer(self) -> Peer {
@@ -156,13 +158,15 @@ impl Drop for Strays {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     #[test]
     fn strays_are_counted_for_their_sender_until_they_are_closed() {
         let count = Arc::new(Count::new(None));
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
-        let [one, other] = [1, 2].map(|pid| Sender::new(Peer { pid, uid: 0 }, 7));
+        let [one, other] = [1, 2].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let mut most = Strays::new(some(250), one, &count);
         let few = Strays::new(some(10), other, &count);
         assert!(!count.is_large(one) && !count.is_large(other), "neither alone");
@@ -179,7 +183,7 @@ mod tests {
     fn if_all_have_many_each_that_has_any_queues_up() {
         let count = Arc::new(Count::new(Some(40)));
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
-        let [one, other, none] = [1, 2, 3].map(|pid| Sender::new(Peer { pid, uid: 0 }, 7));
+        let [one, other, none] = [1, 2, 3].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let _few = Strays::new(some(10), one, &count);
         assert!(!count.is_large(one));
         let _one_more = Strays::new(some(1), other, &count);
@@ -203,7 +207,7 @@ mod tests {
         let one = count.room();
         assert!(one.is_some() && count.room().is_none(), "a client came");
         count.disconnected();
-        let sender = Sender::new(Peer { pid: 1, uid: 2 }, 3);
+        let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
         let strays = Strays::new((0..2).map(|_| rustix::pipe::pipe().unwrap().0).collect(), sender, &count);
         assert!(count.room().is_none(), "something is still to be closed");
         drop(strays);
@@ -215,8 +219,13 @@ mod tests {
 
     #[test]
     fn processes_that_cannot_be_told_apart_are_told_by_their_connections() {
-        let sender = |pid, key| Sender::new(Peer { pid, uid: 107 }, key);
-        assert_eq!(sender(4711, 1), sender(4711, 2));
-        assert_ne!(sender(0, 1), sender(0, 2));
+        let sender = |pid, process: Option<u64>, key| {
+            let process = process.and_then(NonZeroU64::new);
+            Sender::new(Peer { pid, uid: 107, process }, key)
+        };
+        assert_eq!(sender(4711, None, 1), sender(4711, None, 2));
+        assert_ne!(sender(0, None, 1), sender(0, None, 2));
+        assert_eq!(sender(0, Some(4), 1), sender(0, Some(4), 2));
+        assert_ne!(sender(0, Some(4), 1), sender(0, Some(5), 1));
     }
 }
