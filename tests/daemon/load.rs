@@ -55,6 +55,26 @@ fn clients_beyond_the_limit_wait_until_there_is_room() {
     daemon.stop();
 }
 
+#[test]
+fn one_process_does_not_take_the_connections_of_all_others() {
+    let daemon = Daemon::start(&["--max-clients", "200"]);
+    let mut clients: Vec<Client> = (0..100).map(|_| daemon.client()).collect();
+    let mut one_more = Client::connect_silently(&daemon.socket()).unwrap();
+    one_more.receive_greeting().unwrap();
+    assert!(one_more.is_closed());
+    daemon.wait_for_log("has more connections than are left for all others (--max-clients); closing its");
+    assert!(!daemon.log().contains("new clients wait"), "there is room");
+    for client in &mut clients {
+        assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
+    }
+    drop(clients);
+    eventually("there is room again", || {
+        let again = Client::connect(&daemon.socket());
+        again.and_then(|mut client| client.read(null(), &read_keys(8)[..10])).is_ok()
+    });
+    daemon.stop();
+}
+
 /// The C helper spins here, at 99 % of a processor.
 #[test]
 fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {

@@ -72,7 +72,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) stop_grace: Duration,
 
-    /// How many clients may be connected at once
+    /// How many clients may be connected at once; of one process, as many as are left for all others, but 64 in any case
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_clients: u32,
 

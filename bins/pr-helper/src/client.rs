@@ -22,7 +22,7 @@ use std::{
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use slab::Slab;
 
-use self::descriptors::Count;
+use self::descriptors::{Count, Sender};
 pub(crate) use self::{descriptors::PER_CLIENT, job::Job};
 use crate::{
     activity::Activity,
@@ -92,20 +92,22 @@ enum Turn {
 }
 
 impl Clients {
-    /// `files` is how many clients may have open, beside those of messages that are read; `None` if as many as they like.
+    /// There may be `most` clients, which may have us open so many `files` beside those of messages that are read; `None` if
+    /// as many as they like.
     pub(crate) fn new(
         waker: mio::Waker,
         watch_list: WatchList,
         backends: Backends,
         tracer: Tracer,
         files: Option<usize>,
+        most: usize,
     ) -> Self {
         Self {
             slots: Mutex::new(Slab::new()),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
-            descriptors: Arc::new(Count::new(files)),
+            descriptors: Arc::new(Count::new(files, most)),
             waker,
             watch_list,
             backends,
@@ -176,7 +178,8 @@ impl Clients {
         }
     }
 
-    /// Keeps a new connection, and has it watched. If that fails it is returned, as work, to be closed.
+    /// Keeps a new connection, and has it watched. If that fails, or its process has too many, it is returned, as work, to be
+    /// closed.
     pub(crate) fn insert(self: &Arc<Self>, connection: Connection) -> Option<Job> {
         let mut slots = self.slots();
         let entry = slots.vacant_entry();
@@ -184,7 +187,9 @@ impl Clients {
         entry.insert(Arc::clone(&slot));
         drop(slots);
         self.metrics.accepted();
-        self.descriptors.connected();
+        if !self.descriptors.connected(Sender::new(slot.activity.peer, slot.key)) {
+            return Some(Job::discard(self, slot, Box::new(connection), Fault::TooMany));
+        }
         let (connection, error) = slot.give_back(Box::new(connection), &self.watch_list).err()?;
         Some(Job::discard(self, slot, connection, Fault::Io(error)))
     }

@@ -128,6 +128,8 @@ pub(crate) enum Fault {
         "sent a descriptor that could not be received: this process is at its limit of open files (RLIMIT_NOFILE), or a security module forbids it"
     )]
     DescriptorLost,
+    #[error("its process has more connections than are left for all others (--max-clients)")]
+    TooMany,
     #[error("the connection failed: {0}")]
     Io(io::Error),
 }

@@ -83,6 +83,7 @@ labels! {
         Deadline "deadline",
         Unread "unread",
         DescriptorLost "descriptor_lost",
+        TooMany "too_many_connections",
         Io "io",
     }
 }
@@ -134,6 +135,7 @@ impl From<&Fault> for Offence {
             Fault::Deadline => Self::Deadline,
             Fault::Unread => Self::Unread,
             Fault::DescriptorLost => Self::DescriptorLost,
+            Fault::TooMany => Self::TooMany,
             Fault::Io(_) => Self::Io,
         }
     }

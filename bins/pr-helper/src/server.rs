@@ -147,7 +147,7 @@ impl Server {
         let waker = Waker::new(poll.registry(), WAKER)?;
         let watch_list = WatchList { registry: poll.registry().try_clone()?, first: first_client };
         let (room, files) = limits.room();
-        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer, files));
+        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer, files, limits.clients));
         let workers = Workers::start(room)?;
         Ok(Self {
             poll,

@@ -2,13 +2,14 @@
 //!
 //! A message can bring 253, and a client can make the close of each last. So those that did not belong are counted until they
 //! are closed: whoever has that many is read from only then, one message after the other. And a thread waits for a client's
-//! next message only as long as there is room for all that such messages could bring.
+//! next message only as long as there is room for all that such messages could bring. Connections are descriptors too: a process may
+//! have as many as are left for all others.
 
 use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -17,6 +18,9 @@ use crate::connection::{DESCRIPTORS_MAX, Peer};
 
 /// What a connection takes: its own, and while a command runs that of the disk.
 pub(crate) const PER_CLIENT: usize = 2;
+
+/// So many connections a process may have in any case.
+const OWN: usize = 64;
 
 /// Whose they are. Processes of other PID namespaces all have number 0; where the kernel cannot tell one from the other, they
 /// are told apart by their connections.
@@ -45,17 +49,27 @@ impl Sender {
 pub(super) struct Count {
     /// How many there may be, beside those of messages that are read; `None` if there is room for all that can come.
     limit: Option<usize>,
+    /// How many clients there may be.
+    most_clients: usize,
     clients: AtomicUsize,
     /// Threads that wait for a message.
     staying: AtomicUsize,
     strays: AtomicUsize,
-    by_sender: Mutex<BTreeMap<Sender, usize>>,
+    by_sender: Mutex<BTreeMap<Sender, Held>>,
+}
+
+/// What one sender has.
+#[derive(Debug, Default)]
+struct Held {
+    clients: usize,
+    strays: usize,
 }
 
 impl Count {
-    pub(super) fn new(limit: Option<usize>) -> Self {
+    pub(super) fn new(limit: Option<usize>, most_clients: usize) -> Self {
         Self {
             limit,
+            most_clients,
             clients: AtomicUsize::new(0),
             staying: AtomicUsize::new(0),
             strays: AtomicUsize::new(0),
@@ -63,14 +77,20 @@ impl Count {
         }
     }
 
-    /// A client has come.
-    pub(super) fn connected(&self) {
-        self.clients.fetch_add(1, Ordering::Relaxed);
+    /// A client has come. Says whether its process may have that many.
+    pub(super) fn connected(&self, sender: Sender) -> bool {
+        let all = self.clients.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let of_sender = self.change(sender, |held| {
+            held.clients = held.clients.saturating_add(1);
+            held.clients
+        });
+        of_sender <= OWN.max(self.most_clients.saturating_sub(all))
     }
 
     /// A client has gone.
-    pub(super) fn disconnected(&self) {
+    pub(super) fn disconnected(&self, sender: Sender) {
         self.clients.fetch_sub(1, Ordering::Relaxed);
+        self.change(sender, |held| held.clients = held.clients.saturating_sub(1));
     }
 
     /// How many clients are connected.
@@ -92,12 +112,19 @@ impl Count {
     pub(super) fn is_large(&self, sender: Sender) -> bool {
         let all = self.strays.load(Ordering::Relaxed);
         let most = if self.limit.is_some_and(|limit| all > limit / 4) { 1 } else { DESCRIPTORS_MAX };
-        all >= most && self.by_sender().get(&sender).is_some_and(|count| *count >= most)
+        all >= most && self.change(sender, |held| held.strays) >= most
     }
 
-    fn by_sender(&self) -> MutexGuard<'_, BTreeMap<Sender, usize>> {
+    /// Looks at what a sender has, and may change it.
+    fn change<R>(&self, sender: Sender, change: impl FnOnce(&mut Held) -> R) -> R {
         // Nothing that is done under this lock leaves it half done.
-        self.by_sender.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut by_sender = self.by_sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = by_sender.entry(sender).or_default();
+        let result = change(held);
+        if held.clients == 0 && held.strays == 0 {
+            by_sender.remove(&sender);
+        }
+        result
     }
 }
 
@@ -125,9 +152,7 @@ impl Strays {
         let number = descriptors.len();
         if number > 0 {
             count.strays.fetch_add(number, Ordering::Relaxed);
-            let mut by_sender = count.by_sender();
-            let count = by_sender.entry(sender).or_default();
-            *count = count.saturating_add(number);
+            count.change(sender, |held| held.strays = held.strays.saturating_add(number));
         }
         Self { descriptors, sender, count: Arc::clone(count) }
     }
@@ -140,13 +165,7 @@ impl Strays {
             return;
         }
         self.count.strays.fetch_sub(number, Ordering::Relaxed);
-        let mut by_sender = self.count.by_sender();
-        if let Some(count) = by_sender.get_mut(&self.sender) {
-            *count = count.saturating_sub(number);
-            if *count == 0 {
-                by_sender.remove(&self.sender);
-            }
-        }
+        self.count.change(self.sender, |held| held.strays = held.strays.saturating_sub(number));
     }
 }
 
@@ -164,7 +183,7 @@ mod tests {
 
     #[test]
     fn strays_are_counted_for_their_sender_until_they_are_closed() {
-        let count = Arc::new(Count::new(None));
+        let count = Arc::new(Count::new(None, 100));
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
         let [one, other] = [1, 2].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let mut most = Strays::new(some(250), one, &count);
@@ -176,12 +195,27 @@ mod tests {
         assert!(!count.is_large(one));
         drop((most, few, more));
         assert_eq!(count.strays.load(Ordering::Relaxed), 0);
-        assert!(count.by_sender().is_empty());
+        assert!(count.by_sender.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_process_may_have_as_many_connections_as_are_left_for_others() {
+        let count = Count::new(None, 1024);
+        let of = |pid| Sender::new(Peer { pid, uid: 107, process: None }, 7);
+        let takes = |sender| {
+            let taken = (0..2000).take_while(|_| count.connected(sender)).count();
+            count.disconnected(sender);
+            taken
+        };
+        assert_eq!([1, 2, 3, 4].map(|pid| takes(of(pid))), [512, 256, 128, 64]);
+        assert_eq!(takes(of(5)), OWN, "the limit of all is for the loop to keep");
+        (0..512).for_each(|_| count.disconnected(of(1)));
+        assert_eq!(takes(of(6)), 256);
     }
 
     #[test]
     fn if_all_have_many_each_that_has_any_queues_up() {
-        let count = Arc::new(Count::new(Some(40)));
+        let count = Arc::new(Count::new(Some(40), 100));
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
         let [one, other, none] = [1, 2, 3].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let _few = Strays::new(some(10), one, &count);
@@ -192,9 +226,9 @@ mod tests {
 
     #[test]
     fn no_more_threads_wait_for_messages_than_there_is_room_for_what_these_can_bring() {
-        let count = Arc::new(Count::new(Some(2 * DESCRIPTORS_MAX + 5)));
-        count.connected();
-        count.connected();
+        let count = Arc::new(Count::new(Some(2 * DESCRIPTORS_MAX + 5), 100));
+        let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
+        assert!(count.connected(sender) && count.connected(sender));
         let one = count.room().unwrap();
         {
             let _two = count.room().unwrap();
@@ -203,16 +237,15 @@ mod tests {
         let two = count.room();
         assert!(two.is_some());
         drop((one, two));
-        count.connected();
+        assert!(count.connected(sender));
         let one = count.room();
         assert!(one.is_some() && count.room().is_none(), "a client came");
-        count.disconnected();
-        let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
+        count.disconnected(sender);
         let strays = Strays::new((0..2).map(|_| rustix::pipe::pipe().unwrap().0).collect(), sender, &count);
         assert!(count.room().is_none(), "something is still to be closed");
         drop(strays);
         assert!(count.room().is_some());
-        let ample = Arc::new(Count::new(None));
+        let ample = Arc::new(Count::new(None, 100));
         let all: Vec<_> = (0..10_000).filter_map(|_| ample.room()).collect();
         assert_eq!(all.len(), 10_000);
     }

@@ -242,7 +242,7 @@ impl Drop for Job {
             log::debug!("{}: connection closed", connection.peer());
             drop(connection);
             self.clients.slots().try_remove(self.slot.key);
-            self.clients.descriptors.disconnected();
+            self.clients.descriptors.disconnected(self.sender());
         }
         if self.stage.is_in_flight() {
             self.clients.settle();
