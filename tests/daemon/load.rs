@@ -59,10 +59,14 @@ fn clients_beyond_the_limit_wait_until_there_is_room() {
 fn one_process_does_not_take_the_connections_of_all_others() {
     let daemon = Daemon::start(&["--max-clients", "200"]);
     let mut clients: Vec<Client> = (0..100).map(|_| daemon.client()).collect();
-    let mut one_more = Client::connect_silently(&daemon.socket()).unwrap();
-    one_more.receive_greeting().unwrap();
-    assert!(one_more.is_closed());
-    daemon.wait_for_log("has more connections than are left for all others (--max-clients); closing its");
+    for _ in 0..3 {
+        let mut one_more = Client::connect_silently(&daemon.socket()).unwrap();
+        one_more.receive_greeting().unwrap();
+        assert!(one_more.is_closed());
+    }
+    let complaint = "its process has more connections than are left for all others (--max-clients)";
+    daemon.wait_for_log(complaint);
+    assert_eq!(daemon.log().matches(complaint).count(), 1, "logged once");
     assert!(!daemon.log().contains("new clients wait"), "there is room");
     for client in &mut clients {
         assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
@@ -94,9 +98,9 @@ fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
         ..Options::default()
     };
     let daemon = Daemon::with(options);
-    daemon.wait_for_log("room for 50 clients");
-    let clients: Vec<Client> = (0..50).map(|_| daemon.client()).collect();
-    let waiting: Vec<Client> = (0..50).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
+    daemon.wait_for_log("room for 25 clients");
+    let clients: Vec<Client> = (0..25).map(|_| daemon.client()).collect();
+    let waiting: Vec<Client> = (0..25).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
     let spent = daemon.processor_time_in(Duration::from_secs(2));
     assert!(spent < 40, "{spent} hundredths of a second of processor time in 2 s");
     drop(clients);

@@ -22,13 +22,14 @@ use std::{
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use slab::Slab;
 
-use self::descriptors::{Count, Sender};
-pub(crate) use self::{descriptors::PER_CLIENT, job::Job};
+use self::descriptors::{Count, Sender, Share};
+pub(crate) use self::job::Job;
 use crate::{
     activity::Activity,
     backend::Backends,
     connection::{self, Connection, Fault},
     device::Unavailable,
+    files::Allowance,
     metrics::Metrics,
     trace::Tracer,
 };
@@ -92,22 +93,19 @@ enum Turn {
 }
 
 impl Clients {
-    /// There may be `most` clients, which may have us open so many `files` beside those of messages that are read; `None` if
-    /// as many as they like.
     pub(crate) fn new(
         waker: mio::Waker,
         watch_list: WatchList,
         backends: Backends,
         tracer: Tracer,
-        files: Option<usize>,
-        most: usize,
+        allowance: &Allowance,
     ) -> Self {
         Self {
             slots: Mutex::new(Slab::new()),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             watching: AtomicBool::new(false),
-            descriptors: Arc::new(Count::new(files, most)),
+            descriptors: Arc::new(Count::new(allowance)),
             waker,
             watch_list,
             backends,
@@ -160,7 +158,7 @@ impl Clients {
     /// Tells all clients that the end has come, also those whose commands are in flight.
     pub(crate) fn end(&self) {
         for (_, slot) in self.slots().iter() {
-            connection::end(&slot.socket);
+            connection::end_at_last(&slot.socket);
         }
     }
 
@@ -187,11 +185,18 @@ impl Clients {
         entry.insert(Arc::clone(&slot));
         drop(slots);
         self.metrics.accepted();
-        if !self.descriptors.connected(Sender::new(slot.activity.peer, slot.key)) {
-            return Some(Job::discard(self, slot, Box::new(connection), Fault::TooMany));
+        match self.descriptors.connected(Sender::new(slot.activity.peer, slot.key)) {
+            Share::Kept => {}
+            Share::Exceeded { first } => {
+                self.metrics.dropped(&Fault::TooMany);
+                if first {
+                    log::warn!("{}: {}; closing each that is more", connection.peer(), Fault::TooMany);
+                }
+                return Some(Job::discard(self, slot, Box::new(connection), None));
+            }
         }
         let (connection, error) = slot.give_back(Box::new(connection), &self.watch_list).err()?;
-        Some(Job::discard(self, slot, connection, Fault::Io(error)))
+        Some(Job::discard(self, slot, connection, Some(Fault::Io(error))))
     }
 
     /// There is something to read from the connection `key`: returns it as work.
@@ -219,13 +224,13 @@ impl Clients {
         }
         let jobs = overdue
             .into_iter()
-            .map(|(slot, connection)| Job::discard(self, slot, connection, Fault::Deadline))
+            .map(|(slot, connection)| Job::discard(self, slot, connection, Some(Fault::Deadline)))
             .collect();
         (jobs, self.watching.load(Ordering::SeqCst))
     }
 
-    /// Has the loop look for overdue clients and slow commands, if it does not already.
-    fn watch(&self) {
+    /// Has the loop look for overdue clients, slow commands and threads that are missing, if it does not already.
+    pub(crate) fn watch(&self) {
         if !self.watching.load(Ordering::SeqCst) && !self.watching.swap(true, Ordering::SeqCst) {
             self.wake();
         }

@@ -53,15 +53,14 @@ pub(crate) struct Peer {
     /// 0 if it is of another PID namespace, as in a container.
     pub(crate) pid: i32,
     pub(crate) uid: u32,
-    /// Which of those with number 0, if the kernel can tell.
+    /// Which of all that have or had that number, if the kernel can tell.
     pub(crate) process: Option<NonZeroU64>,
 }
 
 impl Peer {
     fn of(socket: &OwnedFd) -> io::Result<Self> {
         let credentials = getsockopt(socket, PeerCredentials)?;
-        let (pid, uid) = (credentials.pid(), credentials.uid());
-        Ok(Self { pid, uid, process: if pid == 0 { process_of(socket) } else { None } })
+        Ok(Self { pid: credentials.pid(), uid: credentials.uid(), process: process_of(socket) })
     }
 }
 
@@ -388,9 +387,22 @@ impl Connection {
 /// Ends a connection for its client, without closing anything here. Never blocks.
 pub(crate) fn end(socket: &Weak<OwnedFd>) {
     if let Some(socket) = socket.upgrade() {
-        // A client that has gone needs no end.
-        let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
+        shut_down(&socket);
     }
+}
+
+/// The same at the end of the process, by one who does not have the connection: a thread that does may drop it meanwhile, and to
+/// let go of the last handle would close the socket.
+pub(crate) fn end_at_last(socket: &Weak<OwnedFd>) {
+    if let Some(socket) = socket.upgrade() {
+        shut_down(&socket);
+        std::mem::forget(socket);
+    }
+}
+
+fn shut_down(socket: &OwnedFd) {
+    // A client that has gone needs no end.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
 }
 
 fn execute(

@@ -4,6 +4,8 @@
 //! there are places left for all the others ("dynamic threshold", as switches share their buffers): the first device
 //! to hang ends with half of the places, the next with half of what is left, and there is always room for one more.
 //! What is over a device's share waits, and holds no thread.
+//!
+//! Reads and closes have the same, with the sender of what is read or closed instead of a device.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,7 +17,9 @@ const KEPT: usize = 16;
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Lanes<K, J> {
     places: usize,
-    /// How much may be under way on one device, whatever room there is.
+    /// How much may be under way on each device, whatever room there is.
+    each: usize,
+    /// The same of one.
     most: fn(K) -> usize,
     taken: usize,
     devices: BTreeMap<K, Lane<J>>,
@@ -33,7 +37,12 @@ struct Lane<J> {
 impl<K: Copy + Ord, J> Lanes<K, J> {
     /// `places` is how many commands may be under way in all, `most` how many on one device.
     pub(crate) fn new(places: usize, most: fn(K) -> usize) -> Self {
-        Self { places, most, taken: 0, devices: BTreeMap::new(), waiting: VecDeque::new() }
+        Self { places, each: usize::MAX, most, taken: 0, devices: BTreeMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// However many may be under way in all, on one device there may be no more than `each`.
+    pub(crate) fn with_at_most(self, each: usize) -> Self {
+        Self { each, ..self }
     }
 
     /// Lets `job` run on the device `key` now, and gives it back, or keeps it until [`leave`](Self::leave) does.
@@ -88,7 +97,11 @@ impl<K: Copy + Ord, J> Lanes<K, J> {
 
     /// How many commands the device may have under way now.
     fn share(&self, key: K) -> usize {
-        self.places.saturating_sub(self.taken).min((self.most)(key))
+        self.places.saturating_sub(self.taken).min(self.most_of(key))
+    }
+
+    fn most_of(&self, key: K) -> usize {
+        self.each.min((self.most)(key))
     }
 
     /// How many commands are under way.
@@ -99,7 +112,7 @@ impl<K: Copy + Ord, J> Lanes<K, J> {
     /// Whether anything waits for others to leave, also those of other devices.
     pub(crate) fn are_short(&self) -> bool {
         let waits_for_room =
-            |key: &K| self.devices.get(key).is_some_and(|lane| lane.running < (self.most)(*key));
+            |key: &K| self.devices.get(key).is_some_and(|lane| lane.running < self.most_of(*key));
         self.waiting.iter().any(waits_for_room)
     }
 

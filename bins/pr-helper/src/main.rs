@@ -13,6 +13,7 @@ mod client;
 mod connection;
 mod daemonize;
 mod device;
+mod files;
 mod lanes;
 mod listen;
 mod logging;
@@ -43,7 +44,6 @@ use nix::sys::{
     signal::SigSet,
     signalfd::{SfdFlags, SignalFd},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use args::{Args, DEFAULT_PIDFILE, DEFAULT_SOCKET};
 use backend::{
@@ -51,8 +51,8 @@ use backend::{
     emulated::{self, Emulated},
     multipath::{Multipath, supervisor, worker},
 };
-use client::PER_CLIENT;
 use daemonize::Side;
+use files::Allowance;
 use listen::{Access, ListenError, Listener};
 use pidfile::Pidfile;
 use privileges::Identity;
@@ -134,7 +134,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
     let sockets = listen(args, activated, &socket_path, &access)?;
     let metrics_listener = metrics_path.as_deref().map(listen_for_metrics).transpose()?;
-    let (clients, files) = raise_file_limit(args.max_clients);
+    let allowance = Allowance::raise(args.max_clients);
     let made = sockets.iter().find_map(|socket| socket.listener.file().cloned());
     let multipath = Arc::new(Multipath::start(args, made.as_ref().map(listen::File::path)));
     privileges::drop_to(identity)?;
@@ -142,7 +142,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
     let emulated = state_directory.as_deref().map(|path| Emulated::open(path, &initiators)).transpose()?;
     let backends = Backends::new(args.timeout, Arc::clone(&multipath), emulated);
-    let limits = Limits { grace: args.stop_grace, clients, files, slow: args.slow };
+    let limits = Limits { grace: args.stop_grace, allowance, slow: args.slow };
     let (listeners, names): (Vec<_>, Vec<_>) =
         sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
     let server = Server::new(listeners, signals, backends, tracer, limits)?;
@@ -256,31 +256,4 @@ fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {
 fn absolute(path: &Path) -> io::Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-}
-
-/// Raises the limit of open files as far as is good for anything. Returns how many clients it is good for, `wanted` at most,
-/// and how many files these may have us open.
-fn raise_file_limit(wanted: u32) -> (usize, usize) {
-    // For ourselves, and for the workers of multipath maps.
-    const OURS: usize = 400;
-    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-    let all = Limits::files_for(wanted).saturating_add(OURS);
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // `None` is no limit at all.
-    let enough = current.map(|current| current.max(all.try_into().unwrap_or(u64::MAX)));
-    // The second takes privilege (CAP_SYS_RESOURCE).
-    let tries = [(enough, maximum), (enough, enough), (maximum, maximum)];
-    let raised = tries
-        .into_iter()
-        .find(|&(current, maximum)| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok());
-    let limit = raised.map_or(current, |(limit, _)| limit);
-    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let files = limit.saturating_sub(OURS);
-    let clients = (files / PER_CLIENT).max(1).min(wanted);
-    if clients < wanted {
-        log::info!(
-            "room for {clients} clients, not {wanted}: raise the limit of open files (RLIMIT_NOFILE, LimitNOFILE=) for more"
-        );
-    }
-    (clients, files)
 }

@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
     pub(crate) read: usize,
+    /// In one lane.
+    pub(crate) read_of_one: usize,
     pub(crate) run: usize,
     pub(crate) close: usize,
 }
@@ -93,7 +95,7 @@ impl<W: Placed> Pool<W> {
     pub(crate) fn new(room: Room) -> Self {
         Self {
             ready: VecDeque::new(),
-            reads: Lanes::new(room.read, W::most),
+            reads: Lanes::new(room.read, W::most).with_at_most(room.read_of_one),
             runs: Lanes::new(room.run, W::most),
             closes: Lanes::new(room.close, W::most),
             threads: 0,
@@ -118,7 +120,7 @@ impl<W: Placed> Pool<W> {
     }
 
     fn is_starved(&self) -> bool {
-        !self.ready.is_empty() && self.threads < self.taken()
+        self.threads < self.taken()
     }
 
     /// There is one more thread, which will [take](Self::take).
@@ -141,8 +143,8 @@ impl<W: Placed> Pool<W> {
         Some((task, call))
     }
 
-    /// A thread has left `lane`; it takes next.
-    pub(crate) fn vacate(&mut self, lane: W::Lane) {
+    /// Makes ready what has waited for a place in `lane`, or for others of its kind.
+    fn vacate(&mut self, lane: W::Lane) {
         let Self { ready, reads, runs, closes, .. } = self;
         let lanes = match W::purpose(lane) {
             Purpose::Read => reads,
@@ -160,7 +162,7 @@ impl<W: Placed> Pool<W> {
             Some(task) if !self.is_starved() => Some(task),
             // Those first that have waited for a thread.
             task => {
-                self.ready.extend(task);
+                self.ready.extend(task.map(|task| Task { waited: true, ..task }));
                 self.ready.pop_front()
             }
         };

@@ -21,11 +21,11 @@ use rustix::{io::Errno, net::SocketFlags};
 
 use crate::{
     backend::Backends,
-    client::{Clients, Job, PER_CLIENT, WatchList},
-    connection::{Connection, DESCRIPTORS_MAX},
+    client::{Clients, Job, WatchList},
+    connection::Connection,
+    files::Allowance,
     listen::Listener,
     notify,
-    pool::Room,
     state::Observer,
     trace::Tracer,
     workers::Workers,
@@ -39,18 +39,6 @@ const WAKER: Token = Token(1);
 const TIMER: Token = Token(2);
 /// The token of the first listening socket; those of the others follow, and behind them those of clients.
 const LISTENERS: usize = 3;
-
-const ROOM: Room = Room {
-    // It takes fifteen processes that send what cannot be received to use these up.
-    read: 256,
-    // Commands under way in all. It takes ten hung devices, each with hundreds of commands, to use them up.
-    run: 1024,
-    // Closes of descriptors that are not of disks, beside those.
-    close: 128,
-};
-
-/// As many are read at once in any case.
-const READS_MIN: usize = 4;
 
 /// How long to wait before clients are accepted again, when there was no room for one.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -68,33 +56,9 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(crate) struct Limits {
     /// For all commands in flight to end, once told to stop.
     pub(crate) grace: Duration,
-    pub(crate) clients: usize,
-    /// How many files they may have us open, with one descriptor of a disk each.
-    pub(crate) files: usize,
+    pub(crate) allowance: Allowance,
     /// From when on a command is slow.
     pub(crate) slow: Duration,
-}
-
-impl Limits {
-    /// How many files so many clients can have us open, whatever they send.
-    pub(crate) const fn files_for(clients: usize) -> usize {
-        clients.saturating_mul(PER_CLIENT).saturating_add(ROOM.all().saturating_mul(DESCRIPTORS_MAX))
-    }
-
-    /// How much may be read at once, and how many files clients may have us open beside: `None` if there is no need to count.
-    fn room(&self) -> (Room, Option<usize>) {
-        if self.files >= Self::files_for(self.clients) {
-            return (ROOM, None);
-        }
-        // An eighth of what there is, for messages with as many descriptors as one can bring.
-        let read = (self.files / 8 / DESCRIPTORS_MAX).clamp(READS_MIN, ROOM.read);
-        let files = self.files.saturating_sub(read.saturating_mul(DESCRIPTORS_MAX));
-        log::info!(
-            "no more than {} threads will wait for their clients' next commands, so that these cannot use up the open files: raise that limit for more (RLIMIT_NOFILE, LimitNOFILE=)",
-            files / DESCRIPTORS_MAX
-        );
-        (Room { read, ..ROOM }, Some(files))
-    }
 }
 
 /// The running daemon.
@@ -146,9 +110,9 @@ impl Server {
         register(timer.as_fd().as_raw_fd(), TIMER)?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let watch_list = WatchList { registry: poll.registry().try_clone()?, first: first_client };
-        let (room, files) = limits.room();
-        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer, files, limits.clients));
-        let workers = Workers::start(room)?;
+        let clients = Arc::new(Clients::new(waker, watch_list, backends, tracer, &limits.allowance));
+        let watcher = Arc::clone(&clients);
+        let workers = Workers::start(limits.allowance.room, move || watcher.watch())?;
         Ok(Self {
             poll,
             listeners,
@@ -213,9 +177,6 @@ impl Server {
             if self.paused.is_some_and(|until| until <= Instant::now()) {
                 self.accept();
             }
-            if self.workers.is_wanted() {
-                self.watch()?;
-            }
             if let Some(deadline) = self.deadline {
                 if self.clients.busy() == 0 {
                     return Ok(ExitCode::SUCCESS);
@@ -273,13 +234,13 @@ impl Server {
     fn accept_from(&mut self, index: usize) {
         loop {
             let Some(listener) = self.listeners.get(index) else { return };
-            if self.clients.len() >= self.limits.clients {
+            if self.clients.len() >= self.limits.allowance.clients {
                 if !listener.has_waiting() {
                     return;
                 }
                 let reason = format!(
                     "{} clients are connected, which is the limit (--max-clients)",
-                    self.limits.clients
+                    self.limits.allowance.clients
                 );
                 return self.pause(&reason);
             }

@@ -1,10 +1,10 @@
-//! The threads that serve clients: they come when needed and leave when idle, and some are always free of devices.
+//! The threads that serve clients: they come when needed and leave when idle.
 //!
-//! Whatever may block is done here, in the lane of the device that it may block on. Which thread does what is for the
-//! [pool](Pool) to say; here are the threads themselves.
+//! Whatever may block is done here, in the lane of what it may block on. Which thread does what is for the [pool](Pool) to
+//! say; here are the threads themselves.
 
 use std::{
-    io, mem,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, Once, PoisonError,
@@ -61,18 +61,20 @@ struct Shared<W: Work> {
     work: Condvar,
     /// What the pool says of itself, to be seen without its lock. Who sees it late stays for one command more.
     is_wanted: AtomicBool,
+    wanted: Box<dyn Fn() + Send + Sync>,
     panics: AtomicU64,
     /// That a thread could not be started is said once.
     starved: Once,
 }
 
 impl<W: Work> Workers<W> {
-    /// Starts with one thread.
-    pub(crate) fn start(room: Room) -> io::Result<Self> {
+    /// Starts with one thread. `wanted` is called when somebody begins to wait for a thread, or for room.
+    pub(crate) fn start(room: Room, wanted: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
         let workers = Self(Arc::new(Shared {
             pool: Mutex::new(Pool::new(room)),
             work: Condvar::new(),
             is_wanted: AtomicBool::new(false),
+            wanted: Box::new(wanted),
             panics: AtomicU64::new(0),
             starved: Once::new(),
         }));
@@ -130,6 +132,9 @@ impl<W: Work> Workers<W> {
         // Under the lock, so that what is told last is true. All threads read it, so it is written only to be changed.
         if self.0.is_wanted.load(Ordering::Relaxed) != is_wanted {
             self.0.is_wanted.store(is_wanted, Ordering::Relaxed);
+            if is_wanted {
+                (self.0.wanted)();
+            }
         }
     }
 
@@ -162,13 +167,19 @@ impl<W: Work> Workers<W> {
     fn serve(&self) {
         let mut scratch = W::Scratch::default();
         let mut next = None;
-        while let Some(task) = next.take().or_else(|| self.take()) {
-            let guarded = catch_unwind(AssertUnwindSafe(|| self.perform(task, &mut scratch)));
-            next = guarded.unwrap_or_else(|_| {
-                // The panic itself has been logged. It cost one client its connection.
+        while let Some(Task { lane, work, waited }) = next.take().or_else(|| self.take()) {
+            let run = AssertUnwindSafe(|| self.run(lane, work, waited, &mut scratch));
+            let more = catch_unwind(run).unwrap_or_else(|_| {
+                // The panic itself has been logged. It cost one client its connection. What it had sent is closed here, since
+                // that may block as well.
                 scratch = W::Scratch::default();
                 self.0.panics.fetch_add(1, Ordering::Relaxed);
                 None
+            });
+            next = self.change(|pool| {
+                let (task, call) = pool.leave(lane, more);
+                self.call(call, pool);
+                task
             });
         }
     }
@@ -193,46 +204,15 @@ impl<W: Work> Workers<W> {
         }
     }
 
-    /// Does it, and all that follows from it in the same lane. Says what the thread does next, if that is known.
-    fn perform(
-        &self,
-        Task { lane, mut work, mut waited }: Task<W>,
-        scratch: &mut W::Scratch,
-    ) -> Option<Task<W>> {
-        let place = Place { workers: self, lane };
+    /// Does it, and all that follows from it in the same lane. Returns what does in another.
+    fn run(&self, lane: W::Lane, mut work: W, mut waited: bool, scratch: &mut W::Scratch) -> Option<W> {
         loop {
-            let Some(next) = work.run(lane, waited, scratch) else { return place.leave(None) };
-            match next.stay(lane, self.is_wanted(), scratch) {
+            match work.run(lane, waited, scratch)?.stay(lane, self.is_wanted(), scratch) {
                 Stay::Here(next) => (work, waited) = (next, false),
-                Stay::Elsewhere(next) => return place.leave(Some(next)),
-                Stay::Done => return place.leave(None),
+                Stay::Elsewhere(next) => return Some(next),
+                Stay::Done => return None,
             }
         }
-    }
-}
-
-/// A place in a lane, given back when dropped: also when the work panics.
-struct Place<'a, W: Work> {
-    workers: &'a Workers<W>,
-    lane: W::Lane,
-}
-
-impl<W: Work> Place<'_, W> {
-    /// Gives the place back, with work that follows if there is more. What the thread does next, if that is known.
-    fn leave(self, more: Option<W>) -> Option<Task<W>> {
-        let task = self.workers.change(|pool| {
-            let (task, call) = pool.leave(self.lane, more);
-            self.workers.call(call, pool);
-            task
-        });
-        mem::forget(self);
-        task
-    }
-}
-
-impl<W: Work> Drop for Place<'_, W> {
-    fn drop(&mut self) {
-        self.workers.change(|pool| pool.vacate(self.lane));
     }
 }
 
@@ -343,7 +323,7 @@ mod tests {
     }
 
     fn workers() -> Workers<Fake> {
-        Workers::start(Room { read: 8, run: 8, close: 1 }).unwrap()
+        Workers::start(Room { read: 8, read_of_one: 8, run: 8, close: 1 }, || {}).unwrap()
     }
 
     #[test]
@@ -373,7 +353,7 @@ mod tests {
 
     #[test]
     fn who_stays_leaves_when_somebody_waits_for_room() {
-        let workers = Workers::start(Room { read: 2, run: 2, close: 1 }).unwrap();
+        let workers = Workers::start(Room { read: 2, read_of_one: 2, run: 2, close: 1 }, || {}).unwrap();
         let (order, seen, staying) = client();
         order.send(Next::Command(1)).unwrap();
         workers.submit(staying);

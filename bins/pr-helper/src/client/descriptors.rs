@@ -14,10 +14,10 @@ use std::{
     },
 };
 
-use crate::connection::{DESCRIPTORS_MAX, Peer};
-
-/// What a connection takes: its own, and while a command runs that of the disk.
-pub(crate) const PER_CLIENT: usize = 2;
+use crate::{
+    connection::{DESCRIPTORS_MAX, Peer},
+    files::{Allowance, PER_CLIENT},
+};
 
 /// So many connections a process may have in any case.
 const OWN: usize = 64;
@@ -47,10 +47,7 @@ impl Sender {
 /// How many there are.
 #[derive(Debug)]
 pub(super) struct Count {
-    /// How many there may be, beside those of messages that are read; `None` if there is room for all that can come.
-    limit: Option<usize>,
-    /// How many clients there may be.
-    most_clients: usize,
+    allowance: Allowance,
     clients: AtomicUsize,
     /// Threads that wait for a message.
     staying: AtomicUsize,
@@ -63,13 +60,24 @@ pub(super) struct Count {
 struct Held {
     clients: usize,
     strays: usize,
+    /// It has had more connections than it may since it had none.
+    has_exceeded: bool,
+}
+
+/// Whether a process has no more connections than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    Kept,
+    Exceeded {
+        /// For the first time.
+        first: bool,
+    },
 }
 
 impl Count {
-    pub(super) fn new(limit: Option<usize>, most_clients: usize) -> Self {
+    pub(super) fn new(allowance: &Allowance) -> Self {
         Self {
-            limit,
-            most_clients,
+            allowance: *allowance,
             clients: AtomicUsize::new(0),
             staying: AtomicUsize::new(0),
             strays: AtomicUsize::new(0),
@@ -78,13 +86,16 @@ impl Count {
     }
 
     /// A client has come. Says whether its process may have that many.
-    pub(super) fn connected(&self, sender: Sender) -> bool {
+    pub(super) fn connected(&self, sender: Sender) -> Share {
         let all = self.clients.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let of_sender = self.change(sender, |held| {
+        let most = OWN.max(self.allowance.clients.saturating_sub(all));
+        self.change(sender, |held| {
             held.clients = held.clients.saturating_add(1);
-            held.clients
-        });
-        of_sender <= OWN.max(self.most_clients.saturating_sub(all))
+            if held.clients <= most {
+                return Share::Kept;
+            }
+            Share::Exceeded { first: !std::mem::replace(&mut held.has_exceeded, true) }
+        })
     }
 
     /// A client has gone.
@@ -100,7 +111,7 @@ impl Count {
 
     /// Room for a thread to wait for a client's next message, if there is any.
     pub(super) fn room(self: &Arc<Self>) -> Option<Room> {
-        let Some(limit) = self.limit else { return Some(Room(None)) };
+        let Some(limit) = self.allowance.staying else { return Some(Room(None)) };
         let room = Room(Some(Arc::clone(self)));
         let staying = self.staying.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let held =
@@ -111,7 +122,7 @@ impl Count {
     /// Whether the sender has as many as a message can bring, or any if all have too many, and so has to queue up.
     pub(super) fn is_large(&self, sender: Sender) -> bool {
         let all = self.strays.load(Ordering::Relaxed);
-        let most = if self.limit.is_some_and(|limit| all > limit / 4) { 1 } else { DESCRIPTORS_MAX };
+        let most = if all > self.allowance.strays { 1 } else { DESCRIPTORS_MAX };
         all >= most && self.change(sender, |held| held.strays) >= most
     }
 
@@ -180,10 +191,16 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
+    use crate::pool::Room;
+
+    fn count(clients: usize, staying: Option<usize>, strays: usize) -> Arc<Count> {
+        let room = Room { read: 1, read_of_one: 1, run: 1, close: 1 };
+        Arc::new(Count::new(&Allowance { clients, room, staying, strays }))
+    }
 
     #[test]
     fn strays_are_counted_for_their_sender_until_they_are_closed() {
-        let count = Arc::new(Count::new(None, 100));
+        let count = count(100, None, 1000);
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
         let [one, other] = [1, 2].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let mut most = Strays::new(some(250), one, &count);
@@ -200,10 +217,10 @@ mod tests {
 
     #[test]
     fn a_process_may_have_as_many_connections_as_are_left_for_others() {
-        let count = Count::new(None, 1024);
+        let count = count(1024, None, 1000);
         let of = |pid| Sender::new(Peer { pid, uid: 107, process: None }, 7);
         let takes = |sender| {
-            let taken = (0..2000).take_while(|_| count.connected(sender)).count();
+            let taken = (0..2000).take_while(|_| count.connected(sender) == Share::Kept).count();
             count.disconnected(sender);
             taken
         };
@@ -214,8 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn who_has_too_many_connections_is_told_once_until_it_has_none() {
+        let count = count(128, None, 1000);
+        let sender = Sender::new(Peer { pid: 1, uid: 107, process: None }, 7);
+        for _ in 0..2 {
+            assert!((0..64).all(|_| count.connected(sender) == Share::Kept));
+            assert_eq!(count.connected(sender), Share::Exceeded { first: true });
+            count.disconnected(sender);
+            assert_eq!(count.connected(sender), Share::Exceeded { first: false });
+            (0..65).for_each(|_| count.disconnected(sender));
+        }
+    }
+
+    #[test]
     fn if_all_have_many_each_that_has_any_queues_up() {
-        let count = Arc::new(Count::new(Some(40), 100));
+        let count = count(100, None, 10);
         let some = |number| (0..number).map(|_| rustix::pipe::pipe().unwrap().0).collect();
         let [one, other, none] = [1, 2, 3].map(|pid| Sender::new(Peer { pid, uid: 0, process: None }, 7));
         let _few = Strays::new(some(10), one, &count);
@@ -226,9 +256,9 @@ mod tests {
 
     #[test]
     fn no_more_threads_wait_for_messages_than_there_is_room_for_what_these_can_bring() {
-        let count = Arc::new(Count::new(Some(2 * DESCRIPTORS_MAX + 5), 100));
+        let count = count(100, Some(2 * DESCRIPTORS_MAX + 5), 1000);
         let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
-        assert!(count.connected(sender) && count.connected(sender));
+        assert_eq!([(); 2].map(|()| count.connected(sender)), [Share::Kept; 2]);
         let one = count.room().unwrap();
         {
             let _two = count.room().unwrap();
@@ -237,7 +267,7 @@ mod tests {
         let two = count.room();
         assert!(two.is_some());
         drop((one, two));
-        assert!(count.connected(sender));
+        assert_eq!(count.connected(sender), Share::Kept);
         let one = count.room();
         assert!(one.is_some() && count.room().is_none(), "a client came");
         count.disconnected(sender);
@@ -245,7 +275,7 @@ mod tests {
         assert!(count.room().is_none(), "something is still to be closed");
         drop(strays);
         assert!(count.room().is_some());
-        let ample = Arc::new(Count::new(None, 100));
+        let ample = self::count(100, None, 1000);
         let all: Vec<_> = (0..10_000).filter_map(|_| ample.room()).collect();
         assert_eq!(all.len(), 10_000);
     }

@@ -60,9 +60,6 @@ pub(crate) enum Lane {
     Foreign(Sender),
 }
 
-/// How many connections of one sender are read from at once.
-const READS: usize = 16;
-
 impl Lane {
     fn of(Device { id, kind }: Device) -> Self {
         match kind {
@@ -89,15 +86,15 @@ impl Job {
         Self { clients, slot, connection: Some(connection), stage: Stage::Read }
     }
 
-    /// A connection that is to be closed, and why.
+    /// A connection that is to be closed, and why, if that is to be logged.
     pub(super) fn discard(
         clients: &Arc<Clients>,
         slot: Arc<Slot>,
         connection: Box<Connection>,
-        fault: Fault,
+        fault: Option<Fault>,
     ) -> Self {
         let mut job = Self::new(clients, slot, connection);
-        job.give_up(Some(fault), Vec::new());
+        job.give_up(fault, Vec::new());
         job
     }
 
@@ -273,8 +270,8 @@ impl Placed for Job {
 
     fn most(lane: Lane) -> usize {
         match lane {
-            Lane::Device(_) => usize::MAX,
-            Lane::Reading(_) => READS,
+            // Of reads less, as the room for them says.
+            Lane::Device(_) | Lane::Reading(_) => usize::MAX,
             Lane::Map(_) | Lane::Foreign(_) => 1,
         }
     }
