@@ -81,6 +81,8 @@ pub(crate) struct Slot {
     socket: Weak<OwnedFd>,
     /// The connection's, to be looked at while a thread has it.
     activity: Arc<Activity>,
+    /// A thread may wait for its next command.
+    threads_may_stay: bool,
     turn: Mutex<Turn>,
 }
 
@@ -181,19 +183,18 @@ impl Clients {
     pub(crate) fn insert(self: &Arc<Self>, connection: Connection) -> Option<Job> {
         let mut slots = self.slots();
         let entry = slots.vacant_entry();
-        let slot = Arc::new(Slot::new(entry.key(), &connection));
+        let share = self.descriptors.connected(Sender::new(connection.peer(), entry.key()));
+        let threads_may_stay = share == Share::Kept { threads_may_stay: true };
+        let slot = Arc::new(Slot::new(entry.key(), &connection, threads_may_stay));
         entry.insert(Arc::clone(&slot));
         drop(slots);
         self.metrics.accepted();
-        match self.descriptors.connected(Sender::new(slot.activity.peer, slot.key)) {
-            Share::Kept => {}
-            Share::Exceeded { first } => {
-                self.metrics.dropped(&Fault::TooMany);
-                if first {
-                    log::warn!("{}: {}; closing each that is more", connection.peer(), Fault::TooMany);
-                }
-                return Some(Job::discard(self, slot, Box::new(connection), None));
+        if let Share::Exceeded { first } = share {
+            self.metrics.dropped(&Fault::TooMany);
+            if first {
+                log::warn!("{}: {}; closing each that is more", connection.peer(), Fault::TooMany);
             }
+            return Some(Job::discard(self, slot, Box::new(connection), None));
         }
         let (connection, error) = slot.give_back(Box::new(connection), &self.watch_list).err()?;
         Some(Job::discard(self, slot, connection, Some(Fault::Io(error))))
@@ -261,11 +262,12 @@ enum Deadline {
 
 impl Slot {
     /// Whose turn it is is for the one to say who has the connection.
-    fn new(key: usize, connection: &Connection) -> Self {
+    fn new(key: usize, connection: &Connection, threads_may_stay: bool) -> Self {
         Self {
             key,
             socket: connection.handle(),
             activity: connection.activity(),
+            threads_may_stay,
             turn: Mutex::new(Turn::Busy),
         }
     }
@@ -328,7 +330,7 @@ mod tests {
         let watch_list = WatchList { registry: poll.registry().try_clone().unwrap(), first: 3 };
         let (socket, client) = UnixStream::pair().unwrap();
         let connection = Connection::new(socket.into(), 0).unwrap();
-        let slot = Slot::new(7, &connection);
+        let slot = Slot::new(7, &connection, true);
         assert!(slot.give_back(Box::new(connection), &watch_list).is_ok());
         (slot, watch_list, client, poll)
     }

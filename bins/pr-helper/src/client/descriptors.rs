@@ -22,6 +22,10 @@ use crate::{
 /// So many connections a process may have in any case.
 const OWN: usize = 64;
 
+/// For so many connections of a process threads may wait. While one does, it holds a place in the lane of a device that others
+/// use, too; and if what comes cannot be received and does not close, it holds it for as long as its sender likes.
+const STAYING_OF_ONE: usize = 256;
+
 /// Whose they are. Processes of other PID namespaces all have number 0; where the kernel cannot tell one from the other, they
 /// are told apart by their connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +71,9 @@ struct Held {
 /// Whether a process has no more connections than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
-    Kept,
+    Kept {
+        threads_may_stay: bool,
+    },
     Exceeded {
         /// For the first time.
         first: bool,
@@ -92,7 +98,7 @@ impl Count {
         self.change(sender, |held| {
             held.clients = held.clients.saturating_add(1);
             if held.clients <= most {
-                return Share::Kept;
+                return Share::Kept { threads_may_stay: held.clients <= STAYING_OF_ONE };
             }
             Share::Exceeded { first: !std::mem::replace(&mut held.has_exceeded, true) }
         })
@@ -220,7 +226,8 @@ mod tests {
         let count = count(1024, None, 1000);
         let of = |pid| Sender::new(Peer { pid, uid: 107, process: None }, 7);
         let takes = |sender| {
-            let taken = (0..2000).take_while(|_| count.connected(sender) == Share::Kept).count();
+            let taken =
+                (0..2000).take_while(|_| matches!(count.connected(sender), Share::Kept { .. })).count();
             count.disconnected(sender);
             taken
         };
@@ -231,11 +238,25 @@ mod tests {
     }
 
     #[test]
+    fn threads_stay_for_some_connections_of_a_process() {
+        let count = count(4096, None, 1000);
+        let sender = |pid| Sender::new(Peer { pid, uid: 107, process: None }, 7);
+        let stays = |pid| count.connected(sender(pid)) == Share::Kept { threads_may_stay: true };
+        assert_eq!((0..300).filter(|_| stays(1)).count(), STAYING_OF_ONE);
+        assert!(stays(2), "another process");
+        (0..44).for_each(|_| count.disconnected(sender(1)));
+        assert!(!stays(1));
+        count.disconnected(sender(1));
+        count.disconnected(sender(1));
+        assert!(stays(1));
+    }
+
+    #[test]
     fn who_has_too_many_connections_is_told_once_until_it_has_none() {
         let count = count(128, None, 1000);
         let sender = Sender::new(Peer { pid: 1, uid: 107, process: None }, 7);
         for _ in 0..2 {
-            assert!((0..64).all(|_| count.connected(sender) == Share::Kept));
+            assert!((0..64).all(|_| matches!(count.connected(sender), Share::Kept { .. })));
             assert_eq!(count.connected(sender), Share::Exceeded { first: true });
             count.disconnected(sender);
             assert_eq!(count.connected(sender), Share::Exceeded { first: false });
@@ -258,7 +279,8 @@ mod tests {
     fn no_more_threads_wait_for_messages_than_there_is_room_for_what_these_can_bring() {
         let count = count(100, Some(2 * DESCRIPTORS_MAX + 5), 1000);
         let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
-        assert_eq!([(); 2].map(|()| count.connected(sender)), [Share::Kept; 2]);
+        let kept = Share::Kept { threads_may_stay: true };
+        assert_eq!([(); 2].map(|()| count.connected(sender)), [kept; 2]);
         let one = count.room().unwrap();
         {
             let _two = count.room().unwrap();
@@ -267,7 +289,7 @@ mod tests {
         let two = count.room();
         assert!(two.is_some());
         drop((one, two));
-        assert_eq!(count.connected(sender), Share::Kept);
+        assert_eq!(count.connected(sender), kept);
         let one = count.room();
         assert!(one.is_some() && count.room().is_none(), "a client came");
         count.disconnected(sender);

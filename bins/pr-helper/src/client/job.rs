@@ -308,7 +308,8 @@ impl Work for Job {
     fn stay(mut self, lane: Lane, is_wanted: bool, scratch: &mut Scratch) -> Stay<Self> {
         if let Stage::Read = self.stage {
             // Who stayed at a map would keep all others from it.
-            if is_wanted || !matches!(lane, Lane::Device(_)) || self.is_queued() {
+            let may_stay = matches!(lane, Lane::Device(_)) && self.slot.threads_may_stay;
+            if is_wanted || !may_stay || self.is_queued() {
                 return Stay::Elsewhere(self);
             }
             let Some(_room) = self.clients.descriptors.room() else { return Stay::Elsewhere(self) };
