@@ -115,14 +115,14 @@ impl Count {
         self.clients.load(Ordering::Relaxed)
     }
 
-    /// Room for a thread to wait for a client's next message, if there is any.
-    pub(super) fn room(self: &Arc<Self>) -> Option<Room> {
-        let Some(limit) = self.allowance.staying else { return Some(Room(None)) };
-        let room = Room(Some(Arc::clone(self)));
+    /// Reserves room for what a client's next message can bring, for a thread to wait for it, if there is room.
+    pub(super) fn reserve(self: &Arc<Self>) -> Option<Reserved> {
+        let Some(limit) = self.allowance.staying else { return Some(Reserved(None)) };
+        let reserved = Reserved(Some(Arc::clone(self)));
         let staying = self.staying.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let held =
             self.clients().saturating_mul(PER_CLIENT).saturating_add(self.strays.load(Ordering::Relaxed));
-        (staying.saturating_mul(DESCRIPTORS_MAX).saturating_add(held) <= limit).then_some(room)
+        (staying.saturating_mul(DESCRIPTORS_MAX).saturating_add(held) <= limit).then_some(reserved)
     }
 
     /// Whether the sender has as many as a message can bring, or any if all have too many, and so has to queue up.
@@ -145,10 +145,10 @@ impl Count {
     }
 }
 
-/// Room for a message, until it is dropped.
-pub(super) struct Room(Option<Arc<Count>>);
+/// Room for what a message can bring, until it is dropped.
+pub(super) struct Reserved(Option<Arc<Count>>);
 
-impl Drop for Room {
+impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(count) = &self.0 {
             count.staying.fetch_sub(1, Ordering::Relaxed);
@@ -281,24 +281,24 @@ mod tests {
         let sender = Sender::new(Peer { pid: 1, uid: 2, process: None }, 3);
         let kept = Share::Kept { threads_may_stay: true };
         assert_eq!([(); 2].map(|()| count.connected(sender)), [kept; 2]);
-        let one = count.room().unwrap();
+        let one = count.reserve().unwrap();
         {
-            let _two = count.room().unwrap();
-            assert!(count.room().is_none() && count.room().is_none());
+            let _two = count.reserve().unwrap();
+            assert!(count.reserve().is_none() && count.reserve().is_none());
         }
-        let two = count.room();
+        let two = count.reserve();
         assert!(two.is_some());
         drop((one, two));
         assert_eq!(count.connected(sender), kept);
-        let one = count.room();
-        assert!(one.is_some() && count.room().is_none(), "a client came");
+        let one = count.reserve();
+        assert!(one.is_some() && count.reserve().is_none(), "a client came");
         count.disconnected(sender);
         let strays = Strays::new((0..2).map(|_| rustix::pipe::pipe().unwrap().0).collect(), sender, &count);
-        assert!(count.room().is_none(), "something is still to be closed");
+        assert!(count.reserve().is_none(), "something is still to be closed");
         drop(strays);
-        assert!(count.room().is_some());
+        assert!(count.reserve().is_some());
         let ample = self::count(100, None, 1000);
-        let all: Vec<_> = (0..10_000).filter_map(|_| ample.room()).collect();
+        let all: Vec<_> = (0..10_000).filter_map(|_| ample.reserve()).collect();
         assert_eq!(all.len(), 10_000);
     }
 

@@ -312,7 +312,7 @@ impl Work for Job {
             if is_wanted || !may_stay || self.is_queued() {
                 return Stay::Elsewhere(self);
             }
-            let Some(_room) = self.clients.descriptors.room() else { return Stay::Elsewhere(self) };
+            let Some(_reserved) = self.clients.descriptors.reserve() else { return Stay::Elsewhere(self) };
             self.read_on(true, scratch);
             if let Stage::Read = self.stage {
                 return Stay::Done;
