@@ -188,7 +188,8 @@ pub struct Completion {
     pub duration: Duration,
 }
 
-/// A reason for which a command was not sent. [`verdict`](Self::verdict) returns its meaning.
+/// A command that does not fit the interface, or a failure of the ioctl, which rarely (`EINTR`) comes after the command
+/// was sent. [`verdict`](Self::verdict) returns its meaning.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

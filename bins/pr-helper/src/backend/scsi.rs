@@ -28,7 +28,7 @@ impl Backend for Scsi {
         };
         match sg.execute(descriptor) {
             Ok(completion) => answered(completion, command.sense),
-            Err(error) => not_sent(&error, device.id),
+            Err(error) => ioctl_failed(&error, device.id),
         }
     }
 }
@@ -44,8 +44,8 @@ fn answered(completion: Completion, sense: &[u8]) -> Outcome {
     }
 }
 
-/// Returns the outcome of a command that the kernel did not take.
-fn not_sent(error: &Error, id: DeviceId) -> Outcome {
+/// Returns the outcome of a command whose ioctl failed.
+fn ioctl_failed(error: &Error, id: DeviceId) -> Outcome {
     // The kernel answers EINVAL to a malformed command.
     match error.errno().unwrap_or(libc::EINVAL) {
         libc::ENOTTY => Outcome::Refused(Refusal::NotScsi(id)),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     fn errno(errno: i32, id: DeviceId) -> Outcome {
-        not_sent(&Error::Os(io::Error::from_raw_os_error(errno)), id)
+        ioctl_failed(&Error::Os(io::Error::from_raw_os_error(errno)), id)
     }
 
     /// Includes the nine values of `host_status` that QEMU's helper reports as GOOD.
@@ -128,7 +128,7 @@ mod tests {
                 sense: Some(SenseCode::INVALID_FIELD_IN_CDB),
                 cause: Cause::Errno(libc::EINVAL),
             };
-            assert_eq!(not_sent(&error, ID), expected);
+            assert_eq!(ioctl_failed(&error, ID), expected);
         }
     }
 
