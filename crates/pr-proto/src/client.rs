@@ -2,22 +2,23 @@
 
 use core::fmt;
 
+use bytes::BufMut;
 use scsi_sense::{Cdb, Status, Transfer};
 
 use crate::{
     error::{ClientError, InvalidCommand},
-    frame::{Announcement, Frame},
-    wire::{CDB_LEN, DATA_MAX, Features, GREETING_LEN, REPLY_LEN, SENSE_LEN},
+    frame::Frame,
+    wire::{Announcement, CDB_LEN, DATA_MAX, Features, GREETING_LEN, REPLY_LEN, SENSE_LEN},
 };
 
 /// A connection to a helper as its client sees it.
 ///
-/// The life of a connection: fill [`buffer`](Self::buffer) until [`greeting`](Self::greeting) has what to send; then
-/// for each command send what [`read`](Self::read) or [`write`](Self::write) returns, with the device's descriptor,
+/// The life of a connection: fill [`buffer`](Self::buffer) until [`greeting`](Self::greeting) returns the bytes to send; then
+/// for each command send the bytes that [`read`](Self::read) or [`write`](Self::write) returns, with the device's descriptor,
 /// and fill the buffer until [`response`](Self::response) has the answer.
 pub struct ClientSession {
     phase: Phase,
-    /// Bytes of the message at hand that are there.
+    /// Bytes of the current message that have been received.
     filled: usize,
     offered: Features,
     greeting: [u8; GREETING_LEN],
@@ -25,7 +26,7 @@ pub struct ClientSession {
     frame: Frame,
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
@@ -45,7 +46,7 @@ enum Phase {
     Closed(ClientError),
 }
 
-/// What kind of answer the command under way may have.
+/// The kind of answer that the current command may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     In { allocation_length: u16 },
@@ -53,7 +54,7 @@ enum Expected {
 }
 
 impl ClientSession {
-    /// A session that asks for no features.
+    /// Returns a session that asks for no features.
     pub fn new() -> Self {
         Self {
             phase: Phase::Greeting,
@@ -65,8 +66,8 @@ impl ClientSession {
         }
     }
 
-    /// Where to read to: exactly as long as what the message at hand still lacks. Empty when the helper has nothing to
-    /// say: read again after the next command.
+    /// Returns the buffer to read into: exactly as long as the missing rest of the current message. It is empty while
+    /// no message is expected: read again after the next command.
     pub fn buffer(&mut self) -> &mut [u8] {
         match self.phase {
             Phase::Greeting => self.greeting.get_mut(self.filled..).unwrap_or_default(),
@@ -78,11 +79,11 @@ impl ClientSession {
         }
     }
 
-    /// `n` bytes of [`buffer`](Self::buffer) have been filled.
+    /// Takes `n` bytes that were read into [`buffer`](Self::buffer).
     ///
     /// # Errors
     ///
-    /// What the helper did against the protocol. The connection is to be closed; the session takes nothing more.
+    /// The helper's violation of the protocol. Close the connection; the session takes nothing more.
     pub fn received(&mut self, n: usize) -> Result<(), ClientError> {
         let missing = self.buffer().len();
         self.filled = self.filled.saturating_add(n.min(missing));
@@ -91,7 +92,7 @@ impl ClientSession {
         }
         let next = match self.phase {
             Phase::Greeting => {
-                self.offered = Features::from_bits_retain(u32::from_be_bytes(self.greeting));
+                self.offered = Features::decode(self.greeting);
                 Ok(Phase::Idle)
             }
             Phase::Header => self.decode(),
@@ -105,8 +106,8 @@ impl ClientSession {
     }
 
     fn decode(&mut self) -> Result<Phase, ClientError> {
-        let (header, _) = self.frame.parts();
-        let Announcement { status, size } = Announcement::read(header).ok_or(ClientError::Truncated)?;
+        let header = self.frame.head(REPLY_LEN);
+        let Announcement { status, size } = Announcement::decode(header).ok_or(ClientError::Truncated)?;
         let status = u8::try_from(status).map(Status).map_err(|_| ClientError::Status(status))?;
         match (self.expected, size) {
             (_, 0) => return Ok(Phase::Answered { status, size: 0 }),
@@ -121,11 +122,11 @@ impl ClientSession {
         Ok(Phase::Payload { status, size: usize::try_from(size).unwrap_or(0) })
     }
 
-    /// The stream has ended.
+    /// Takes the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Truncated`] if something was still to come.
+    /// [`ClientError::Truncated`] if a greeting or a reply was still expected.
     pub fn end_of_stream(&self) -> Result<(), ClientError> {
         match self.phase {
             Phase::Idle | Phase::Answered { .. } => Ok(()),
@@ -134,17 +135,17 @@ impl ClientSession {
         }
     }
 
-    /// What to send first. `None` as long as the helper's own greeting has not been received.
+    /// Returns the bytes to send first, or `None` until the helper's own greeting has been received.
     pub fn greeting(&self) -> Option<[u8; GREETING_LEN]> {
-        (self.phase != Phase::Greeting).then_some(Features::empty().bits().to_be_bytes())
+        (self.phase != Phase::Greeting).then_some(Features::empty().encode())
     }
 
-    /// The features that the helper offered in its greeting.
+    /// Returns the features that the helper offered in its greeting.
     pub fn offered(&self) -> Features {
         self.offered
     }
 
-    /// Begins a PERSISTENT RESERVE IN command: returns what to send, with the device's descriptor on any of its bytes.
+    /// Begins a PERSISTENT RESERVE IN command: returns the bytes to send, with the device's descriptor on any of its bytes.
     ///
     /// # Errors
     ///
@@ -160,7 +161,7 @@ impl ClientSession {
         Ok(padded)
     }
 
-    /// Begins a PERSISTENT RESERVE OUT command: returns what to send, with the device's descriptor on any of its
+    /// Begins a PERSISTENT RESERVE OUT command: returns the bytes to send, with the device's descriptor on any of its
     /// bytes. `parameters` follow, without a descriptor.
     ///
     /// # Errors
@@ -187,12 +188,16 @@ impl ClientSession {
             return Err(InvalidCommand::NotReady);
         }
         let mut padded = [0; CDB_LEN];
-        padded.get_mut(..cdb.len()).ok_or(InvalidCommand::Cdb)?.copy_from_slice(cdb);
+        let mut room = padded.as_mut_slice();
+        if cdb.len() > room.remaining_mut() {
+            return Err(InvalidCommand::Cdb);
+        }
+        room.put_slice(cdb);
         let transfer = Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()).ok_or(InvalidCommand::Cdb)?;
         Ok((padded, transfer))
     }
 
-    /// The helper's answer, once it is whole and until the next command.
+    /// Returns the helper's answer, from the time that it is complete until the next command.
     pub fn response(&self) -> Option<Response<'_>> {
         let Phase::Answered { status, size } = self.phase else { return None };
         let reply = self.frame.head(REPLY_LEN.saturating_add(size));
@@ -218,13 +223,13 @@ impl fmt::Debug for ClientSession {
     }
 }
 
-/// What the helper answered.
+/// The helper's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the command may have failed"]
 pub struct Response<'a> {
     /// The SCSI status.
     pub status: Status,
-    /// Sense data, zeros behind its end. It means something only with CHECK CONDITION.
+    /// Sense data, zeros behind its end. It is meaningful only with CHECK CONDITION.
     pub sense: &'a [u8; SENSE_LEN],
     /// The data of an IN command with status GOOD; else empty.
     pub payload: &'a [u8],

@@ -1,57 +1,64 @@
-//! The one buffer of a session: a reply, header and data contiguous, so that it leaves in one send. The data's place
-//! also holds the parameters of a command that has them.
+//! The only buffer of a session: a reply, header and data contiguous, so that one send transmits it. The place of the
+//! data also holds the parameters of a command that has them.
 
 use alloc::{boxed::Box, vec};
 
-use crate::wire::{DATA_MAX, REPLY_LEN};
+use crate::wire::{ANNOUNCEMENT_LEN, DATA_MAX, REPLY_LEN, SENSE_LEN};
 
 pub(crate) struct Frame(Box<[u8]>);
 
-/// Puts the data at an odd address. Linux has a device write straight into a process's memory if address and length
-/// are multiples of four, and at least one (LIO, READ FULL STATUS) then writes more than it was asked for, over
-/// whatever is behind. A buffer at an odd address is copied to, as far as it reaches; for a few kilobytes that costs
-/// no more.
+/// Puts the data at an odd address. Linux lets a device write directly into a process's memory if address and length
+/// are multiples of four, and at least one device (LIO, READ FULL STATUS) then writes more than it was asked for and
+/// overwrites the memory behind. To a buffer at an odd address Linux copies, and never beyond its end; for a few
+/// kilobytes that costs no more.
 const ODD: usize = 1;
+
+/// The fields of a reply. Announcement and sense data are its header.
+pub(crate) struct Fields<'a> {
+    pub(crate) announcement: &'a mut [u8; ANNOUNCEMENT_LEN],
+    pub(crate) sense: &'a mut [u8; SENSE_LEN],
+    /// [`DATA_MAX`] bytes, of which a reply sends its payload only.
+    pub(crate) data: &'a mut [u8],
+}
 
 impl Frame {
     pub(crate) fn new() -> Self {
         Self(vec![0; ODD + REPLY_LEN + DATA_MAX].into_boxed_slice())
     }
 
-    /// Header and data.
-    pub(crate) fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
-        self.0.get_mut(ODD..).unwrap_or_default().split_at_mut(REPLY_LEN)
+    /// Returns the fields of a reply. The frame has room for all of them, so it is never `None`.
+    pub(crate) fn fields(&mut self) -> Option<Fields<'_>> {
+        let (announcement, rest) = self.0.get_mut(ODD..)?.split_first_chunk_mut()?;
+        let (sense, data) = rest.split_first_chunk_mut()?;
+        Some(Fields { announcement, sense, data })
     }
 
-    /// Bytes `from` to `to` of header and data together, as far as there are any.
+    /// Returns bytes `from` to `to` of header and data together, empty if the frame does not have all of them.
     pub(crate) fn range(&mut self, from: usize, to: usize) -> &mut [u8] {
         self.0.get_mut(ODD..).and_then(|frame| frame.get_mut(from..to)).unwrap_or_default()
     }
 
-    /// The first `length` bytes of header and data together.
+    /// Returns the first `length` bytes of header and data together.
     pub(crate) fn head(&self, length: usize) -> &[u8] {
         self.0.get(ODD..).and_then(|frame| frame.get(..length)).unwrap_or_default()
     }
 }
 
-/// What a reply's first eight bytes say.
-pub(crate) struct Announcement {
-    pub(crate) status: u32,
-    pub(crate) size: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Announcement {
-    pub(crate) fn write(&self, header: &mut [u8]) {
-        let bytes = self.status.to_be_bytes().into_iter().chain(self.size.to_be_bytes());
-        for (to, from) in header.iter_mut().zip(bytes) {
-            *to = from;
-        }
-    }
-
-    /// `None` if `header` is shorter than eight bytes.
-    pub(crate) fn read(header: &[u8]) -> Option<Self> {
-        let (status, rest) = header.split_first_chunk()?;
-        let size = rest.first_chunk()?;
-        Some(Self { status: u32::from_be_bytes(*status), size: u32::from_be_bytes(*size) })
+    #[test]
+    fn fields_are_contiguous_and_data_odd() {
+        let mut frame = Frame::new();
+        let Fields { announcement, sense, data } = frame.fields().unwrap();
+        assert_eq!(data.len(), DATA_MAX);
+        assert_eq!(data.as_ptr().addr() % 2, 1);
+        announcement.fill(1);
+        sense.fill(2);
+        data.fill(3);
+        let expected = [&[1; ANNOUNCEMENT_LEN][..], &[2; SENSE_LEN], &[3; DATA_MAX]].concat();
+        assert_eq!(frame.head(REPLY_LEN + DATA_MAX), expected);
+        assert!(frame.head(REPLY_LEN + DATA_MAX + 1).is_empty());
     }
 }

@@ -3,15 +3,16 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bytes::Buf;
 use scsi_sense::{Cdb, Status, Transfer};
 
 use crate::{
     error::Violation,
-    frame::{Announcement, Frame},
-    wire::{CDB_LEN, DATA_MAX, Features, GREETING_LEN, PARAMETERS_MIN, REPLY_LEN, SENSE_LEN},
+    frame::{Fields, Frame},
+    wire::{Announcement, CDB_LEN, DATA_MAX, Features, GREETING_LEN, PARAMETERS_MIN, REPLY_LEN},
 };
 
-/// One client's connection as the helper sees it. `F` is whatever stands for a file descriptor.
+/// One client's connection as the helper sees it. `F` is the type of a file descriptor.
 ///
 /// The life of a connection: send [`greeting`](Self::greeting); then, for as long as it lasts, read into
 /// [`buffer`](Self::buffer), say so by [`received`](Self::received), and when [`request`](Self::request) has one,
@@ -20,7 +21,7 @@ use crate::{
 pub struct HelperSession<F> {
     offered: Features,
     phase: Phase,
-    /// Bytes of the message at hand that are there.
+    /// Bytes of the current message that have been received.
     filled: usize,
     greeting: [u8; GREETING_LEN],
     cdb: [u8; CDB_LEN],
@@ -28,7 +29,7 @@ pub struct HelperSession<F> {
     frame: Frame,
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
@@ -49,7 +50,7 @@ enum Direction {
 }
 
 impl<F> HelperSession<F> {
-    /// A session that offers no features.
+    /// Returns a session that offers no features.
     pub fn new() -> Self {
         Self {
             offered: Features::empty(),
@@ -62,14 +63,14 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// What to send first, before anything is read.
+    /// Returns the bytes to send first, before anything is read.
     #[must_use = "the client waits for it"]
     pub fn greeting(&self) -> [u8; GREETING_LEN] {
-        self.offered.bits().to_be_bytes()
+        self.offered.encode()
     }
 
-    /// Where to read to: exactly as long as what the message at hand still lacks. Empty when a request waits for its
-    /// answer, and after a violation.
+    /// Returns the buffer to read into: exactly as long as the missing rest of the current message. It is empty while a
+    /// request waits for its answer, and after a violation.
     pub fn buffer(&mut self) -> &mut [u8] {
         match self.phase {
             Phase::Greeting => self.greeting.get_mut(self.filled..).unwrap_or_default(),
@@ -81,14 +82,14 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// `n` bytes of [`buffer`](Self::buffer) have been filled, and these descriptors came with them.
+    /// Takes `n` bytes that were read into [`buffer`](Self::buffer), and the descriptors that came with them.
     ///
-    /// The one descriptor that belongs to a command is taken out of `descriptors`. After an error those that are left
-    /// are still in it, for the caller to close where that may block.
+    /// Moves the descriptor of a command out of `descriptors`. After an error the rest is still in it, for the caller
+    /// to close where that may block.
     ///
     /// # Errors
     ///
-    /// What the client did against the protocol. The connection is to be closed; the session takes nothing more.
+    /// The client's violation of the protocol. Close the connection; the session takes nothing more.
     pub fn received(&mut self, n: usize, descriptors: &mut Vec<F>) -> Result<(), Violation> {
         let result = self.advance(n, descriptors);
         if let Err(violation) = result {
@@ -120,12 +121,10 @@ impl<F> HelperSession<F> {
         Ok(())
     }
 
-    /// The CDB without the protocol's padding: both commands have ten bytes.
+    /// Returns the CDB without the protocol's padding: both commands have ten bytes.
     fn command(&self) -> [u8; 10] {
         let mut command = [0; 10];
-        for (to, from) in command.iter_mut().zip(self.cdb) {
-            *to = from;
-        }
+        self.cdb.as_slice().copy_to_slice(&mut command);
         command
     }
 
@@ -141,7 +140,7 @@ impl<F> HelperSession<F> {
     }
 
     fn negotiate(&self) -> Result<Phase, Violation> {
-        let wanted = Features::from_bits_retain(u32::from_be_bytes(self.greeting));
+        let wanted = Features::decode(self.greeting);
         let missing = wanted.difference(self.offered);
         if missing.is_empty() {
             Ok(Phase::Cdb)
@@ -168,11 +167,11 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// The stream has ended.
+    /// Takes the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`Violation::Truncated`] if that was inside a message.
+    /// [`Violation::Truncated`] if it is inside a message.
     pub fn end_of_stream(&self) -> Result<(), Violation> {
         match self.phase {
             Phase::Closed(violation) => Err(violation),
@@ -181,7 +180,7 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Whether a message has begun and is not whole: the time to have a deadline.
+    /// Returns whether a message has begun and is not complete: a deadline must be running then.
     pub fn is_inside_message(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Cdb => self.filled > 0 || self.descriptor.is_some(),
@@ -190,7 +189,7 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// The request that waits for its answer, if one does.
+    /// Returns the request that waits for its answer, if any.
     pub fn request(&mut self) -> Option<Request<'_, F>> {
         match (self.phase, &self.descriptor) {
             (Phase::Request(direction), Some(_)) => Some(Request { session: self, direction }),
@@ -228,28 +227,27 @@ pub struct Request<'a, F> {
 }
 
 impl<'a, F> Request<'a, F> {
-    /// The ten bytes of the command.
+    /// Returns the ten bytes of the command.
     pub fn cdb(&self) -> [u8; 10] {
         self.session.command()
     }
 
-    /// The descriptor of the device. `Some`, as long as the request waits.
+    /// Returns the descriptor of the device: `Some` while the request waits.
     pub fn descriptor(&self) -> Option<&F> {
         self.session.descriptor.as_ref()
     }
 
-    /// Has `execute` run the command, and returns the reply, to be sent whole.
+    /// Runs the command by `execute` and returns the reply, which must be sent whole.
     ///
-    /// `execute` gets the command and the device's descriptor, which is its to close. Whatever it returns, the reply
+    /// `execute` gets the command and the device's descriptor, and owns the latter. Whatever it returns, the reply
     /// carries a payload only for an IN command with status GOOD, of at most the allocation length; sense data only
     /// with CHECK CONDITION; and no byte that `execute` has not written.
     pub fn answer(self, execute: impl FnOnce(Command<'_>, F) -> Completion) -> &'a [u8] {
         let Self { session, direction } = self;
-        let Some(descriptor) = session.descriptor.take() else { return &[] };
         let cdb = session.command();
-        let (header, data) = session.frame.parts();
-        header.fill(0);
-        let (announcement, sense) = header.split_at_mut(REPLY_LEN - SENSE_LEN);
+        let Some(descriptor) = session.descriptor.take() else { return &[] };
+        let Some(Fields { announcement, sense, data }) = session.frame.fields() else { return &[] };
+        sense.fill(0);
         let (data, limit) = match direction {
             Direction::In { allocation_length } => {
                 let limit = usize::from(allocation_length);
@@ -261,14 +259,14 @@ impl<'a, F> Request<'a, F> {
         };
 
         let Completion { status, transferred, sense_len } =
-            execute(Command { cdb: &cdb, data, sense: &mut *sense }, descriptor);
+            execute(Command { cdb: &cdb, data, sense }, descriptor);
 
         let sense_len = if status == Status::CHECK_CONDITION { sense_len } else { 0 };
         if let Some(behind) = sense.get_mut(sense_len..) {
             behind.fill(0);
         }
         let size = if status == Status::GOOD { transferred.min(limit) } else { 0 };
-        Announcement { status: status.0.into(), size: wire_size(size) }.write(announcement);
+        Announcement { status: status.0.into(), size: wire_size(size) }.encode(announcement);
         session.phase = Phase::Cdb;
         session.frame.head(REPLY_LEN.saturating_add(size))
     }
@@ -286,7 +284,7 @@ pub struct Command<'a> {
     pub cdb: &'a [u8; 10],
     /// The command's data, in the direction that the CDB has.
     pub data: Data<'a>,
-    /// Where sense data goes: [`SENSE_LEN`] bytes, zeroed.
+    /// The buffer for sense data: [`SENSE_LEN`](crate::SENSE_LEN) bytes, zeroed.
     pub sense: &'a mut [u8],
 }
 
@@ -301,13 +299,13 @@ pub enum Data<'a> {
 }
 
 impl Command<'_> {
-    /// Whether the parameter list is shorter than any that SPC-4 knows (24 bytes): PARAMETER LIST LENGTH ERROR.
+    /// Returns whether the parameter list is shorter than any list of SPC-4 (24 bytes): PARAMETER LIST LENGTH ERROR.
     pub fn parameters_too_short(&self) -> bool {
         matches!(self.data, Data::Out(parameters) if parameters.len() < PARAMETERS_MIN)
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completion {
     /// The SCSI status.

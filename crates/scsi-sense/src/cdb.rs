@@ -125,7 +125,8 @@ impl<'a> Cdb<'a> {
     }
 }
 
-/// Bytes in a CDB whose length its group code gives (SPC-4 clause 4.2.5.1; groups 3, 6 and 7 as Linux counts them).
+/// Returns the length of a CDB by its group code (SPC-4 clause 4.2.5.1). For groups 3, 6 and 7 (reserved and vendor
+/// specific), for which the standard gives none, these are the customary values.
 const fn group_length(opcode: u8) -> usize {
     match opcode >> 5 {
         0 => 6,

@@ -1,21 +1,21 @@
 //! SCSI as types: commands, status, sense data and persistent reservations, without an allocator.
 //!
-//! A program that passes SCSI commands on, emulates a disk or explains a disk's errors deals in bytes that somebody
-//! else wrote: a guest, a device, a peer. Length fields lie, data end early, codes are new. This crate turns such
+//! A program that passes SCSI commands on, emulates a disk or explains a disk's errors parses bytes that it does not
+//! control: a guest's, a device's, a peer's. Length fields lie, data end early, codes are new. This crate turns such
 //! bytes into types and back, and keeps three promises:
 //!
-//! - **Nothing panics and nothing is read beyond the end**, whatever the bytes are. Lengths of up to 2^32-1 do not
-//!   wrap, on 32-bit machines neither.
-//! - **What is cut is not misread.** Sense data and reservation data may end at any byte; what is there can be had,
-//!   and what is missing is `None` or an error, never zero.
-//! - **Unknown values are kept.** A status, a type, a service action, a descriptor, a TransportID that the crate has
-//!   no name for comes out as it went in.
+//! - **No panic and no read beyond the end**, whatever the bytes are. Lengths of up to 2^32-1 do not wrap, not even on
+//!   32-bit machines.
+//! - **Truncated data are not misread.** Sense data and reservation data may end at any byte; the fields before the
+//!   end are available, and missing ones are `None` or an error, never zero.
+//! - **Unknown values are kept.** A status, a type, a service action, a descriptor or a TransportID without a name is
+//!   written as it was read.
 //!
 //! It has no dependencies, needs neither `std` nor `alloc`, and forbids `unsafe`.
 //!
 //! # Example
 //!
-//! What does this answer to a PREEMPT mean?
+//! Reading a device's answer to a PREEMPT:
 //!
 //! ```
 //! use scsi_sense::pr::{BasicParameters, OutServiceAction, PersistentReserveOut};
@@ -42,7 +42,7 @@
 //!     "PERSISTENT RESERVE OUT, PREEMPT, type WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), 24 bytes",
 //! );
 //!
-//! // What the device answered.
+//! // The device's answer.
 //! let (status, sense) = (Status(0x02), SenseCode::INVALID_FIELD_IN_PARAMETER_LIST.to_fixed());
 //! assert_eq!(status.to_string(), "CHECK CONDITION (02h)");
 //! assert_eq!(
@@ -58,23 +58,23 @@
 //! - [`Status`]; [`Sense`] to read sense data, [`SenseCode::to_fixed`], [`FixedSense`] and [`DescriptorSense`] to
 //!   build them; [`SenseKey`], [`AdditionalSense`] and [`SenseCode`] for the codes.
 //! - [`pr`]: persistent reservations, that is commands, parameter lists, returned data and TransportIDs.
-//! - [`sg`]: what the outcome of a Linux `SG_IO` ioctl means, as one pure function.
 //!
 //! # Conventions
 //!
-//! All fields are big-endian on the wire and native in the types. Lengths are in bytes. What builds something writes
-//! into an array that it returns, or into a buffer of the caller's ([`BuildError`] says how much room it needs).
-//! Reserved and obsolete fields are ignored when read and zero when built. Clause numbers are those of SPC-4 (T10/BSR
-//! INCITS 513) revision 36 unless another standard is named.
+//! All fields are big-endian on the wire and native in the types. Lengths are in bytes. Builders return an array or
+//! write into a buffer of the caller's ([`BuildError`] says how much room it needs). Reserved and obsolete fields are
+//! ignored when read and zero when built. Clause numbers are those of SPC-4 (T10/BSR INCITS 513) revision 36 unless
+//! another standard is named.
 //!
 //! # What this crate does not do
 //!
-//! - It sends no commands: it does no I/O. ([`sg`] judges results; it does not get them.)
+//! - It does no I/O and knows no operating system's interfaces. On Linux, the crate `sg-io` sends commands and
+//!   translates the kernel's results into the types of this crate.
 //! - It does not decide what a reservation permits: that is for a device, or an emulation of one.
 //! - It decodes no other command's parameters or data (INQUIRY, MODE SENSE, READ CAPACITY, ...), and names no
 //!   operation codes that are special to tapes, changers and the like.
-//! - It does not have every text of the standard's list of additional sense codes, only those that a user of disks
-//!   meets. The codes themselves are never lost.
+//! - It does not have every text of the standard's list of additional sense codes, only those of disks. The codes
+//!   themselves are never lost.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -82,7 +82,7 @@
 #[cfg(test)]
 extern crate std;
 
-// The README's example is compiled and run with the other ones.
+// The README's example is compiled and run with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -95,7 +95,6 @@ pub mod pr;
 mod sense;
 mod sense_code;
 mod sense_key;
-pub mod sg;
 mod status;
 
 pub use additional::AdditionalSense;

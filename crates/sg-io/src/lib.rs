@@ -11,21 +11,32 @@
 //! // PERSISTENT RESERVE IN, READ KEYS, allocation length 128.
 //! let cdb = [0x5e, 0, 0, 0, 0, 0, 0, 0, 128, 0];
 //! let done = sg_io::Command::new(&cdb).read(&mut keys).sense(&mut sense).execute(disk.as_fd())?;
-//! assert_eq!((done.status, done.host_status, done.driver_status), (0, 0, 0), "the command failed");
+//! let verdict = done.verdict();
+//! assert!(verdict.is_good(), "the command failed: {verdict:?}");
 //! println!("{:02x?}", &keys[..done.transferred]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A returned [`Completion`] says that the kernel took the command, **not** that the command succeeded: look at all
-//! of `status`, `host_status` and `driver_status`. The crate `scsi-sense` knows what they mean.
+//! A returned [`Completion`] says that the kernel took the command, **not** that the command succeeded:
+//! [`Completion::verdict`] and [`Error::verdict`] translate the kernel's result into a SCSI status and sense, and never
+//! report a failure as GOOD. [`Verdict::of_block_error`] does that for the error numbers of other calls on block
+//! devices.
 //!
 //! # What this crate does not do
 //!
-//! It builds no commands and decodes no answers. It does no asynchronous, bidirectional or scatter-gather transfers.
+//! It builds no commands and decodes neither data nor sense data: see the crate `scsi-sense`.
+//! It does no asynchronous, bidirectional or scatter-gather transfers.
 
 #![warn(missing_docs)]
 
+// The README's examples are compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+mod block_error;
 mod header;
+mod verdict;
 
 use std::{
     io,
@@ -35,12 +46,14 @@ use std::{
 
 use header::{Direction, SgIoHdr};
 
+pub use verdict::Verdict;
+
 /// The longest CDB that version 3 of the interface carries: `cmd_len` is one byte, and the kernel takes no more than
-/// 252 of it on `/dev/sgN` and 32 on block devices. It refuses what is too long for the device with `EINVAL` or
+/// 252 bytes on `/dev/sgN` and 32 on block devices. It refuses a CDB that is too long for the device with `EINVAL` or
 /// `EMSGSIZE`.
 pub const CDB_MAX: usize = 252;
 
-/// The longest sense buffer: `mx_sb_len` is one byte. SPC-4 4.5.1 has sense data end at 252 bytes.
+/// The longest sense buffer: `mx_sb_len` is one byte, and sense data has at most 252 bytes (SPC-4 4.5.1).
 pub const SENSE_MAX: usize = 252;
 
 /// One SCSI command, ready to be sent to any descriptor of a SCSI device.
@@ -62,43 +75,43 @@ enum Data<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// A command without data, without a sense buffer and with a timeout of thirty seconds.
+    /// Returns a command without data, without a sense buffer and with a timeout of thirty seconds.
     ///
-    /// `cdb` is sent as it is: its length is the command's, so leave out any padding.
+    /// `cdb` is sent unchanged: its length is the command's, so leave out any padding.
     pub fn new(cdb: &'a [u8]) -> Self {
         Self { cdb, data: Data::None, sense: &mut [], timeout: Duration::from_secs(30) }
     }
 
-    /// The device's data goes to `buffer`. An empty buffer means a command without data.
+    /// Receives the device's data in `buffer`. An empty buffer means a command without data.
     ///
-    /// The kernel may write any part of the buffer; of that, [`Completion::transferred`] bytes are the device's.
+    /// The kernel may write any part of the buffer; the first [`Completion::transferred`] bytes are the device's.
     ///
-    /// On block devices, a buffer whose address and length are multiples of four (in general, of the device's DMA
-    /// alignment) is mapped, and the device writes to it itself; any other is copied to. A target in the same kernel
-    /// that writes more than it was asked for (LIO does, in READ FULL STATUS, up to 32 bytes) overwrites what is behind
-    /// a mapped buffer. For small transfers choose an odd address.
+    /// On block devices, the kernel maps a buffer if its address and length are multiples of four (in general, of the
+    /// device's DMA alignment), and the device writes to it directly; to any other buffer the kernel copies. A target
+    /// in the same kernel that writes more than it was asked for (LIO does, in READ FULL STATUS, up to 32 bytes)
+    /// overwrites the memory behind a mapped buffer. For small transfers choose an odd address.
     pub fn read(mut self, buffer: &'a mut [u8]) -> Self {
         self.data = if buffer.is_empty() { Data::None } else { Data::FromDevice(buffer) };
         self
     }
 
-    /// `buffer` goes to the device. An empty buffer means a command without data.
+    /// Sends `buffer` to the device. An empty buffer means a command without data.
     pub fn write(mut self, buffer: &'a [u8]) -> Self {
         self.data = if buffer.is_empty() { Data::None } else { Data::ToDevice(buffer) };
         self
     }
 
-    /// Sense data goes to `buffer`, of which [`SENSE_MAX`] bytes at most are used.
+    /// Receives sense data in `buffer`, of which [`SENSE_MAX`] bytes at most are used.
     pub fn sense(mut self, buffer: &'a mut [u8]) -> Self {
         self.sense = buffer;
         self
     }
 
-    /// How long the device may take until the kernel aborts the command and recovers the device (which takes more
-    /// time: [`execute`](Self::execute) can last longer than this).
+    /// Sets the time after which the kernel aborts the command and recovers the device (which takes more time:
+    /// [`execute`](Self::execute) can last longer than this).
     ///
-    /// Counted in milliseconds, at least one. Block devices raise it to seven seconds (`BLK_MIN_SG_TIMEOUT`),
-    /// `/dev/sgN` takes it as it is.
+    /// It is counted in milliseconds, at least one. Block devices raise it to seven seconds (`BLK_MIN_SG_TIMEOUT`),
+    /// `/dev/sgN` does not.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -157,25 +170,26 @@ impl<'a> Command<'a> {
     }
 }
 
-/// What the kernel answered to a command that it took.
+/// The kernel's answer to a command that it took. [`verdict`](Self::verdict) returns its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a command that was sent may still have failed"]
 pub struct Completion {
     /// The SCSI status byte as the device sent it (SAM-5 5.3).
     pub status: u8,
-    /// What the host adapter says (`DID_*` of the kernel); 0 is no error.
+    /// The host adapter's code (`DID_*` of the kernel); 0 is no error.
     pub host_status: u16,
-    /// What the driver says; 0 is no error, `08h` that there is sense data.
+    /// The driver's code (`DRIVER_*`); 0 is no error, `08h` means that there is sense data.
     pub driver_status: u16,
     /// Bytes of sense data written to the sense buffer, never more than its length.
     pub sense_len: u8,
     /// Bytes of data transferred, never more than the buffer's length.
     pub transferred: usize,
-    /// How long the command took, in whole milliseconds as the kernel counted them.
+    /// The command's duration, in whole milliseconds as the kernel counted them.
     pub duration: Duration,
 }
 
-/// Why a command could not be sent.
+/// A command that does not fit the interface, or a failure of the ioctl, which rarely (`EINTR`) comes after the command
+/// was sent. [`verdict`](Self::verdict) returns its meaning.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -191,7 +205,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The kernel's error number, if it was the kernel that refused.
+    /// Returns the kernel's error number, if the kernel refused.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Os(error) => error.raw_os_error(),

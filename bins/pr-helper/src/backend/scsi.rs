@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use pr_proto::{Command, Data};
-use rustix::io::Errno;
-use scsi_sense::{
-    Sense, SenseCode, Status,
-    sg::{SgResult, Verdict, verdict},
-};
+use scsi_sense::{Sense, SenseCode, Status};
+use sg_io::{Completion, Error, Verdict};
 
 use super::{Backend, Cause, Outcome, Target};
 use crate::device::{DeviceId, Refusal};
@@ -29,47 +26,45 @@ impl Backend for Scsi {
             Data::In(buffer) => sg.read(buffer),
             Data::Out(parameters) => sg.write(parameters),
         };
-        let (result, transferred) = match sg.execute(descriptor) {
-            Ok(sg_io::Completion { status, host_status, driver_status, sense_len, transferred, .. }) => {
-                (SgResult::Done { status, host_status, driver_status, sense_len }, transferred)
-            }
-            // A command that could not be formed is as good as one the kernel finds invalid.
-            Err(error) => (SgResult::Errno(error.errno().unwrap_or(Errno::INVAL.raw_os_error())), 0),
-        };
-        judge(result, transferred, command.sense, device.id)
+        match sg.execute(descriptor) {
+            Ok(completion) => answered(completion, command.sense),
+            Err(error) => ioctl_failed(&error, device.id),
+        }
     }
 }
 
-/// What the reply says. `sense` is the command's buffer, with what the device wrote into it.
-fn judge(result: SgResult, transferred: usize, sense: &[u8], id: DeviceId) -> Outcome {
-    let cause = match result {
-        SgResult::Errno(errno) if errno == Errno::NOTTY.raw_os_error() => {
-            return Outcome::Refused(Refusal::NotScsi(id));
-        }
-        // What some drivers (loop) say to an ioctl that they do not know; to `sd` it means the command.
-        SgResult::Errno(errno) if errno == Errno::INVAL.raw_os_error() && !id.is_scsi() => {
-            return Outcome::Refused(Refusal::NotScsi(id));
-        }
-        SgResult::Errno(errno) if errno == Errno::BADF.raw_os_error() => {
-            return Outcome::Refused(Refusal::PathOnly);
-        }
-        SgResult::Errno(errno) => Cause::Errno(errno),
-        SgResult::Done { status, host_status, driver_status, .. } => {
-            Cause::Transport { status, host_status, driver_status }
-        }
-    };
-    match (verdict(result), result) {
-        (Verdict::Device(status), SgResult::Done { sense_len, .. })
-            if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) =>
-        {
+/// Returns the outcome of a command that the kernel took. `sense` is the command's buffer, as the device filled it.
+fn answered(completion: Completion, sense: &[u8]) -> Outcome {
+    let Completion { status, host_status, driver_status, sense_len, transferred, .. } = completion;
+    match completion.verdict() {
+        Verdict::Device(status) if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) => {
             Outcome::Device { status, transferred, sense_len: sense_len.into() }
         }
-        // Sense data that is none would leave the guest to guess.
-        (Verdict::Device(_), _) => {
+        verdict => failed(verdict, Cause::Transport { status, host_status, driver_status }),
+    }
+}
+
+/// Returns the outcome of a command whose ioctl failed.
+fn ioctl_failed(error: &Error, id: DeviceId) -> Outcome {
+    // The kernel answers EINVAL to a malformed command.
+    match error.errno().unwrap_or(libc::EINVAL) {
+        libc::ENOTTY => Outcome::Refused(Refusal::NotScsi(id)),
+        // Some drivers (loop) answer EINVAL to an unknown ioctl; from `sd` it is about the command.
+        libc::EINVAL if !id.is_scsi() => Outcome::Refused(Refusal::NotScsi(id)),
+        libc::EBADF => Outcome::Refused(Refusal::PathOnly),
+        errno => failed(error.verdict(), Cause::Errno(errno)),
+    }
+}
+
+/// Returns the outcome of a command without a usable answer of the device.
+fn failed(verdict: Verdict, cause: Cause) -> Outcome {
+    match verdict {
+        Verdict::Host { status, sense } => Outcome::Failed { status, sense, cause },
+        // CHECK CONDITION with malformed sense data, which the guest could not interpret.
+        Verdict::Device(_) => {
             let sense = Some(SenseCode::IO_PROCESS_TERMINATED);
             Outcome::Failed { status: Status::CHECK_CONDITION, sense, cause }
         }
-        (Verdict::Host { status, sense }, _) => Outcome::Failed { status, sense, cause },
     }
 }
 
@@ -79,17 +74,27 @@ fn is_sense(buffer: &[u8], length: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     const ID: DeviceId = DeviceId::Block { major: 8, minor: 0 };
 
-    /// The nine values of `host_status` that QEMU's helper reports as GOOD, and all the others.
+    fn completion(status: u8, host_status: u16, driver_status: u16, sense_len: u8) -> Completion {
+        let (transferred, duration) = (24, Duration::ZERO);
+        Completion { status, host_status, driver_status, sense_len, transferred, duration }
+    }
+
+    fn errno(errno: i32, id: DeviceId) -> Outcome {
+        ioctl_failed(&Error::Os(io::Error::from_raw_os_error(errno)), id)
+    }
+
+    /// Includes the nine values of `host_status` that QEMU's helper reports as GOOD.
     #[test]
     fn no_host_status_is_good() {
         for host_status in 1..=u16::MAX {
-            let result = SgResult::Done { status: 0, host_status, driver_status: 0, sense_len: 0 };
             let mut sense = [0; 96];
-            let completion = judge(result, 24, &[], ID).completion(&mut sense);
+            let completion = answered(completion(0, host_status, 0, 0), &[]).completion(&mut sense);
             assert_ne!(completion.status, Status::GOOD, "host_status {host_status:#x}");
             assert_eq!(completion.transferred, 0);
             if completion.status == Status::CHECK_CONDITION {
@@ -99,34 +104,52 @@ mod tests {
     }
 
     #[test]
-    fn no_errno_is_good() {
-        for errno in -1..=4096 {
-            let mut sense = [0; 96];
-            assert_ne!(
-                judge(SgResult::Errno(errno), 0, &[], ID).completion(&mut sense).status,
-                Status::GOOD,
-                "{errno}"
-            );
+    fn no_driver_status_is_good() {
+        for driver_status in 1..=u16::MAX {
+            let completion = answered(completion(0, 0, driver_status, 0), &[]).completion(&mut [0; 96]);
+            assert_ne!(completion.status, Status::GOOD, "driver_status {driver_status:#x}");
+            assert_eq!(completion.transferred, 0);
         }
     }
 
     #[test]
-    fn what_takes_no_scsi_commands_is_refused() {
-        assert_eq!(judge(SgResult::Errno(25), 0, &[], ID), Outcome::Refused(Refusal::NotScsi(ID)));
-        let other = DeviceId::Block { major: 7, minor: 0 };
-        assert_eq!(judge(SgResult::Errno(22), 0, &[], other), Outcome::Refused(Refusal::NotScsi(other)));
-        assert!(matches!(judge(SgResult::Errno(22), 0, &[], ID), Outcome::Failed { .. }));
+    fn no_errno_is_good() {
+        for number in -1..=4096 {
+            let completion = errno(number, ID).completion(&mut [0; 96]);
+            assert_ne!(completion.status, Status::GOOD, "{number}");
+        }
     }
 
     #[test]
-    fn sense_data_that_is_none_is_replaced() {
-        let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len: 18 };
+    fn commands_that_do_not_fit_are_not_good() {
+        for error in [Error::CdbLength(0), Error::DataLength(usize::MAX)] {
+            let expected = Outcome::Failed {
+                status: Status::CHECK_CONDITION,
+                sense: Some(SenseCode::INVALID_FIELD_IN_CDB),
+                cause: Cause::Errno(libc::EINVAL),
+            };
+            assert_eq!(ioctl_failed(&error, ID), expected);
+        }
+    }
+
+    #[test]
+    fn devices_without_scsi_are_refused() {
+        assert_eq!(errno(libc::ENOTTY, ID), Outcome::Refused(Refusal::NotScsi(ID)));
+        let other = DeviceId::Block { major: 7, minor: 0 };
+        assert_eq!(errno(libc::EINVAL, other), Outcome::Refused(Refusal::NotScsi(other)));
+        assert_eq!(errno(libc::EBADF, ID), Outcome::Refused(Refusal::PathOnly));
+        assert!(matches!(errno(libc::EINVAL, ID), Outcome::Failed { .. }));
+    }
+
+    #[test]
+    fn malformed_sense_data_is_replaced() {
+        let result = completion(2, 0, 8, 18);
         let fixed = SenseCode::RESERVATIONS_PREEMPTED.to_fixed();
-        let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 18 };
-        assert_eq!(judge(result, 0, &fixed, ID), expected, "the device's own is not touched");
+        let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 24, sense_len: 18 };
+        assert_eq!(answered(result, &fixed), expected, "the device's own is not touched");
         for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[]] {
             let mut sense = [0; 96];
-            let completion = judge(result, 0, junk, ID).completion(&mut sense);
+            let completion = answered(result, junk).completion(&mut sense);
             assert_eq!(
                 (completion.status, sense[2], sense[13]),
                 (Status::CHECK_CONDITION, 0xb, 6),
