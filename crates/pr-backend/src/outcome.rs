@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, io};
 
 use pr_proto::Completion;
 use rustix::io::Errno;
-use scsi_sense::{SenseCode, SenseKey, Status};
+use scsi_sense::{SenseCode, Status};
 
 /// How a command ended, and whose answer it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,10 +92,9 @@ impl Failure {
     pub fn new(status: Status, sense: Option<SenseCode>, cause: Cause) -> Self {
         match (status, sense) {
             (Status::CHECK_CONDITION, Some(sense)) => Self::check_condition(sense, cause),
-            (
-                Status::BUSY | Status::RESERVATION_CONFLICT | Status::TASK_SET_FULL | Status::TASK_ABORTED,
-                _,
-            ) => Self { status, sense: None, cause },
+            (status, _) if status != Status::CHECK_CONDITION && status.is_failure() => {
+                Self { status, sense: None, cause }
+            }
             _ => Self::check_condition(SenseCode::IO_PROCESS_TERMINATED, cause),
         }
     }
@@ -118,12 +117,7 @@ impl Failure {
 
 /// Returns `code`, or ABORTED COMMAND, I/O PROCESS TERMINATED if initiators take its sense key for success.
 fn failing(code: SenseCode) -> SenseCode {
-    match code.key {
-        SenseKey::NO_SENSE | SenseKey::RECOVERED_ERROR | SenseKey::COMPLETED => {
-            SenseCode::IO_PROCESS_TERMINATED
-        }
-        _ => code,
-    }
+    if code.key.is_failure() { code } else { SenseCode::IO_PROCESS_TERMINATED }
 }
 
 /// What kept a device from answering: a text for the log, with the remedy, and a label.
@@ -199,6 +193,8 @@ impl fmt::Display for Refusal {
 
 #[cfg(test)]
 mod tests {
+    use scsi_sense::SenseKey;
+
     use super::*;
 
     #[test]
@@ -222,7 +218,7 @@ mod tests {
             for sense in [None, Some(SenseCode::NO_SENSE)] {
                 let failure = Failure::new(Status(status), sense, cause.clone());
                 let expected = match status {
-                    0x08 | 0x18 | 0x28 | 0x40 => status,
+                    0x08 | 0x18 | 0x28 | 0x30 | 0x40 => status,
                     _ => 0x02,
                 };
                 assert_eq!(failure.status(), Status(expected), "status {status:02x}");

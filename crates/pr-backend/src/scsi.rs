@@ -1,13 +1,9 @@
 //! SCSI disks and generic devices, by `SG_IO`.
 
-use std::time::Duration;
+use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use pr_proto::{Command, Data};
-use rustix::io::Errno;
-use scsi_sense::{
-    Sense, SenseCode, Status,
-    sg::{SgResult, Verdict, verdict},
-};
+use sg_io::{Completion, Error, Verdict};
 
 use crate::{
     Backend, Cause, Descriptor, DescriptorKind, Device, DeviceId, Failure, NotServed, Outcome, Refusal,
@@ -28,25 +24,16 @@ impl Scsi {
     }
 
     /// Runs `command` on the device `id`.
-    pub fn send(
-        &self,
-        descriptor: std::os::fd::BorrowedFd<'_>,
-        id: DeviceId,
-        command: &mut Command<'_>,
-    ) -> Outcome {
+    pub fn send(&self, descriptor: BorrowedFd<'_>, id: DeviceId, command: &mut Command<'_>) -> Outcome {
         let sg = sg_io::Command::new(command.cdb).sense(command.sense).timeout(self.timeout);
         let sg = match &mut command.data {
             Data::In(buffer) => sg.read(buffer),
             Data::Out(parameters) => sg.write(parameters),
         };
-        let (result, transferred) = match sg.execute(descriptor) {
-            Ok(sg_io::Completion { status, host_status, driver_status, sense_len, transferred, .. }) => {
-                (SgResult::Done { status, host_status, driver_status, sense_len }, transferred)
-            }
-            // A command that could not be formed is as good as one the kernel finds invalid.
-            Err(error) => (SgResult::Errno(error.errno().unwrap_or(Errno::INVAL.raw_os_error())), 0),
-        };
-        judge(result, transferred, command.sense, id)
+        match sg.execute(descriptor) {
+            Ok(completion) => answered(completion, command.sense),
+            Err(error) => ioctl_failed(&error, id),
+        }
     }
 }
 
@@ -68,67 +55,82 @@ impl Backend for Scsi {
     }
 }
 
-/// Returns what the reply says. `sense` is the command's buffer, with what the device wrote into it.
-fn judge(result: SgResult, transferred: usize, sense: &[u8], id: DeviceId) -> Outcome {
-    let not_scsi = || Outcome::Refused(Refusal::new("not_scsi", format!("{id} takes no SCSI commands")));
-    let cause = match result {
-        SgResult::Errno(errno) => match Errno::from_raw_os_error(errno) {
-            Errno::NOTTY => return not_scsi(),
-            // Some drivers (loop) answer so to an ioctl that they do not know; from `sd` it is about the command.
-            Errno::INVAL if !id.is_scsi() => return not_scsi(),
-            Errno::BADF => return Outcome::Refused(Refusal::path_only()),
-            error => Cause::new("errno", format!("SG_IO: {error}")),
-        },
-        SgResult::Done { status, host_status, driver_status, .. } => Cause::new(
-            "transport",
-            format!(
-                "host_status {host_status:02X}h, driver_status {driver_status:02X}h, status {status:02X}h"
-            ),
-        ),
-    };
-    match (verdict(result), result) {
-        (Verdict::Device(status), SgResult::Done { sense_len, .. })
-            if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) =>
-        {
-            Outcome::Device { status, transferred, sense_len: sense_len.into() }
+/// Returns the outcome of a command that the kernel took. `sense` is the command's buffer, as the device filled it.
+fn answered(completion: Completion, sense: &[u8]) -> Outcome {
+    let Completion { status, host_status, driver_status, sense_len, transferred, .. } = completion;
+    match completion.verdict_with_sense(sense) {
+        Verdict::Device(status) => Outcome::Device { status, transferred, sense_len: sense_len.into() },
+        Verdict::Host { status: reported, sense } => {
+            let cause = Cause::new(
+                "transport",
+                format!(
+                    "host_status {host_status:02X}h, driver_status {driver_status:02X}h, status {status:02X}h"
+                ),
+            );
+            Outcome::Failed(Failure::new(reported, sense, cause))
         }
-        // Malformed sense data would leave the guest to guess.
-        (Verdict::Device(_), _) => {
-            Outcome::Failed(Failure::check_condition(SenseCode::IO_PROCESS_TERMINATED, cause))
-        }
-        (Verdict::Host { status, sense }, _) => Outcome::Failed(Failure::new(status, sense, cause)),
     }
 }
 
-fn is_sense(buffer: &[u8], length: u8) -> bool {
-    buffer.get(..length.into()).is_some_and(|sense| Sense::parse(sense).is_ok())
+/// Returns the outcome of a command whose ioctl failed.
+fn ioctl_failed(error: &Error, id: DeviceId) -> Outcome {
+    let not_scsi = || Outcome::Refused(Refusal::new("not_scsi", format!("{id} takes no SCSI commands")));
+    // The kernel answers EINVAL to a malformed command.
+    let errno = error.errno().unwrap_or(libc::EINVAL);
+    match errno {
+        libc::ENOTTY => not_scsi(),
+        // Some drivers (loop) answer EINVAL to an unknown ioctl; from `sd` it is about the command.
+        libc::EINVAL if !id.is_scsi() => not_scsi(),
+        libc::EBADF => Outcome::Refused(Refusal::path_only()),
+        errno => {
+            let cause = Cause::new("errno", format!("SG_IO: {}", io::Error::from_raw_os_error(errno)));
+            let verdict = error.verdict();
+            let sense = match verdict {
+                Verdict::Host { sense, .. } => sense,
+                Verdict::Device(_) => None,
+            };
+            Outcome::Failed(Failure::new(verdict.status(), sense, cause))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use scsi_sense::{SenseCode, Status};
+
     use super::*;
 
     const ID: DeviceId = DeviceId::Block { major: 8, minor: 0 };
 
-    /// Nine values of `host_status` are reported as GOOD by QEMU's helper.
+    fn completion(status: u8, host_status: u16, driver_status: u16, sense_len: u8) -> Completion {
+        let (transferred, duration) = (24, Duration::ZERO);
+        Completion { status, host_status, driver_status, sense_len, transferred, duration }
+    }
+
+    fn errno(errno: i32, id: DeviceId) -> Outcome {
+        ioctl_failed(&Error::Os(io::Error::from_raw_os_error(errno)), id)
+    }
+
+    /// Includes the nine values of `host_status` that QEMU's helper reports as GOOD.
     #[test]
-    fn no_host_status_is_good() {
-        for host_status in 1..=u16::MAX {
-            let result = SgResult::Done { status: 0, host_status, driver_status: 0, sense_len: 0 };
-            let mut sense = [0; 96];
-            let completion = judge(result, 24, &[], ID).completion(&mut sense);
-            assert_ne!(completion.status, Status::GOOD, "host_status {host_status:#x}");
-            assert_eq!(completion.transferred, 0);
-            if completion.status == Status::CHECK_CONDITION {
-                assert_eq!((completion.sense_len, sense[0]), (18, 0x70), "host_status {host_status:#x}");
+    fn no_transport_error_is_good() {
+        for number in 1..=u16::MAX {
+            for completion in [completion(0, number, 0, 0), completion(0, 0, number, 0)] {
+                let mut sense = [0; 96];
+                let completion = answered(completion, &[]).completion(&mut sense);
+                assert_ne!(completion.status, Status::GOOD, "{number:#x}");
+                assert_eq!(completion.transferred, 0);
+                if completion.status == Status::CHECK_CONDITION {
+                    assert_eq!((completion.sense_len, sense[0]), (18, 0x70), "{number:#x}");
+                }
             }
         }
     }
 
     #[test]
     fn no_errno_is_good() {
-        for errno in 1..=4095 {
-            assert_ne!(judge(SgResult::Errno(errno), 0, &[], ID).status(), Status::GOOD, "{errno}");
+        for number in -1..=4096 {
+            assert_ne!(errno(number, ID).status(), Status::GOOD, "{number}");
         }
     }
 
@@ -138,22 +140,22 @@ mod tests {
             Outcome::Refused(refusal) => refusal.label(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(label(judge(SgResult::Errno(25), 0, &[], ID)), "not_scsi");
+        assert_eq!(label(errno(libc::ENOTTY, ID)), "not_scsi");
         let other = DeviceId::Block { major: 7, minor: 0 };
-        assert_eq!(label(judge(SgResult::Errno(22), 0, &[], other)), "not_scsi");
-        assert_eq!(label(judge(SgResult::Errno(9), 0, &[], ID)), "path_only");
-        assert!(matches!(judge(SgResult::Errno(22), 0, &[], ID), Outcome::Failed(_)));
+        assert_eq!(label(errno(libc::EINVAL, other)), "not_scsi");
+        assert_eq!(label(errno(libc::EBADF, ID)), "path_only");
+        assert!(matches!(errno(libc::EINVAL, ID), Outcome::Failed(_)));
     }
 
     #[test]
     fn malformed_sense_data_are_replaced() {
-        let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len: 18 };
+        let result = completion(2, 0, 8, 18);
         let fixed = SenseCode::RESERVATIONS_PREEMPTED.to_fixed();
-        let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 18 };
-        assert_eq!(judge(result, 0, &fixed, ID), expected, "the device's own are not touched");
+        let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 24, sense_len: 18 };
+        assert_eq!(answered(result, &fixed), expected, "the device's own are not touched");
         for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[]] {
             let mut sense = [0; 96];
-            let completion = judge(result, 0, junk, ID).completion(&mut sense);
+            let completion = answered(result, junk).completion(&mut sense);
             assert_eq!(
                 (completion.status, sense[2], sense[13]),
                 (Status::CHECK_CONDITION, 0xb, 6),

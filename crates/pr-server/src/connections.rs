@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +17,11 @@ use std::{
 use mio::{Interest, Registry, Token, unix::SourceFd};
 use slab::Slab;
 
-use crate::{activity::Activity, connection::{Connection, shut_down}, peer::ClientProcess};
+use crate::{
+    activity::Activity,
+    connection::{Connection, shut_down},
+    peer::ClientProcess,
+};
 
 /// The connections of a server.
 pub(crate) struct Connections {
@@ -28,6 +32,9 @@ pub(crate) struct Connections {
     /// The token of a connection is this and its key.
     first_token: usize,
 }
+
+/// A connection that was taken from the event loop, and its place.
+pub(crate) type Taken = (Arc<Slot>, Box<Connection>);
 
 /// The place of one connection.
 pub(crate) struct Slot {
@@ -51,6 +58,13 @@ impl Slot {
 
     pub(crate) fn process(&self) -> ClientProcess {
         self.activity.client.into()
+    }
+
+    /// Shuts the connection down, if the event loop owns it.
+    pub(crate) fn shut_down_if_idle(&self) {
+        if let Owner::EventLoop(connection) = &*self.owner() {
+            connection.shut_down();
+        }
     }
 
     fn owner(&self) -> MutexGuard<'_, Owner> {
@@ -104,7 +118,7 @@ impl Connections {
     }
 
     /// For the event loop: takes the connection with this key for a thread, unless a thread owns it.
-    pub(crate) fn take(&self, key: usize) -> Option<(Arc<Slot>, Box<Connection>)> {
+    pub(crate) fn take(&self, key: usize) -> Option<Taken> {
         let slot = self.slots().get(key).cloned()?;
         let connection = self.take_from(&slot)?;
         Some((slot, connection))
@@ -112,7 +126,7 @@ impl Connections {
 
     /// For the event loop: takes every connection that has been inside one message for too long. Says also whether
     /// another connection is inside a message, and must be looked at again.
-    pub(crate) fn take_overdue(&self) -> (Vec<(Arc<Slot>, Box<Connection>)>, bool) {
+    pub(crate) fn take_overdue(&self) -> (Vec<Taken>, bool) {
         let (now, mut overdue, mut is_any_inside) = (Instant::now(), Vec::new(), false);
         for slot in self.all() {
             let is_overdue = match &*slot.owner() {
@@ -170,8 +184,15 @@ impl Connections {
     /// helper.
     pub(crate) fn shut_down_idle(&self) {
         for slot in self.all() {
-            if let Owner::EventLoop(connection) = &*slot.owner() {
-                connection.shut_down();
+            slot.shut_down_if_idle();
+        }
+    }
+
+    /// Closes every connection that the event loop owns, which may block.
+    pub(crate) fn close_idle(&self) {
+        for slot in self.all() {
+            if self.take_from(&slot).is_some() {
+                self.remove(&slot);
             }
         }
     }
@@ -180,7 +201,9 @@ impl Connections {
     /// the last handle closes a socket, which may block.
     pub(crate) fn shut_down_all(&self) -> Vec<Arc<OwnedFd>> {
         let sockets: Vec<_> = self.all().iter().filter_map(|slot| slot.socket.upgrade()).collect();
-        sockets.iter().for_each(|socket| shut_down(std::os::fd::AsFd::as_fd(socket)));
+        for socket in &sockets {
+            shut_down(socket.as_fd());
+        }
         sockets
     }
 }

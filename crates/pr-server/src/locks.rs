@@ -51,7 +51,8 @@ impl DeviceLocks {
     pub(crate) fn waiting(&self) -> Vec<(DeviceId, usize)> {
         let count = |queue: &Queue| queue.next.wrapping_sub(queue.serving).saturating_sub(1);
         let queues = self.lock();
-        let waiting = queues.iter().map(|(id, queue)| (*id, usize::try_from(count(queue)).unwrap_or(usize::MAX)));
+        let waiting =
+            queues.iter().map(|(id, queue)| (*id, usize::try_from(count(queue)).unwrap_or(usize::MAX)));
         waiting.filter(|(_, count)| *count > 0).collect()
     }
 

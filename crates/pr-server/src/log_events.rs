@@ -62,7 +62,8 @@ impl LogEvents {
         let text = match (outcome, device) {
             (Outcome::Refused(refusal), _) => format!("refused {command}: {refusal}"),
             (Outcome::Failed(failure), device) => {
-                let answer = failure.sense().map_or_else(|| failure.status().to_string(), |code| code.to_string());
+                let answer =
+                    failure.sense().map_or_else(|| failure.status().to_string(), |code| code.to_string());
                 let cause = failure.cause();
                 match device {
                     Some(id) => format!("{id} did not answer {command}: {cause}; reported as {answer}"),
@@ -171,7 +172,9 @@ fn report(finished: Finished) {
                 log::warn!("{peer}: {left_out} more lines were left out in {seconds} seconds (-v shows all)");
             }
             None => {
-                log::warn!("other clients: {left_out} more lines were left out in {seconds} seconds (-v shows all)");
+                log::warn!(
+                    "other clients: {left_out} more lines were left out in {seconds} seconds (-v shows all)"
+                );
             }
         }
     }

@@ -142,7 +142,7 @@ impl Lease {
             Ok(()) => {
                 // `Shared::stop` has shut down the connections that were idle then.
                 if self.shared.is_stopping() {
-                    self.shared.connections.shut_down_idle();
+                    self.slot.shut_down_if_idle();
                 }
                 Ok(())
             }
@@ -206,7 +206,11 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         if !self.is_told {
-            self.tell(if std::thread::panicking() { &DisconnectReason::Panic } else { &DisconnectReason::Shutdown });
+            self.tell(if std::thread::panicking() {
+                &DisconnectReason::Panic
+            } else {
+                &DisconnectReason::Shutdown
+            });
         }
         drop(connection);
         self.shared.connections.remove(&self.slot);

@@ -5,7 +5,8 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
+    mem::ManuallyDrop,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::{Arc, Mutex, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -208,10 +209,13 @@ impl Server {
         self.threads.stop();
         let sockets = self.shared.connections.shut_down_all();
         // If the thread cannot be started, nothing is closed before the process ends.
-        let teardown = std::mem::ManuallyDrop::new((sockets, self));
-        let _ = thread::Builder::new()
-            .name("teardown".into())
-            .spawn(move || drop(std::mem::ManuallyDrop::into_inner(teardown)));
+        let rest = ManuallyDrop::new((sockets, self));
+        let close = move || {
+            let (sockets, server) = ManuallyDrop::into_inner(rest);
+            server.shared.connections.close_idle();
+            drop((sockets, server));
+        };
+        let _ = thread::Builder::new().name("teardown".into()).spawn(close);
         ended
     }
 
@@ -225,17 +229,11 @@ impl Server {
             }
             // Clients that are connected come before new ones.
             for event in &events {
-                match event.token() {
-                    WAKER => {}
-                    Token(token) => match token.checked_sub(self.first_token) {
-                        Some(key) => self.hand_over(key),
-                        None => {
-                            let listener = token.checked_sub(LISTENERS).and_then(|at| self.listeners.get_mut(at));
-                            if let Some(listener) = listener {
-                                listener.has_more = true;
-                            }
-                        }
-                    },
+                let Token(token) = event.token();
+                if let Some(key) = token.checked_sub(self.first_token) {
+                    self.hand_over(key);
+                } else if let Some(index) = token.checked_sub(LISTENERS) {
+                    self.listeners.get_mut(index).into_iter().for_each(|listener| listener.has_more = true);
                 }
             }
             if let Some(deadline) = self.control.deadline() {
@@ -399,7 +397,7 @@ impl Server {
     /// Ends a connection that is not served. Its socket is closed by a thread, since that may block.
     fn reject(&mut self, client: Client, socket: OwnedFd, reason: &DisconnectReason) {
         self.shared.observers.tell(&Event::Disconnected(client, reason));
-        shut_down(std::os::fd::AsFd::as_fd(&socket));
+        shut_down(socket.as_fd());
         let process = ClientProcess::from(client);
         if self.shared.rejected.push(process, socket) {
             self.submit(Task::CloseRejected(Arc::clone(&self.shared), process));
@@ -423,7 +421,7 @@ impl Server {
             let _ = self.poll.registry().deregister(&mut SourceFd(&socket));
             listener.has_more = false;
             if !listener.is_shared {
-                shut_down(std::os::fd::AsFd::as_fd(&listener.socket));
+                shut_down(listener.socket.as_fd());
             }
         }
     }

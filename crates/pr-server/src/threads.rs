@@ -68,8 +68,7 @@ enum Next<J> {
 impl<J: Job> Threads<J> {
     /// Returns a handle without a thread. `on_panic` is called after a job has panicked.
     pub(crate) fn new(on_panic: impl Fn() + Send + Sync + 'static) -> Self {
-        let state =
-            State { parked: Vec::new(), queued: VecDeque::new(), threads: 0, stopping: false };
+        let state = State { parked: Vec::new(), queued: VecDeque::new(), threads: 0, stopping: false };
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             contended: AtomicBool::new(false),
@@ -111,7 +110,9 @@ impl<J: Job> Threads<J> {
         let parked = std::mem::take(&mut state.parked);
         state.threads = state.threads.saturating_sub(parked.len());
         drop(state);
-        parked.iter().for_each(|parker| parker.give(Next::Exit));
+        for parker in parked {
+            parker.give(Next::Exit);
+        }
     }
 
     fn spawn(&self, mut state: MutexGuard<'_, State<J>>, job: J) -> Result<(), (usize, io::Error)> {
@@ -276,7 +277,8 @@ mod tests {
         let threads = Threads::new(|| {});
         let (begun, order) = channel();
         let ends: Vec<_> = (0..50).map(|number| submit(&threads, number, &begun, false)).collect();
-        let mut seen: Vec<_> = (0..50).map(|_| order.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+        let mut seen: Vec<_> =
+            (0..50).map(|_| order.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..50).collect::<Vec<_>>());
         assert_eq!(threads.lock().threads, 50);

@@ -1,6 +1,6 @@
 //! Results of `SG_IO` in SCSI terms.
 
-use scsi_sense::{SenseCode, Status};
+use scsi_sense::{Sense, SenseCode, Status};
 
 use crate::{Completion, Error};
 
@@ -87,8 +87,38 @@ impl Completion {
             Status::CHECK_CONDITION if has_sense => Verdict::Device(status),
             _ if host_status != 0 => host_verdict(host_status),
             Status::CHECK_CONDITION => Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED),
-            Status::GOOD if driver_status != 0 => driver_verdict(driver_status, has_sense),
+            // Some initiators take more statuses than GOOD for success.
+            _ if driver_status != 0 && !status.is_failure() => driver_verdict(driver_status, has_sense),
             _ => Verdict::Device(status),
+        }
+    }
+
+    /// Returns the meaning of this result and of the sense data that came with it. `sense` is the command's sense buffer.
+    ///
+    /// Differs from [`verdict`](Self::verdict) for CHECK CONDITION. Malformed sense data is no answer: the verdict is
+    /// ABORTED COMMAND, I/O PROCESS TERMINATED. And if the host adapter or the driver reports an error, but the sense key
+    /// is one that initiators take for success, then the error counts: the sense data may be left over from before.
+    pub fn verdict_with_sense(&self, sense: &[u8]) -> Verdict {
+        match self.verdict() {
+            Verdict::Device(Status::CHECK_CONDITION) => {
+                let sense = sense.get(..self.sense_len.into()).unwrap_or_default();
+                match Sense::parse(sense).ok().and_then(|sense| sense.key()) {
+                    None => Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED),
+                    Some(key) if key.is_failure() => Verdict::Device(Status::CHECK_CONDITION),
+                    Some(_) => self.transport_verdict().unwrap_or(Verdict::Device(Status::CHECK_CONDITION)),
+                }
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Returns the meaning of `host_status` and `driver_status` alone; `None` if neither reports an error.
+    const fn transport_verdict(&self) -> Option<Verdict> {
+        match (self.host_status, self.driver_status & 0x0f) {
+            // `DRIVER_SENSE` only says that sense data was delivered.
+            (0, 0 | DRIVER_SENSE) => None,
+            (0, _) => Some(driver_verdict(self.driver_status, false)),
+            (host_status, _) => Some(host_verdict(host_status)),
         }
     }
 }
@@ -159,9 +189,13 @@ pub(crate) mod tests {
 
     const SENSE_LENGTHS: [u8; 2] = [0, 18];
 
-    fn done(status: u8, host_status: u16, driver_status: u16, sense_len: u8) -> Verdict {
+    fn completion(status: u8, host_status: u16, driver_status: u16, sense_len: u8) -> Completion {
         let (transferred, duration) = (24, Duration::ZERO);
-        Completion { status, host_status, driver_status, sense_len, transferred, duration }.verdict()
+        Completion { status, host_status, driver_status, sense_len, transferred, duration }
+    }
+
+    fn done(status: u8, host_status: u16, driver_status: u16, sense_len: u8) -> Verdict {
+        completion(status, host_status, driver_status, sense_len).verdict()
     }
 
     pub(crate) fn sense(key: u8, asc: u8, ascq: u8) -> Verdict {
@@ -322,6 +356,55 @@ pub(crate) mod tests {
     fn commands_that_do_not_fit_are_invalid() {
         for error in [Error::CdbLength(0), Error::CdbLength(253), Error::DataLength(usize::MAX)] {
             assert_eq!(error.verdict(), sense(0x5, 0x24, 0x00), "{error}");
+        }
+    }
+
+    /// Whatever the device said beside an error of the host adapter or the driver: its sense data may be left over.
+    #[test]
+    fn no_transport_error_reads_as_success() {
+        for status in 0..=u8::MAX {
+            for host_status in (0..=0x20).chain([0xff, 0x100, 0xffff]) {
+                for driver_status in [0, 0x06, 0x08, 0x18, 0x80] {
+                    for key in 0..=0xf {
+                        let fixed = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
+                        let descriptor = [0x72, key, 0, 0, 0, 0, 0, 0];
+                        for sense in [&[][..], &[0x70, 0], &fixed, &descriptor] {
+                            let sense_len = sense.len().try_into().unwrap();
+                            let result = completion(status, host_status, driver_status, sense_len);
+                            let is_error = host_status != 0 || !matches!(driver_status & 0xf, 0 | 8);
+                            let verdict = result.verdict_with_sense(sense);
+                            let is_failure = match verdict {
+                                Verdict::Device(Status::CHECK_CONDITION) => SenseKey::new(key).is_failure(),
+                                Verdict::Device(status) => status.is_failure(),
+                                Verdict::Host { status, sense } => {
+                                    assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION);
+                                    status.is_failure() && sense.is_none_or(|code| code.key.is_failure())
+                                }
+                            };
+                            let is_host = matches!(verdict, Verdict::Host { .. });
+                            assert!(
+                                is_failure || !(is_error || is_host),
+                                "{result:?} {sense:02x?}: {verdict:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Without a transport error the device's own sense data is the guest's to judge.
+    #[test]
+    fn sense_data_of_a_device_counts() {
+        for key in 0..=0xf {
+            let sense = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
+            let verdict = completion(2, 0, 8, 18).verdict_with_sense(&sense);
+            assert_eq!(verdict, Verdict::Device(Status::CHECK_CONDITION), "sense key {key:x}");
+        }
+        for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[0x70, 0], &[0x72], &[]] {
+            let sense_len = junk.len().try_into().unwrap();
+            let verdict = completion(2, 0, 8, sense_len).verdict_with_sense(junk);
+            assert_eq!(verdict, Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED), "{junk:02x?}");
         }
     }
 }
