@@ -1,19 +1,18 @@
 //! The helpers that are compared, as processes.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
-use tests::{CHelper, Client};
+use test_support::Client;
+
+use crate::programs::Programs;
 
 /// Which helper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Floor,
     PrHelper,
+    /// Another build of pr-helper, by its name.
+    Also(&'static str),
     C,
 }
 
@@ -23,6 +22,7 @@ impl Kind {
         match self {
             Self::Floor => "floor",
             Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
             Self::C => "qemu-pr-helper",
         }
     }
@@ -33,62 +33,9 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Floor => "floor",
             Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
             Self::C => "C helper",
         })
-    }
-}
-
-/// Where the programs are.
-#[derive(Debug, clap::Args)]
-pub struct Programs {
-    /// The daemon
-    #[arg(long, value_name = "PATH")]
-    pr_helper: PathBuf,
-
-    /// pr-floor
-    #[arg(long, value_name = "PATH")]
-    floor: PathBuf,
-
-    /// QEMU's qemu-pr-helper
-    #[arg(long, value_name = "PATH")]
-    c_helper: Option<PathBuf>,
-
-    /// Where the libraries of the C helper are, if they are not the host's
-    #[arg(long, value_name = "DIRECTORY")]
-    c_libraries: Option<PathBuf>,
-
-    /// The library that stands for a disk
-    #[arg(long, value_name = "PATH")]
-    disk: PathBuf,
-}
-
-impl Programs {
-    /// The helpers there are, in the order in which they are shown.
-    pub fn kinds(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Floor, Kind::PrHelper];
-        kinds.extend(self.c_helper.as_ref().map(|_| Kind::C));
-        kinds
-    }
-
-    fn command(&self, kind: Kind, socket: &Path) -> Command {
-        match (kind, &self.c_helper) {
-            (Kind::Floor, _) => {
-                let mut command = Command::new(&self.floor);
-                command.arg(socket);
-                command
-            }
-            (Kind::C, Some(program)) => {
-                let libraries = self.c_libraries.clone();
-                let mut command = CHelper { program: program.clone(), libraries }.command();
-                command.arg("-k").arg(socket);
-                command
-            }
-            (Kind::PrHelper | Kind::C, _) => {
-                let mut command = Command::new(&self.pr_helper);
-                command.arg("-k").arg(socket).env_remove("RUST_LOG");
-                command
-            }
-        }
     }
 }
 
@@ -107,13 +54,13 @@ pub struct Disk {
 #[derive(Debug)]
 pub struct Helper {
     pub kind: Kind,
-    process: tests::Helper,
+    process: test_support::Helper,
 }
 
 impl Helper {
     /// Starts a helper, and does not wait. Without a disk it runs without the simulation.
     pub fn spawn(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
-        let process = tests::Helper::spawn(|socket| {
+        let process = test_support::Helper::spawn(|socket| {
             let mut command = programs.command(kind, socket);
             if let Some(disk) = disk {
                 command.env("LD_PRELOAD", &programs.disk);

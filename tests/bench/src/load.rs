@@ -9,7 +9,7 @@ use std::{
 };
 
 use scsi_sense::Status;
-use tests::{Client, Reply};
+use test_support::{Client, Reply};
 
 use crate::{helper::Helper, histogram::Histogram};
 

@@ -15,6 +15,9 @@ const RIGHT: f64 = 130.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 56.0;
 
+/// Colors of other builds of the daemon.
+const OTHERS: [&str; 3] = ["#06c", "#90c", "#a80"];
+
 /// Draws p50 and p99 of each helper. `None` if there are no points to draw.
 pub fn latency_over_clients(section: &Section) -> Option<String> {
     let latencies = section.rows.iter().flat_map(|row| [row.median(p50), row.median(p99)]).flatten();
@@ -35,7 +38,17 @@ pub fn latency_over_clients(section: &Section) -> Option<String> {
     );
     draw_axes(&mut svg, &scale);
     let mut names = Vec::new();
-    for (kind, color) in [(Kind::Floor, "#777"), (Kind::PrHelper, "#0a6"), (Kind::C, "#c40")] {
+    let mut kinds: Vec<Kind> = section.rows.iter().map(|row| row.helper).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut others = OTHERS.iter().cycle();
+    for kind in kinds {
+        let color = match kind {
+            Kind::Floor => "#777",
+            Kind::PrHelper => "#0a6",
+            Kind::Also(_) => others.next().copied().unwrap_or_default(),
+            Kind::C => "#c40",
+        };
         let rows: Vec<&Row> = section.rows.iter().filter(|row| row.helper == kind).collect();
         for (value, name, dash) in [(p50 as Value, "p50", ""), (p99, "p99", " stroke-dasharray=\"5 4\"")] {
             let points: Vec<(f64, f64)> = rows
@@ -51,7 +64,7 @@ pub fn latency_over_clients(section: &Section) -> Option<String> {
             for (x, y) in &points {
                 let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{color}\"/>");
             }
-            names.extend(points.last().map(|(_, y)| (*y, format!("{kind} {name}"), color)));
+            names.extend(points.last().map(|(_, y)| (*y, escape(&format!("{kind} {name}")), color)));
         }
     }
     for (y, name, color) in apart(names) {

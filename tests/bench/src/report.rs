@@ -106,10 +106,11 @@ impl Figure {
     }
 }
 
-/// What pr-helper has to reach.
+/// What a build of pr-helper has to reach.
 #[derive(Debug)]
 pub struct Goal {
     pub what: String,
+    pub helper: Kind,
     /// `None` if it could not be measured.
     pub value: Option<f64>,
     pub bound: Bound,
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_goal_that_was_not_measured_is_neither_met_nor_missed() {
-        let goal = |value, bound| Goal { what: String::new(), value, bound }.is_met();
+        let goal = |value, bound| Goal { what: String::new(), helper: Kind::PrHelper, value, bound }.is_met();
         assert_eq!(goal(None, Bound::AtLeast(1.0)), None);
         assert_eq!(goal(Some(1.0), Bound::AtLeast(1.0)), Some(true));
         assert_eq!(goal(Some(0.9), Bound::AtLeast(1.0)), Some(false));

@@ -35,7 +35,12 @@ fn write_section(f: &mut fmt::Formatter<'_>, section: &Section) -> fmt::Result {
         write_row(f, section, row)?;
     }
     if !section.figures.is_empty() {
-        let columns = [Kind::Floor, Kind::PrHelper, Kind::C];
+        let mut columns: Vec<Kind> = Vec::new();
+        for (kind, _) in section.figures.iter().flat_map(|figure| &figure.values) {
+            if !columns.contains(kind) {
+                columns.push(*kind);
+            }
+        }
         write!(f, "  {:WHAT$}", "")?;
         columns.iter().try_for_each(|kind| write!(f, " {kind:>10}"))?;
         writeln!(f)?;
@@ -93,7 +98,8 @@ fn write_goal(f: &mut fmt::Formatter<'_>, goal: &Goal) -> fmt::Result {
         Bound::AtMost(most) => format!("at most {most:.2}"),
     };
     let value = goal.value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
-    writeln!(f, "  goal: {} {bound}: {value}, {verdict}", goal.what)
+    let whose = if goal.helper == Kind::PrHelper { String::new() } else { format!("{}: ", goal.helper) };
+    writeln!(f, "  goal: {whose}{} {bound}: {value}, {verdict}", goal.what)
 }
 
 /// With as many digits as mean something.

@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
     net::RecvFlags,
 };
-use tests::{Client, Helper};
+use test_support::{Client, Helper};
 
 use crate::corpus::{Case, Kind, Message, Step};
 

@@ -22,7 +22,7 @@ use rustix::{
     process::{Pid, Signal},
 };
 use tempfile::TempDir;
-use tests::{Client, eventually};
+use test_support::{Client, eventually};
 
 use crate::{contestant::DISK, corpus::PROBE};
 

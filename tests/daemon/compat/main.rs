@@ -9,7 +9,7 @@ mod corpus;
 mod differences;
 mod life;
 mod mutation;
-#[path = "../simulated-disk/src/prepared.rs"]
+#[path = "../../bench/simulated-disk/src/prepared.rs"]
 mod prepared;
 mod request;
 
@@ -22,7 +22,8 @@ use differences::{DIFFERENCES, Version};
 use mutation::{Random, mutate};
 use prepared::Answers;
 use request::{Request, requests};
-use tests::{CHelper, Daemon};
+use test_support::Daemon;
+use tools::c_helper::CHelper;
 
 const ANSWERS: &str = include_str!("answers.txt");
 const CORPUS: &str = include_str!("corpus.txt");
@@ -47,8 +48,8 @@ fn cases() -> Vec<Vec<Case>> {
 #[test]
 #[ignore = "needs root, /dev/loop0 and QEMU's qemu-pr-helper"]
 fn both_helpers_live_alike() {
-    let c_helper = CHelper::find().expect("QEMU's qemu-pr-helper, in /usr/bin or named by C_HELPER");
-    let disk = tests::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
+    let c_helper = CHelper::find().expect("QEMU's qemu-pr-helper");
+    let disk = test_support::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
     let with_disk = |mut command: Command| {
         command.env("LD_PRELOAD", &disk);
         command
@@ -89,9 +90,9 @@ fn version(c_helper: &CHelper) -> Version {
 #[test]
 #[ignore = "needs root, /dev/loop0 and QEMU's qemu-pr-helper"]
 fn both_helpers_answer_alike() {
-    let c_helper = CHelper::find().expect("QEMU's qemu-pr-helper, in /usr/bin or named by C_HELPER");
+    let c_helper = CHelper::find().expect("QEMU's qemu-pr-helper");
     let version = version(&c_helper);
-    let disk = tests::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
+    let disk = test_support::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
     let prepared = concat!(env!("CARGO_MANIFEST_DIR"), "/compat/answers.txt");
     let with_disk = |mut command: Command, socket: &Path| {
         command.arg("-k").arg(socket).env("LD_PRELOAD", &disk);
@@ -149,7 +150,7 @@ fn the_corpus_has_what_it_is_to_have() {
 /// Each has a line in one of the document's tables, and each line is of one.
 #[test]
 fn every_difference_is_in_the_document() {
-    let document = include_str!("../../docs/compatibility.md");
+    let document = include_str!("../../../docs/compatibility.md");
     let table = |heading: &str| -> Vec<(&str, &str)> {
         let section = document.split_once(&format!("\n## {heading}\n")).expect("the section").1;
         let section = section.split("\n## ").next().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Two nodes of a cluster on one SCSI disk: a guest that has it through two I_T nexuses.
 
-use tests::lab::{Disk, State, clean, open};
+use fixtures::{Disk, State, clean, open};
 
 use crate::helper::{Helper, Program};
 use crate::qemu::{ABORTED, CONFLICT, Drive, Qemu};

@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+use fixtures::{Disk, State, clean, open};
 use rustix::process::{Pid, Signal};
-use tests::eventually;
-use tests::lab::{Disk, State, clean, open};
+use test_support::eventually;
 
 use crate::helper::listens;
 use crate::qemu::{Drive, Qemu};

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
 use rustix::process::{Pid, Signal};
-use tests::{Daemon, eventually};
+use test_support::{Daemon, eventually};
 
 use crate::qemu::USER;
 

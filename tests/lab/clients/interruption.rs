@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use fixtures::{Disk, Faulty, State, clean, open};
 use rustix::process::Signal;
-use tests::eventually;
-use tests::lab::{Disk, Faulty, State, clean, open};
+use test_support::eventually;
 
 use crate::helper::{Helper, Program};
 use crate::qemu::{ABORTED, Drive, ILLEGAL_REQUEST, INVALID_OPCODE, Qemu};

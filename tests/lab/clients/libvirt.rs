@@ -14,15 +14,13 @@ use std::{
     thread,
 };
 
+use fixtures::{Disk, READ_KEYS, REGISTER_AND_IGNORE, State, basic, in_cdb, open, out_cdb};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     process::Signal,
 };
 use scsi_sense::Status;
-use tests::{
-    Client, Daemon, as_user, eventually,
-    lab::{Disk, READ_KEYS, REGISTER_AND_IGNORE, State, basic, in_cdb, open, out_cdb},
-};
+use test_support::{Client, Daemon, as_user, eventually};
 
 use self::console::Done;
 use self::host::{Guest, KVM_GROUP, LIBRARY, Libvirt, Process, QEMU_USER, disk, helper_processes, pr_helper};

@@ -1,7 +1,7 @@
 //! A guest whose disk is a multipath map of this machine, and another machine that reaches the same disk.
 
+use fixtures::{CLEAR, Disk, Map, Multipath, PREEMPT, REGISTER, RESERVE, State, change_disk, open};
 use scsi_sense::Status;
-use tests::lab::{CLEAR, Disk, Map, Multipath, PREEMPT, REGISTER, RESERVE, State, change_disk, open};
 
 use crate::helper::{Helper, Program};
 use crate::qemu::{CONFLICT, Drive, Qemu};

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::eventually;
+use test_support::eventually;
 
 use crate::helper::Helper;
 use crate::qmp::Qmp;

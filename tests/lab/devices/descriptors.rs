@@ -6,10 +6,11 @@ use std::{
     process::Command,
 };
 
+use fixtures::direct;
 use scsi_sense::Status;
-use tests::{Reply, direct};
+use test_support::Reply;
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 use crate::reservations::daemon;
 

@@ -7,9 +7,9 @@ use std::{
     process::Command,
 };
 
-use tests::eventually;
+use test_support::eventually;
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 const TARGET: &str = "iqn.2026-11.lab:disk";
 /// Each initiator with the address that it connects to: `iscsistart` takes a second session to the same one for the

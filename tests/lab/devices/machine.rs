@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 #[test]
 fn the_kernel_is_a_debian_one_of_version_6_12_or_later() {

@@ -13,7 +13,7 @@ use scsi_sense::pr::OutServiceAction;
 
 use self::deviations::DEVIATIONS;
 use self::pair::Pair;
-use tests::lab::Disk;
+use fixtures::Disk;
 
 /// In each test: each has to end in time, also where the machine is emulated.
 const COMMANDS: u64 = 3_000;

@@ -13,13 +13,13 @@ mod transport_ids;
 
 use std::fs::File;
 
-use scsi_sense::Status;
-use tests::lab::{
+use fixtures::{
     CLEAR, Disk, Map, Multipath, PREEMPT, PREEMPT_AND_ABORT, READ_FULL_STATUS, READ_KEYS, READ_RESERVATION,
     REGISTER, REGISTER_AND_IGNORE, REGISTER_AND_MOVE, RELEASE, REPLACE_LOST_RESERVATION, RESERVE, State,
     ask_disk, basic, change_disk, in_cdb, open, out_cdb, take_away, wait_for,
 };
-use tests::{Client, Daemon, Options, Reply};
+use scsi_sense::Status;
+use test_support::{Client, Daemon, Options, Reply};
 
 /// Keys of this host, and of the other one.
 const KEY: u64 = 0x1ab0_0000_0000_0001;

@@ -6,9 +6,9 @@ use std::{
 };
 
 use scsi_sense::Status;
-use tests::{Daemon, Options};
+use test_support::{Daemon, Options};
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 /// Bit 17.
@@ -79,9 +79,9 @@ fn as_another_user_a_full_standard_error_holds_up_nobody() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    tests::eventually("it listens", || tests::Client::connect(&socket).is_ok());
+    test_support::eventually("it listens", || test_support::Client::connect(&socket).is_ok());
     let disk = File::open(Disk::nexus_a().block).unwrap();
-    let mut client = tests::Client::connect(&socket).unwrap();
+    let mut client = test_support::Client::connect(&socket).unwrap();
     for _ in 0..2000 {
         let _ = client.read(&disk, &READ_KEYS).unwrap();
     }

@@ -6,13 +6,14 @@ use std::{
     path::Path,
 };
 
+use fixtures::direct;
 use scsi_sense::{
     Status,
     pr::{FullStatus, InServiceAction, OutServiceAction, PersistentReserveIn, PersistentReserveOut},
 };
-use tests::{Client, Daemon, Options, Reply, direct};
+use test_support::{Client, Daemon, Options, Reply};
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 const KEY_A: u64 = 0xa11c_e000_0000_0001;
 const KEY_B: u64 = 0xb0b0_0000_0000_0002;

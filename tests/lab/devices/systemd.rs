@@ -13,13 +13,10 @@ use std::{
     process::{Child, Command},
 };
 
+use fixtures::{Disk, Map, Multipath, basic, insist, open};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use scsi_sense::Status;
-use tests::{
-    Client, Reply, eventually,
-    lab::{Disk, Map, Multipath, basic, insist, open},
-    scrape,
-};
+use test_support::{Client, Reply, eventually, scrape};
 
 use self::host::Systemd;
 

@@ -7,9 +7,9 @@ use std::{
 
 use rustix::process::Signal;
 use scsi_sense::Status;
-use tests::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, Options, eventually};
 
-use tests::lab::{Disk, Faulty, open};
+use fixtures::{Disk, Faulty, open};
 
 use crate::reservations::daemon;
 

@@ -3,9 +3,9 @@
 use std::{fs, fs::File, thread, time::Duration};
 
 use scsi_sense::Status;
-use tests::Reply;
+use test_support::Reply;
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 use crate::reservations::daemon;
 

@@ -1,24 +1,22 @@
-//! Writing cpio archives in the "newc" format, which is what the kernel unpacks as its first file system
+//! Putting together cpio archives in the "newc" format, which is what the kernel unpacks as its first file system
 //! (Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source).
 //!
 //! Everything belongs to root, whoever builds the archive.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context as _, Error, Result};
+use cpio::newc;
+use tools::error::{Context as _, Error, Result};
 
 /// The file types of `st_mode`.
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
-
-/// The kernel skips zeroes between archives that follow each other; this is the block size of the cpio program.
-const BLOCK: usize = 512;
 
 /// An archive that is being put together: path in the archive, without a leading slash, to what is there.
 /// The order of the map puts a directory before what is in it.
@@ -109,8 +107,7 @@ impl Archive {
 
     /// Writes the archive, padded so that another one can follow.
     pub(crate) fn write(&self, output: &mut dyn Write) -> Result<()> {
-        let mut written = 0;
-        for (number, (path, entry)) in self.0.iter().enumerate() {
+        for (number, (path, entry)) in (1..).zip(&self.0) {
             let read;
             let bytes = match &entry.content {
                 Content::Bytes(bytes) => bytes,
@@ -119,12 +116,9 @@ impl Archive {
                     &read
                 }
             };
-            written +=
-                member(output, number + 1, path, entry, bytes).context(|| format!("archive {path}"))?;
+            member(output, number, path, entry, bytes).context(|| format!("archive {path}"))?;
         }
-        let end = Entry { mode: 0, device: (0, 0), content: Content::Bytes(Vec::new()) };
-        written += member(output, 0, "TRAILER!!!", &end, &[]).context(|| "end an archive".into())?;
-        pad(output, written, BLOCK).context(|| "end an archive".into())?;
+        newc::trailer(output).context(|| "end an archive".into())?;
         Ok(())
     }
 
@@ -142,42 +136,20 @@ impl Archive {
     }
 }
 
-/// Writes one header, name and content; returns their length with the padding.
-fn member(
-    output: &mut dyn Write,
-    number: usize,
-    path: &str,
-    entry: &Entry,
-    bytes: &[u8],
-) -> io::Result<usize> {
+/// Writes one header, name and content.
+fn member(output: &mut dyn Write, number: u32, path: &str, entry: &Entry, bytes: &[u8]) -> io::Result<()> {
     let size = u32::try_from(bytes.len()).map_err(|_| io::Error::other("more than 4 GiB in one file"))?;
-    let links = if entry.mode & DIRECTORY == DIRECTORY { 2 } else { 1 };
     let (major, minor) = entry.device;
-    // Magic, inode, mode, uid, gid, links, mtime, size, device of the file system, device of the node,
-    // length of the name with its NUL, checksum (not used by this format).
-    let header = format!(
-        "070701{number:08X}{mode:08X}{zero:08X}{zero:08X}{links:08X}{zero:08X}{size:08X}\
-         {zero:08X}{zero:08X}{major:08X}{minor:08X}{name:08X}{zero:08X}",
-        mode = entry.mode,
-        name = path.len() + 1,
-        zero = 0,
-    );
-    output.write_all(header.as_bytes())?;
-    output.write_all(path.as_bytes())?;
-    output.write_all(&[0])?;
-    let mut written = header.len() + path.len() + 1;
-    written += pad(output, written, 4)?;
-    output.write_all(bytes)?;
-    written += bytes.len();
-    written += pad(output, written, 4)?;
-    Ok(written)
-}
-
-/// Writes zeroes up to the next multiple of `to`; returns how many.
-fn pad(output: &mut dyn Write, written: usize, to: usize) -> io::Result<usize> {
-    let missing = written.next_multiple_of(to) - written;
-    io::copy(&mut io::repeat(0).take(missing as u64), output)?;
-    Ok(missing)
+    let header = newc::Builder::new(path)
+        .ino(number)
+        .mode(entry.mode)
+        .nlink(if entry.mode & DIRECTORY == DIRECTORY { 2 } else { 1 })
+        .rdev_major(major)
+        .rdev_minor(minor);
+    let mut member = header.write(output, size);
+    member.write_all(bytes)?;
+    member.finish()?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,15 +168,16 @@ mod tests {
         assert!(positions.is_sorted(), "{positions:?}");
     }
 
+    /// Between archives that follow each other the kernel skips zeroes, but only whole words of them.
     #[test]
-    fn headers_and_contents_are_aligned_and_the_end_is_padded_to_a_block() {
+    fn archives_can_follow_each_other() {
         for length in 0..9 {
             let mut archive = Archive::default();
             archive.bytes("file", 0o755, vec![b'x'; length]);
             archive.symlink("link", "file");
             let mut bytes = Vec::new();
             archive.write(&mut bytes).unwrap();
-            assert_eq!(bytes.len() % BLOCK, 0);
+            assert_eq!(bytes.len() % 4, 0);
             let headers: Vec<usize> =
                 bytes.windows(6).enumerate().filter(|(_, w)| *w == b"070701").map(|(at, _)| at).collect();
             assert_eq!(headers.len(), 3);

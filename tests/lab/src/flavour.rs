@@ -1,15 +1,14 @@
 //! The two machines: the one that every test run boots, and the larger one with the programs that use the helper.
 
-use super::inner;
-use super::modules::MODULES;
-use super::packages::PACKAGES;
+use crate::inner;
+use crate::modules::MODULES;
 
 /// What tells one machine from the other.
 #[derive(Debug)]
 pub(crate) struct Flavour {
     /// Its directory below that of the suite.
     pub(crate) name: &'static str,
-    /// The target of the package `tests` with the tests that run in it.
+    /// The target of this package with the tests that run in it.
     pub(crate) tests: &'static str,
     /// Debian packages beside [`PACKAGES`].
     more_packages: &'static [&'static str],
@@ -32,7 +31,7 @@ pub(crate) struct Flavour {
 /// Disks of all kinds, and what a host of multipath maps has.
 pub(crate) static DEVICES: Flavour = Flavour {
     name: "image",
-    tests: "lab",
+    tests: "devices",
     more_packages: &[],
     more_modules: &[],
     kept: &[APPARMOR_FEATURES],
@@ -67,6 +66,31 @@ pub(crate) static CLIENTS: Flavour = Flavour {
     test_limit: 600,
     time_limit: 3600,
 };
+
+/// What the guest has. apt adds what these depend on.
+///
+/// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
+/// program wants beside libc6. apparmor, dpkg, systemd and tar are for tests of our own packages; newer versions of
+/// systemd do without libapparmor1 and libseccomp2, and what these are for, where they are not. dmsetup, sg3-utils and
+/// strace are for tests and for people.
+const PACKAGES: [&str; 16] = [
+    "linux-image-amd64",
+    "busybox-static",
+    "libc6",
+    "libgcc-s1",
+    "apparmor",
+    "dmsetup",
+    "dpkg",
+    "libapparmor1",
+    "libseccomp2",
+    "multipath-tools",
+    "open-iscsi",
+    "sg3-utils",
+    "strace",
+    "systemd",
+    "tar",
+    "udev",
+];
 
 /// `apparmor_parser` compiles for the rules that are named here.
 const APPARMOR_FEATURES: &str = "usr/share/apparmor-features/features";

@@ -1,11 +1,10 @@
 //! What the host must have, and what it can do.
 
 use std::path::Path;
-use std::process::Command;
 use std::{env, fs};
 
-use crate::error::{Context as _, Error, Result};
-use crate::process;
+use tools::error::{Context as _, Error, Result};
+use tools::{packages, process};
 
 /// Each program that is run, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 7] = [
@@ -18,9 +17,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("xz", "xz-utils"),
 ];
 
-/// The keys that sign Debian's archive; the name depends on the version of the package.
-const KEYRINGS: [&str; 2] =
-    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+/// The package with the keys that sign Debian's archive.
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 
 /// Says in one message all that is missing. `more_programs` are of the same form as [`PROGRAMS`].
@@ -37,7 +34,7 @@ pub(crate) fn check(more_programs: &[(&str, &'static str)]) -> Result<()> {
         .filter(|(program, _)| process::find(program).is_none())
         .map(|(_, package)| *package)
         .collect();
-    if keyring().is_none() {
+    if packages::keyring().is_none() {
         packages.push(KEYRING_PACKAGE);
     }
     if packages.is_empty() {
@@ -48,42 +45,6 @@ pub(crate) fn check(more_programs: &[(&str, &'static str)]) -> Result<()> {
          apt-get install --no-install-recommends {}",
         packages.join(" ")
     )))
-}
-
-/// The file with the keys that sign Debian's archive.
-pub(crate) fn keyring() -> Option<&'static str> {
-    KEYRINGS.into_iter().find(|path| Path::new(path).exists())
-}
-
-/// A version of the C library, of which programs ask for at least the one that they were linked with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LibcVersion {
-    major: u32,
-    minor: u32,
-}
-
-impl LibcVersion {
-    /// The host's, with which the test programs are linked.
-    pub(crate) fn of_host() -> Result<Self> {
-        let text = process::text(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
-        text.strip_prefix("glibc ")
-            .and_then(Self::parse)
-            .ok_or_else(|| Error::new(format!("the host's C library is not glibc but {:?}", text.trim())))
-    }
-
-    /// The beginning of an upstream or Debian version, as in `2.41-12`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit());
-        let major = numbers.next()?.parse().ok()?;
-        let minor = numbers.next()?.parse().ok()?;
-        Some(Self { major, minor })
-    }
-}
-
-impl std::fmt::Display for LibcVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
 }
 
 /// Whether this user may open /dev/kvm. That it can boot a machine is another matter (see [`KvmVerdict`]).
@@ -120,17 +81,4 @@ impl<'a> KvmVerdict<'a> {
 /// Differs after each boot of the host.
 fn boot_id() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_the_c_library_compare_as_numbers() {
-        let version = |text| LibcVersion::parse(text).unwrap();
-        assert_eq!(version("2.41-12+deb13u5"), version("2.41\n"));
-        assert!(version("2.9") < version("2.36"));
-        assert!(LibcVersion::parse("musl").is_none());
-    }
 }

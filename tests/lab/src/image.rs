@@ -5,13 +5,14 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::{fs, fs::File};
 
-use super::cpio::Archive;
-use super::flavour::Flavour;
-use super::host::LibcVersion;
-use super::modules::Kernel;
-use super::packages::{self, Apt};
-use super::{inner, scratch};
-use crate::error::{Context as _, Error, Result};
+use tools::error::{Context as _, Error, Result};
+use tools::libc_version::LibcVersion;
+use tools::packages::{self, Apt};
+
+use crate::cpio::Archive;
+use crate::flavour::Flavour;
+use crate::modules::Kernel;
+use crate::{inner, scratch};
 
 /// To be raised when a change of this file makes older images useless.
 const VERSION: u32 = 5;

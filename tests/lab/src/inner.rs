@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use super::cpio::Archive;
-use super::modules::Kernel;
-use super::vmlinux;
-use crate::error::Result;
+use tools::error::Result;
+
+use crate::cpio::Archive;
+use crate::modules::Kernel;
+use crate::vmlinux;
 
 /// Its first process.
 const INIT: &str = include_str!("inner-init.sh");

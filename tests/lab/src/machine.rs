@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 use std::{fmt, fmt::Write as _, fs, thread};
 
-use crate::error::{Context as _, Result};
+use tools::error::{Context as _, Result};
 
 /// How the guest's processors are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

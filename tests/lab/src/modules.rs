@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fmt::Write as _, fs};
 
-use super::cpio::Archive;
-use crate::error::{Context as _, Error, Result};
-use crate::process;
+use tools::error::{Context as _, Error, Result};
+use tools::process;
+
+use crate::cpio::Archive;
 
 /// What init.sh loads, and `scsi_debug` for tests that want a disk that fails or hangs in a way of their choice
 /// (debugfs: `scsi_debug/TARGET/error`).

@@ -6,7 +6,7 @@ use std::{fs, process};
 
 use tempfile::TempDir;
 
-use crate::error::{Context as _, Result};
+use tools::error::{Context as _, Result};
 
 /// Begins the names, and the process's ID follows.
 const PREFIX: &str = "run.";

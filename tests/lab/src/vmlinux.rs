@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::error::{Context as _, Error, Result};
-use crate::process;
+use tools::error::{Context as _, Error, Result};
+use tools::process;
 
 /// How compressed data begin, and what decompresses them.
 const COMPRESSIONS: [(&[u8], &str); 2] = [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz")];

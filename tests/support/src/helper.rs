@@ -1,7 +1,7 @@
 //! A helper of any make, as a process.
 
 use std::{
-    env, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -14,36 +14,6 @@ use crate::Client;
 
 /// A helper that does not answer for so long is broken.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// QEMU's helper.
-#[derive(Debug, Clone)]
-pub struct CHelper {
-    /// The program.
-    pub program: PathBuf,
-    /// Where its libraries are, if they are not the host's.
-    pub libraries: Option<PathBuf>,
-}
-
-impl CHelper {
-    /// The one that `C_HELPER` names, with the libraries in `C_LIBRARIES`, as `cargo xtask test` has it; or else the host's.
-    pub fn find() -> Option<Self> {
-        if let Some(program) = env::var_os("C_HELPER") {
-            let libraries = env::var_os("C_LIBRARIES").map(PathBuf::from);
-            return Some(Self { program: program.into(), libraries });
-        }
-        let program = PathBuf::from("/usr/bin/qemu-pr-helper");
-        program.exists().then_some(Self { program, libraries: None })
-    }
-
-    /// The program, without arguments.
-    pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(libraries) = &self.libraries {
-            command.env("LD_LIBRARY_PATH", libraries);
-        }
-        command
-    }
-}
 
 /// A running helper, in a directory of its own. Dropped, it is killed.
 #[derive(Debug)]

@@ -1,15 +1,15 @@
 //! QEMU's helper, which ours is compared with.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use crate::error::{Context as _, Result};
-use crate::lab::packages::{self, Apt};
+use crate::packages::{self, Apt};
 use crate::{process, workspace};
 
 /// As distributions name it.
-pub(crate) const NAME: &str = "qemu-pr-helper";
+pub const NAME: &str = "qemu-pr-helper";
 
 /// Where it is from, if the host has none: the oldest suite that is supported, so that its programs run with the C
 /// library of any other.
@@ -20,16 +20,19 @@ const PACKAGE: &str = "qemu-system-common";
 const C_LIBRARY: &str = "libc6_";
 
 /// QEMU's helper.
-pub(crate) struct CHelper {
-    pub(crate) program: PathBuf,
-    /// Where its libraries are, if it is not the host's.
-    pub(crate) libraries: Option<PathBuf>,
+#[derive(Debug, Clone)]
+pub struct CHelper {
+    /// The program.
+    pub program: PathBuf,
+    /// Where its libraries are, if they are not the host's.
+    pub libraries: Option<PathBuf>,
 }
 
 impl CHelper {
-    /// The one that is asked for, or else the host's, or else one that is downloaded once.
-    pub(crate) fn find(asked_for: Option<&Path>) -> Result<Self> {
-        if let Some(program) = asked_for.map(Path::to_owned).or_else(|| process::find(NAME)) {
+    /// Returns the one that `C_HELPER` names, or else the host's, or else one that is downloaded once.
+    pub fn find() -> Result<Self> {
+        let named = env::var_os("C_HELPER").map(PathBuf::from);
+        if let Some(program) = named.or_else(|| process::find(NAME)) {
             return Ok(Self { program, libraries: None });
         }
         let directory = workspace::target().join("c-helper");
@@ -39,8 +42,18 @@ impl CHelper {
             download(&directory, &root)?;
         }
         let libraries = root.join("usr/lib/x86_64-linux-gnu");
-        process::output(Command::new(&program).arg("--version").env("LD_LIBRARY_PATH", &libraries))?;
-        Ok(Self { program, libraries: Some(libraries) })
+        let helper = Self { program, libraries: Some(libraries) };
+        process::output(helper.command().arg("--version"))?;
+        Ok(helper)
+    }
+
+    /// Returns the program, without arguments.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
     }
 }
 

@@ -4,14 +4,14 @@ use std::fmt;
 
 /// What a command stops with. It is only ever shown, never matched on, so it is a text.
 #[derive(Debug)]
-pub(crate) struct Error(String);
+pub struct Error(String);
 
 /// The result of everything that may stop a command.
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of its own, without a cause below it.
-    pub(crate) fn new(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 }
@@ -25,7 +25,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Puts what was being done before what went wrong.
-pub(crate) trait Context<T> {
+pub trait Context<T> {
     /// `what` names the thing that was attempted, as in "write /some/path".
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }

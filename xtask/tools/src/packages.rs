@@ -5,37 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use super::host;
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 
 /// Names the mirror, for hosts whose own configuration does not tell.
-pub(crate) const MIRROR_VARIABLE: &str = "LAB_MIRROR";
-
-/// What the guest has. apt adds what these depend on.
-///
-/// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
-/// program wants beside libc6. apparmor, dpkg, systemd and tar are for tests of our own packages; newer versions of
-/// systemd do without libapparmor1 and libseccomp2, and what these are for, where they are not. dmsetup, sg3-utils and
-/// strace are for tests and for people.
-pub(crate) const PACKAGES: [&str; 16] = [
-    "linux-image-amd64",
-    "busybox-static",
-    "libc6",
-    "libgcc-s1",
-    "apparmor",
-    "dmsetup",
-    "dpkg",
-    "libapparmor1",
-    "libseccomp2",
-    "multipath-tools",
-    "open-iscsi",
-    "sg3-utils",
-    "strace",
-    "systemd",
-    "tar",
-    "udev",
-];
+pub const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 
 /// apt's idea of what is installed: one package that is all that a kernel wants for its own installation, and
 /// that the guest has no use for.
@@ -49,17 +23,21 @@ Provides: linux-initramfs-tool, initramfs-tools (= 999), linux-base (= 999), kmo
 Description: stands for what the guest does not need
 ";
 
+/// The keys that sign Debian's archive; the name depends on the version of the package.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
+
 /// An apt with a state of its own.
 #[derive(Debug)]
-pub(crate) struct Apt {
+pub struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
     /// Makes the state in `directory`, for the packages of `suite`.
-    pub(crate) fn new(directory: &Path, suite: &str) -> Result<Self> {
+    pub fn new(directory: &Path, suite: &str) -> Result<Self> {
         let mirror = mirror()?;
-        let keyring = host::keyring().ok_or_else(|| Error::new("no keyring of Debian's archive"))?;
+        let keyring = keyring().ok_or_else(|| Error::new("no keyring of Debian's archive"))?;
         for sub in ["lists/partial", "archives/partial", "parts"] {
             let path = directory.join(sub);
             fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
@@ -76,7 +54,7 @@ impl Apt {
     }
 
     /// Fetches the lists of packages.
-    pub(crate) fn update(&self) -> Result<()> {
+    pub fn update(&self) -> Result<()> {
         process::output(self.command().arg("update")).map_err(|error| {
             Error::new(format!("{error}\nIs the mirror right? {MIRROR_VARIABLE}=URL names another."))
         })?;
@@ -84,7 +62,7 @@ impl Apt {
     }
 
     /// Downloads `packages` and what they depend on; returns the files.
-    pub(crate) fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+    pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         process::output(
             self.command()
                 .args(["install", "--download-only", "--yes", "--no-install-recommends"])
@@ -94,7 +72,7 @@ impl Apt {
     }
 
     /// Downloads `package` without what it depends on; returns the file.
-    pub(crate) fn download_alone(&self, package: &str) -> Result<PathBuf> {
+    pub fn download_alone(&self, package: &str) -> Result<PathBuf> {
         let archives = self.directory.join("archives");
         process::output(self.command().current_dir(&archives).arg("download").arg(package))?;
         self.archives()?.pop().ok_or_else(|| Error::new(format!("apt downloaded no {package}")))
@@ -168,14 +146,19 @@ impl Apt {
     }
 }
 
+/// The file with the keys that sign Debian's archive.
+pub fn keyring() -> Option<&'static str> {
+    KEYRINGS.into_iter().find(|path| Path::new(path).exists())
+}
+
 /// The version of the package in the file `package`.
-pub(crate) fn version(package: &Path) -> Result<String> {
+pub fn version(package: &Path) -> Result<String> {
     let text = process::text(Command::new("dpkg-deb").arg("--field").arg(package).arg("Version"))?;
     Ok(text.trim().to_owned())
 }
 
 /// Unpacks the package in the file `package` under `root`.
-pub(crate) fn unpack(package: &Path, root: &Path) -> Result<()> {
+pub fn unpack(package: &Path, root: &Path) -> Result<()> {
     process::output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(root))?;
     Ok(())
 }

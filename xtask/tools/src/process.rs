@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 
 /// Runs `command` to its end and returns what it wrote to stdout. When it fails, the error holds the command
 /// and the end of its stderr: nobody has to run it again to see why.
-pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().context(|| format!("run {}", shown(command)))?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -23,13 +23,13 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
 }
 
 /// The same for a program whose output is text.
-pub(crate) fn text(command: &mut Command) -> Result<String> {
+pub fn text(command: &mut Command) -> Result<String> {
     let bytes = output(command)?;
     String::from_utf8(bytes).context(|| format!("read the output of {}", shown(command)))
 }
 
 /// Where `program` stands in the search path.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }

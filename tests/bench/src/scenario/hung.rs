@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::Client;
+use test_support::Client;
 
 use super::{Bench, DISK, OTHER_DISK, Pace, turns};
 use crate::{
     helper::{Disk, Helper, Kind},
     histogram::Histogram,
     load::{Crowd, Direction, Measured},
-    report::{Bound, Goal, Row, Section, p50, p99, ratio},
+    report::{Bound, Goal, Row, Section, p50, p99, rate, ratio},
 };
 
 /// Whoever has no answer after so long will have none.
@@ -28,7 +28,7 @@ const CONNECT: &str = "connected and greeted, others hang";
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(15, 30, 200), Pace::new(5, 20, 60), Pace::new(1, 0, 10));
-    let (hung, connects) = bench.effort.choose((100, 40), (100, 20), (8, 2));
+    let (hung, connects) = bench.effort.choose((256, 40), (256, 20), (8, 2));
     let mut contestants = Vec::new();
     for kind in bench.programs.kinds() {
         for hung in [0, hung] {
@@ -51,21 +51,19 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
             }
         }
     }
-    let beside = section.row(BESIDE, Kind::PrHelper).zip(section.row(ALONE, Kind::PrHelper));
-    let connect = section.row(CONNECT, Kind::PrHelper);
-    let goals = [
-        Goal {
-            what: "p50 / its own when nobody hangs".into(),
-            value: beside.and_then(|(beside, alone)| ratio(beside, alone, p50)),
-            bound: Bound::AtMost(1.25),
-        },
-        Goal {
-            what: "p99 of new connections in us".into(),
-            value: connect.and_then(|row| row.median(p99)),
-            bound: Bound::AtMost(1000.0),
-        },
-    ];
-    section.goals.extend(goals);
+    for helper in bench.programs.ours() {
+        let beside = section.row(BESIDE, helper).zip(section.row(ALONE, helper));
+        let of_its_own = |value| beside.and_then(|(beside, alone)| ratio(beside, alone, value));
+        let new = section.row(CONNECT, helper).and_then(|row| row.median(p99));
+        section.goals.extend(
+            [
+                ("rate / its own when nobody hangs", of_its_own(rate), Bound::AtLeast(0.8)),
+                ("p50 / its own when nobody hangs", of_its_own(p50), Bound::AtMost(1.25)),
+                ("p99 of new connections in us", new, Bound::AtMost(1000.0)),
+            ]
+            .map(|(what, value, bound)| Goal { what: what.into(), helper, value, bound }),
+        );
+    }
     Ok(section)
 }
 

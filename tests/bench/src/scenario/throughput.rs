@@ -6,7 +6,7 @@ use super::{Bench, DISK, Pace, turns};
 use crate::{
     helper::{Disk, Helper, Kind},
     load::{Crowd, Direction, Measured},
-    report::{Bound, Goal, Row, Section, Value, microseconds, p50, p99, rate, spread},
+    report::{Bound, Goal, Row, Section, Value, p50, p99, rate, spread},
 };
 
 /// What a command takes on the slow disk.
@@ -23,23 +23,21 @@ pub(super) fn fast(
     let title = format!("{}, {direction:?}, a disk that takes no time", count(clients));
     let mut section = Section::new(id, title);
     section.rows = measure(bench, &Disk::default(), "", clients, direction, pace)?;
-    let mut goals = vec![
-        ratio_goal(&section, "rate / floor's", Kind::Floor, rate, Bound::AtLeast(0.8)),
-        ratio_goal(&section, "rate / C helper's", Kind::C, rate, Bound::AtLeast(2.0)),
-    ];
-    if clients == 1 {
-        goals.push(ratio_goal(&section, "p50 / floor's", Kind::Floor, p50, Bound::AtMost(1.25)));
-    } else {
-        // The floor leaves it all to the kernel, and is as even as can be; what is served in turns shows by a hundred.
-        goals.push(ratio_goal(
-            &section,
-            "p99 / p50, to the floor's",
-            Kind::Floor,
-            spread,
-            Bound::AtMost(4.0),
-        ));
+    let least = if clients == 1 { 0.95 } else { 0.9 };
+    for helper in bench.programs.ours() {
+        let goal = |what, to, value, bound| ratio_goal(&section, what, helper, to, value, bound);
+        let goals = [
+            goal("rate / floor's", Kind::Floor, rate, Bound::AtLeast(least)),
+            goal("rate / C helper's", Kind::C, rate, Bound::AtLeast(2.0)),
+            if clients == 1 {
+                goal("p50 / floor's", Kind::Floor, p50, Bound::AtMost(1.25))
+            } else {
+                // The floor leaves it all to the kernel, and is as even as can be; what is served in turns shows by a hundred.
+                goal("p99 / p50, to the floor's", Kind::Floor, spread, Bound::AtMost(4.0))
+            },
+        ];
+        section.goals.extend(goals);
     }
-    section.goals = goals;
     Ok(section)
 }
 
@@ -50,18 +48,14 @@ pub(super) fn slow(bench: &Bench) -> io::Result<Section> {
     let disk = Disk { delay: SLOW, ..Disk::default() };
     let mut section = Section::new("slow", format!("{}, In, a disk that takes 5 ms", count(clients)));
     section.rows = measure(bench, &disk, "", clients, Direction::In, pace)?;
-    let p99_of = |kind| section.row("", kind).and_then(|row| row.median(p99));
-    // What the floor takes beyond the disk's time is scheduling.
-    let device = microseconds(SLOW);
-    let most = p99_of(Kind::Floor).map_or(0.0, |floor| 2.0 * device + (floor - device).max(0.0));
-    section.goals = vec![
-        ratio_goal(&section, "rate / floor's", Kind::Floor, rate, Bound::AtLeast(0.8)),
-        Goal {
-            what: "p99 in us, twice the disk's time and the floor's scheduling,".into(),
-            value: p99_of(Kind::PrHelper),
-            bound: Bound::AtMost(most),
-        },
-    ];
+    for helper in bench.programs.ours() {
+        let goal = |what, value, bound| ratio_goal(&section, what, helper, Kind::Floor, value, bound);
+        let goals = [
+            goal("rate / floor's", rate, Bound::AtLeast(0.9)),
+            goal("p99 / floor's", p99, Bound::AtMost(1.25)),
+        ];
+        section.goals.extend(goals);
+    }
     Ok(section)
 }
 
@@ -107,8 +101,8 @@ fn measure(
     Ok(contestants.into_iter().map(|(_, _, row)| row).collect())
 }
 
-/// What pr-helper's value has to be to another's.
-fn ratio_goal(section: &Section, what: &str, to: Kind, value: Value, bound: Bound) -> Goal {
-    let ours = section.row("", Kind::PrHelper);
-    Goal { what: what.into(), value: ours.and_then(|ours| section.ratio(ours, to, value)), bound }
+/// What a helper's value has to be in relation to another's.
+fn ratio_goal(section: &Section, what: &str, helper: Kind, to: Kind, value: Value, bound: Bound) -> Goal {
+    let value = section.row("", helper).and_then(|row| section.ratio(row, to, value));
+    Goal { what: what.into(), helper, value, bound }
 }

@@ -9,8 +9,9 @@ use std::{
     thread,
 };
 
+use fixtures::Service;
 use rustix::process::{Pid, Signal};
-use tests::{Service, eventually};
+use test_support::eventually;
 
 use super::console::Console;
 use crate::qemu::{KERNEL_ARGUMENTS, allow_kvm};

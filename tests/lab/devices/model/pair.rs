@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
+use fixtures::direct;
 use pr_target::test_utils::{MemoryStore, RandomCommand};
 use pr_target::{LogicalUnit, Nexus};
 use scsi_sense::pr::{
@@ -10,9 +11,9 @@ use scsi_sense::pr::{
     PersistentReserveOut, ReservationType, TransportId,
 };
 use scsi_sense::{Cdb, Status};
-use tests::{Reply, direct};
+use test_support::Reply;
 
-use tests::lab::Disk;
+use fixtures::Disk;
 
 const ALLOCATION_LENGTH: u16 = 4096;
 

@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
+use fixtures::direct;
 use scsi_sense::{
     Status,
     pr::{FullStatus, Keys, ReservationData},
 };
-use tests::{Reply, direct};
+use test_support::Reply;
 
 use super::{
     CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT,

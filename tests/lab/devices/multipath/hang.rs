@@ -13,7 +13,7 @@ use rustix::{
     process::Signal,
 };
 use scsi_sense::Status;
-use tests::{Daemon, Options, eventually};
+use test_support::{Daemon, Options, eventually};
 
 use super::{
     Host, KEY, Map, Multipath, NEW_KEY, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon,

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Signal;
 use scsi_sense::Status;
-use tests::{
+use test_support::{
     Client, as_user, eventually,
     kubevirt::{Container, Event, GUESTS, Isolation, Node, is_dead},
 };

@@ -3,13 +3,12 @@
 use std::{fs::File, path::PathBuf, process::Command};
 
 use scsi_sense::Status;
-use tests::Daemon;
+use test_support::Daemon;
 
 use super::{
     Host, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon, in_cdb, open,
 };
-use tests::lab::Disk;
-use tests::lab::hide_library;
+use fixtures::{Disk, hide_library};
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 

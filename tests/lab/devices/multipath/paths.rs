@@ -1,7 +1,7 @@
 //! Paths that go and come back.
 
 use scsi_sense::Status;
-use tests::eventually;
+use test_support::eventually;
 
 use super::{
     CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, RELEASE, RESERVE,

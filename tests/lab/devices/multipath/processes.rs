@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-use tests::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, Options, eventually};
 
 use super::{
     CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, REGISTER_AND_IGNORE,

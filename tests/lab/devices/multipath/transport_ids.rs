@@ -3,10 +3,10 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use scsi_sense::Status;
-use tests::Reply;
+use test_support::Reply;
 
 use super::{CLEAR, Host, KEY, Map, Multipath, OTHER_KEY, OtherHost, REGISTER, State, basic, daemon};
-use tests::lab::Disk;
+use fixtures::Disk;
 
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 const SPEC_I_PT: u8 = 0x08;

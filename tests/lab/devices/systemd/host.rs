@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use tests::eventually;
+use test_support::eventually;
 
 /// Where systemd has its root, so that what it mounts is its own.
 const ROOT: &str = "/run/lab/systemd";
