@@ -79,3 +79,11 @@ impl OtherHost {
 fn daemon() -> Daemon {
     Daemon::with(Options::default())
 }
+
+/// A map that a helper serves to this host. The first is what makes the map, and must be kept.
+fn served_map() -> (Multipath, Daemon, Map, Host) {
+    let multipath = Multipath::start();
+    let (daemon, map) = (daemon(), Map::a());
+    let host = Host::new(&daemon, &map);
+    (multipath, daemon, map, host)
+}

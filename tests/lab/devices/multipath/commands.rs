@@ -10,20 +10,17 @@ use scsi_sense::{
 use test_support::Reply;
 
 use super::{
-    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT,
-    READ_FULL_STATUS, READ_KEYS, READ_RESERVATION, REGISTER, REGISTER_AND_IGNORE, REGISTER_AND_MOVE, RELEASE,
-    REPLACE_LOST_RESERVATION, RESERVE, State, ask_disk, daemon, in_cdb, open,
+    CLEAR, Host, KEY, Map, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT, READ_FULL_STATUS,
+    READ_KEYS, READ_RESERVATION, REGISTER, REGISTER_AND_IGNORE, REGISTER_AND_MOVE, RELEASE,
+    REPLACE_LOST_RESERVATION, RESERVE, State, ask_disk, in_cdb, open, served_map,
 };
 
 const INVALID_FIELD_IN_CDB: Option<(u8, u8, u8)> = Some((5, 0x24, 0));
 
 #[test]
 fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
-    let mut host = Host::new(&daemon, &map);
     for kind in [1, 3, 5, 6, 7, 8] {
         host.does(REGISTER, 0, 0, KEY);
         assert_eq!(map.state(), map.registered(KEY), "type {kind}");
@@ -45,10 +42,7 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
 
 #[test]
 fn a_key_is_changed_on_all_paths() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     host.does(RESERVE, 5, KEY, 0);
     host.does(REGISTER, 0, KEY, NEW_KEY);
@@ -64,10 +58,7 @@ fn a_key_is_changed_on_all_paths() {
 
 #[test]
 fn clear_removes_everything_of_everybody() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     host.does(REGISTER, 0, 0, KEY);
     other.does(REGISTER, 0, 0, OTHER_KEY);
@@ -81,10 +72,7 @@ fn clear_removes_everything_of_everybody() {
 
 #[test]
 fn preempt_fences_the_other_host() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for kind in [1, 5, 8] {
         host.does(REGISTER, 0, 0, KEY);
@@ -100,10 +88,7 @@ fn preempt_fences_the_other_host() {
 
 #[test]
 fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     host.does(REGISTER, 0, 0, KEY);
     host.does(RESERVE, 5, KEY, 0);
@@ -127,10 +112,7 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
 /// The rest is left out: LIO over `tcm_loop` hangs for ever when there is something to abort (see `reservations`).
 #[test]
 fn preempt_and_abort_of_a_key_that_nobody_has_is_a_conflict() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     host.does(RESERVE, 5, KEY, 0);
     let reply = host.change(PREEMPT_AND_ABORT, 5, KEY, OTHER_KEY);
@@ -141,10 +123,7 @@ fn preempt_and_abort_of_a_key_that_nobody_has_is_a_conflict() {
 
 #[test]
 fn who_has_another_key_or_none_changes_nothing() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     for (action, new_key) in
         [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, OTHER_KEY), (REGISTER, NEW_KEY)]
     {
@@ -163,10 +142,7 @@ fn who_has_another_key_or_none_changes_nothing() {
 
 #[test]
 fn what_cannot_be_done_on_all_paths_is_refused() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     host.does(RESERVE, 5, KEY, 0);
     let state = map.state();
@@ -186,10 +162,7 @@ fn what_cannot_be_done_on_all_paths_is_refused() {
 
 #[test]
 fn in_commands_return_what_a_path_returns_to_the_byte() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
     host.does(RESERVE, 6, KEY, 0);
@@ -220,10 +193,7 @@ fn mpathpersist(option: &str, map: &Map) -> String {
 
 #[test]
 fn mpathpersist_says_the_same() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let agree = |host: &mut Host| {
         let ask = |host: &mut Host, action| -> Reply {
             let reply = host.ask(action, 8192);

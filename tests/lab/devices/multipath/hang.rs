@@ -18,6 +18,7 @@ use test_support::{Daemon, Options, eventually};
 use super::{
     Host, KEY, Map, Multipath, NEW_KEY, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon,
     processes::{self, send},
+    served_map,
 };
 
 const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
@@ -167,10 +168,7 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
 
 #[test]
 fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     let workers = processes::of(daemon.pid()).unwrap().workers;
     for worker in &workers {

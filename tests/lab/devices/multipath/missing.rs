@@ -2,13 +2,14 @@
 
 use std::{fs::File, path::PathBuf, process::Command};
 
+use fixtures::{Disk, hide_library};
 use scsi_sense::Status;
 use test_support::Daemon;
 
 use super::{
-    Host, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon, in_cdb, open,
+    Host, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon, in_cdb,
+    open, served_map,
 };
-use fixtures::{Disk, hide_library};
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 
@@ -44,10 +45,7 @@ fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() 
 
 #[test]
 fn without_multipathd_maps_are_refused_and_with_it_they_are_served_again() {
-    let mut multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (mut multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     multipath.stop_multipathd();
     for _ in 0..3 {

@@ -4,16 +4,13 @@ use scsi_sense::Status;
 use test_support::eventually;
 
 use super::{
-    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, RELEASE, RESERVE,
-    State, daemon, take_away, wait_for,
+    CLEAR, KEY, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, RELEASE, RESERVE, State, served_map,
+    take_away, wait_for,
 };
 
 #[test]
 fn a_path_that_was_away_gets_the_key_when_it_returns() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     for number in [0, 1] {
         let left = &map.paths[1 - number];
         let away = take_away(&map.paths[number]);
@@ -32,10 +29,7 @@ fn a_path_that_was_away_gets_the_key_when_it_returns() {
 
 #[test]
 fn a_path_that_was_away_gets_the_new_key_in_place_of_the_old() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     let away = take_away(&map.paths[0]);
     host.does(REGISTER, 0, KEY, NEW_KEY);
@@ -50,10 +44,7 @@ fn a_path_that_was_away_gets_the_new_key_in_place_of_the_old() {
 
 #[test]
 fn reserve_preempt_and_release_work_by_the_path_that_is_left() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for number in [0, 1] {
         let left = &map.paths[1 - number];
@@ -79,10 +70,7 @@ fn reserve_preempt_and_release_work_by_the_path_that_is_left() {
 /// The one that holds the reservation, of those of one registrant.
 #[test]
 fn a_release_is_good_only_if_the_reservation_is_gone_though_the_path_that_made_it_is_away() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     // Which of them makes it is the library's choice.
     for number in [0, 1] {
         host.does(REGISTER, 0, 0, KEY);
@@ -110,10 +98,7 @@ fn a_release_is_good_only_if_the_reservation_is_gone_though_the_path_that_made_i
 
 #[test]
 fn without_a_path_nothing_is_good_and_with_one_it_goes_on() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
     let away = [take_away(&map.paths[0]), take_away(&map.paths[1])];
     for _ in 0..2 {

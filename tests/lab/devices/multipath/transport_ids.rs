@@ -2,11 +2,11 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
+use fixtures::Disk;
 use scsi_sense::Status;
 use test_support::Reply;
 
-use super::{CLEAR, Host, KEY, Map, Multipath, OTHER_KEY, OtherHost, REGISTER, State, basic, daemon};
-use fixtures::Disk;
+use super::{CLEAR, Host, KEY, OTHER_KEY, OtherHost, REGISTER, State, basic, served_map};
 
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 const SPEC_I_PT: u8 = 0x08;
@@ -54,10 +54,7 @@ fn absent_ports(count: u64) -> Vec<u64> {
 
 #[test]
 fn another_initiator_port_is_registered_too() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = Disk::map_a_elsewhere().initiator_port();
     // More than once: what works by chance does not always.
     for _ in 0..5 {
@@ -71,10 +68,7 @@ fn another_initiator_port_is_registered_too() {
 
 #[test]
 fn thirty_two_are_registered_and_thirty_three_are_refused() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let ports = absent_ports(33);
     let ids: Vec<Vec<u8>> = ports.iter().copied().map(sas).collect();
     assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
@@ -95,10 +89,7 @@ fn thirty_two_are_registered_and_thirty_three_are_refused() {
 
 #[test]
 fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     let other = Disk::map_a_elsewhere().initiator_port();
     for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
         assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
@@ -109,10 +100,7 @@ fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
 
 #[test]
 fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
+    let (_multipath, daemon, map, mut host) = served_map();
     OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
     let good = sas(Disk::map_a_elsewhere().initiator_port());
     let iscsi = |format: u8, additional: u16, name: &[u8]| {
