@@ -8,7 +8,7 @@ use scsi_sense::{
     SenseCode,
     pr::{BasicParameters, ReservationKey, ReservationType},
 };
-use tests::{Daemon, eventually};
+use test_support::{Daemon, eventually};
 
 use crate::null;
 

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 
-use tests::{Daemon, Options};
+use test_support::{Daemon, Options};
 
 /// A daemon to which `/dev/loop0` is a disk, and `/dev/loop1` one that never answers.
 pub fn start(mut options: Options) -> Daemon {
-    let disk = tests::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
+    let disk = test_support::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
     options.environment.push(("LD_PRELOAD".into(), disk.display().to_string()));
     options.environment.push(("SIMULATED_DISK_HANGING".into(), "1".into()));
     options.arguments.push("--stop-grace=20".into());

@@ -13,7 +13,7 @@ use scsi_sense::{
     },
 };
 use tempfile::TempDir;
-use tests::{Client, Daemon, Options, Reply};
+use test_support::{Client, Daemon, Options, Reply};
 
 pub(crate) const A: ReservationKey = ReservationKey(0xa);
 pub(crate) const B: ReservationKey = ReservationKey(0xb);

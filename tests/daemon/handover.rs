@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::Signal;
 use scsi_sense::Status;
-use tests::{Client, Daemon, Options, Reply, eventually};
+use test_support::{Client, Daemon, Options, Reply, eventually};
 
 use crate::{
     disks::{self, disk},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use scsi_sense::Status;
-use tests::{Client, Daemon, Reply, eventually};
+use test_support::{Client, Daemon, Reply, eventually};
 
 use crate::{null, read_keys, register};
 

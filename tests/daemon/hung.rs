@@ -8,7 +8,7 @@ use std::{
 };
 
 use scsi_sense::pr::OutServiceAction;
-use tests::Client;
+use test_support::Client;
 
 use crate::{
     emulate::{A, Cluster, NONE, change},

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, time::Instant};
 
 use rustix::process::Signal;
-use tests::{
+use test_support::{
     Client, as_user, eventually,
     kubevirt::{Container, Event, GUESTS, Isolation, Node, is_dead},
 };

@@ -17,7 +17,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use tempfile::TempDir;
-use tests::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, Options, eventually};
 
 use crate::{
     disks::{self, disk},

@@ -2,7 +2,7 @@
 
 use std::{os::fd::AsFd, thread, time::Duration};
 
-use tests::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, Options, eventually};
 
 use crate::{null, read_keys};
 

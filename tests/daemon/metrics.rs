@@ -12,7 +12,7 @@ use std::{
 use rustix::process::Signal;
 use scsi_sense::{Status, pr::OutServiceAction};
 use tempfile::TempDir;
-use tests::{
+use test_support::{
     Daemon, eventually,
     scrape::{self, ask, connect},
 };

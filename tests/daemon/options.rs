@@ -2,7 +2,7 @@
 
 use std::{fs, process::Output};
 
-use tests::Daemon;
+use test_support::Daemon;
 
 use crate::{null, read_keys};
 

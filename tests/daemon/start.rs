@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-use tests::{Client, Daemon, eventually};
+use test_support::{Client, Daemon, eventually};
 
 use crate::{null, read_keys};
 
@@ -210,10 +210,10 @@ fn the_service_manager_of_another_process_is_told_nothing() {
     let notify = UnixDatagram::bind(&path).unwrap();
     notify.set_nonblocking(true).unwrap();
     let another = std::os::unix::process::parent_id().to_string();
-    let options = tests::Options {
+    let options = test_support::Options {
         arguments: vec!["--unprivileged".into()],
         environment: vec![("NOTIFY_SOCKET".into(), text(&path).into()), ("SYSTEMD_EXEC_PID".into(), another)],
-        ..tests::Options::default()
+        ..test_support::Options::default()
     };
     let daemon = Daemon::with(options);
     assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
@@ -224,10 +224,10 @@ fn the_service_manager_of_another_process_is_told_nothing() {
 
 #[test]
 fn activation_meant_for_another_process_is_ignored() {
-    let options = tests::Options {
+    let options = test_support::Options {
         arguments: vec!["--unprivileged".into()],
         environment: vec![("LISTEN_PID".into(), "1".into()), ("LISTEN_FDS".into(), "1".into())],
-        ..tests::Options::default()
+        ..test_support::Options::default()
     };
     let daemon = Daemon::with(options);
     assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal};
-use tests::{Client, Daemon, eventually};
+use test_support::{Client, Daemon, eventually};
 
 use crate::{null, read_keys};
 

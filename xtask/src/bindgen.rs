@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 use bindgen::{Builder, Formatter, MacroTypeVariation, NonCopyUnionStyle, RustEdition, RustTarget};
 
-use crate::error::{Context as _, Error, Result};
-use crate::lab::packages::{self, Apt};
-use crate::workspace;
+use tools::error::{Context as _, Error, Result};
+use tools::packages::{self, Apt};
+use tools::workspace;
 
 /// Where the header is from.
 const SUITE: &str = "bookworm";

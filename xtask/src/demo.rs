@@ -6,8 +6,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Context as _, Error, Result};
-use crate::workspace;
+use tools::error::{Context as _, Error, Result};
+use tools::workspace;
 
 /// The helper may take so long to listen.
 const START: Duration = Duration::from_secs(10);

@@ -1,60 +1,94 @@
 //! The project's own commands: `cargo xtask NAME`.
 
-mod bench;
 mod bindgen;
-mod c_helper;
 mod demo;
+mod dispatch;
 mod dist;
-mod error;
-mod lab;
 mod man;
-mod process;
 #[cfg(test)]
 mod published;
 mod test;
-mod workspace;
 
+use std::env;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-
-use crate::error::Result;
+use tools::error::Result;
 
 /// The project's own commands.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
-    /// Run the tests that need a real kernel and real SCSI disks, in a virtual machine
-    Lab(lab::TestOptions),
-    /// Run every test: those of all packages on this host, then those of the lab
-    Test(lab::TestOptions),
+    /// Run the tests that need a real kernel and real SCSI disks, in a virtual machine (lab --help)
+    Lab(Passed),
+    /// Run every test: those of all packages on this host, then those of the lab, with options as of lab
+    Test(Passed),
     /// Write the bindings to libmpathpersist anew from its C header
     Bindgen(bindgen::Options),
     /// Write the manual pages and the completions for shells anew from the programs' options
     Man(man::Options),
     /// Make packages: for Debian, for RPM distributions, and a tar archive
     Dist(dist::Options),
-    /// Measure the daemon beside a bare helper and QEMU's own, with a simulated disk; as root
-    Bench(bench::Options),
+    /// Measure the daemon beside a bare helper and QEMU's own, with a simulated disk; as root (bench --help)
+    Bench(Passed),
     /// Show two nodes of a cluster fence each other, here and now, without a disk and without root
     Demo,
 }
 
+/// Arguments of another program, which alone knows what they mean.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
-    run(&Command::parse()).unwrap_or_else(|error| {
+    run(Command::parse_from(arguments(env::args_os()))).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn run(command: &Command) -> Result<ExitCode> {
+fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Lab(options) => lab::run(options),
-        Command::Test(options) => test::run(options),
-        Command::Bindgen(options) => bindgen::run(options),
-        Command::Man(options) => man::run(options),
-        Command::Dist(options) => dist::run(options),
-        Command::Bench(options) => bench::run(options),
+        Command::Lab(passed) => dispatch::lab(&passed.arguments),
+        Command::Test(passed) => test::run(&passed.arguments),
+        Command::Bindgen(options) => bindgen::run(&options),
+        Command::Man(options) => man::run(&options),
+        Command::Dist(options) => dist::run(&options),
+        Command::Bench(passed) => dispatch::bench(&passed.arguments),
         Command::Demo => demo::run(),
+    }
+}
+
+/// Protects a `--` that comes first among arguments that are passed on: clap takes that one for its own.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.collect();
+    if arguments.get(2).is_some_and(|argument| argument == "--") {
+        arguments.insert(2, "--".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passed_arguments_arrive_unchanged() {
+        for passed in [&["--", "hang"][..], &["--suite", "forky", "--", "hang", "--exact"], &["--help"], &[]]
+        {
+            for name in ["lab", "test", "bench"] {
+                let given = [&["xtask", name], passed].concat();
+                let given = arguments(given.into_iter().map(OsString::from));
+                let command = Command::try_parse_from(given).unwrap();
+                let (Command::Lab(seen) | Command::Test(seen) | Command::Bench(seen)) = command else {
+                    panic!("{command:?}");
+                };
+                assert_eq!(seen.arguments, passed);
+            }
+        }
     }
 }

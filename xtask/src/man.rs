@@ -11,8 +11,8 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::error::{Context as _, Error, Result};
-use crate::workspace;
+use tools::error::{Context as _, Error, Result};
+use tools::workspace;
 
 #[path = "../../bins/pr-ctl/src/args.rs"]
 mod pr_ctl;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::workspace;
+use tools::workspace;
 
 /// The directories of the packages below `above`.
 fn packages(above: &str) -> Vec<PathBuf> {
@@ -42,7 +42,15 @@ fn every_crate_and_program_says_what_it_is_and_under_which_licence() {
 
 #[test]
 fn what_is_for_the_project_alone_is_not_published() {
-    for directory in ["tests", "tests/simulated-disk", "xtask"] {
+    for directory in [
+        "tests/bench",
+        "tests/bench/simulated-disk",
+        "tests/daemon",
+        "tests/lab",
+        "tests/support",
+        "xtask",
+        "xtask/tools",
+    ] {
         let section = package_section(&workspace::root().join(directory));
         assert!(section.contains("publish = false"), "{directory}");
     }

@@ -1,26 +1,26 @@
 //! `cargo xtask test`: every test there is.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 
-use crate::c_helper::CHelper;
-use crate::error::{Context as _, Error, Result};
-use crate::{lab, workspace};
+use tools::c_helper::CHelper;
+use tools::error::{Context as _, Error, Result};
+use tools::workspace;
 
-/// The suite with the other generation of multipath-tools and of the kernel, and the tests for which that matters.
-const OTHER_SUITE: &str = "forky";
-const ITS_TESTS: &str = "multipath";
+use crate::dispatch;
 
 /// Tests that a plain `cargo test` leaves out, since they take root, loop devices, and QEMU's helper or as well with it.
 const WITH_DEVICES: [WithDevices; 3] = [
-    WithDevices { name: "daemon", loops: &[0, 1], without_c_helper: true },
-    WithDevices { name: "smoke", loops: &[0, 1], without_c_helper: true },
-    WithDevices { name: "compat", loops: &[0], without_c_helper: false },
+    WithDevices { package: "daemon-tests", name: "daemon", loops: &[0, 1], without_c_helper: true },
+    WithDevices { package: "bench", name: "smoke", loops: &[0, 1], without_c_helper: true },
+    WithDevices { package: "daemon-tests", name: "compat", loops: &[0], without_c_helper: false },
 ];
 
 struct WithDevices {
-    /// The test of the package `tests`.
+    package: &'static str,
+    /// The package's test.
     name: &'static str,
     /// The numbers of the loop devices.
     loops: &'static [u32],
@@ -29,24 +29,26 @@ struct WithDevices {
 }
 
 /// Runs the tests of all packages on this host, also those that take devices if it has them, then those of the lab in its
-/// machine, and of these some in a machine of another suite. Whoever chooses tests or a suite gets these and no others of the
-/// lab.
-pub(crate) fn run(options: &lab::TestOptions) -> Result<ExitCode> {
+/// machine, and of these some in a machine of another suite. `arguments` are the lab's: tests or a suite that they choose
+/// are the only ones of the lab that run.
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
+    // A mistake in them, or a package that the host lacks, is better told now than in ten minutes.
+    let lab = |first: &str| dispatch::lab(&[&[OsString::from(first)], arguments].concat());
+    let checked = lab("--check")?;
+    if checked != ExitCode::SUCCESS {
+        return Ok(checked);
+    }
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--workspace", "--locked"]);
     let status = cargo.status().context(|| "run cargo test".into())?;
     if !status.success() {
         return Err(Error::new("tests failed on this host: those of the lab were not run"));
     }
-    let c_helper = CHelper::find(None);
+    let c_helper = CHelper::find();
     for test in &WITH_DEVICES {
         test.run(&c_helper)?;
     }
-    let ended = lab::run(options)?;
-    if ended != ExitCode::SUCCESS || options.are_chosen() {
-        return Ok(ended);
-    }
-    lab::run(&options.in_suite(OTHER_SUITE, ITS_TESTS))
+    lab("--both-suites")
 }
 
 impl WithDevices {
@@ -58,23 +60,8 @@ impl WithDevices {
             return Ok(());
         }
         let mut cargo = workspace::cargo();
-        cargo.args([
-            "test",
-            "--package",
-            "tests",
-            "--locked",
-            "--test",
-            name,
-            "--",
-            "--ignored",
-            "--show-output",
-        ]);
-        if let Ok(CHelper { program, libraries }) = c_helper {
-            cargo.env("C_HELPER", program);
-            if let Some(libraries) = libraries {
-                cargo.env("C_LIBRARIES", libraries);
-            }
-        }
+        cargo.args(["test", "--locked", "--package", self.package, "--test", name]);
+        cargo.args(["--", "--ignored", "--show-output"]);
         let status = cargo.status().context(|| "run cargo test".into())?;
         if status.success() { Ok(()) } else { Err(Error::new(format!("{name} failed (see above)"))) }
     }

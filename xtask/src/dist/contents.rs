@@ -6,11 +6,11 @@ use std::process::Command;
 use std::{ffi::OsStr, fs};
 
 use super::write;
-use crate::error::{Context as _, Result};
-use crate::{process, workspace};
+use tools::error::{Context as _, Result};
+use tools::{process, workspace};
 
 /// The programs, which are packages of the workspace.
-pub(crate) const PROGRAMS: [&str; 2] = ["pr-ctl", "pr-helper"];
+pub(super) const PROGRAMS: [&str; 2] = ["pr-ctl", "pr-helper"];
 
 /// What is installed together.
 pub(super) struct Package {

@@ -10,9 +10,9 @@ use std::process::Command;
 
 use super::contents::{PACKAGES, PROGRAMS, Package, compressed, set_directory_modes, set_mode};
 use super::{VERSION, time, write};
-use crate::error::{Context as _, Error, Result};
-use crate::lab::host::LibcVersion;
-use crate::{process, workspace};
+use tools::error::{Context as _, Error, Result};
+use tools::libc_version::LibcVersion;
+use tools::{process, workspace};
 
 /// Where the files about packages are, in the workspace.
 const DIRECTORY: &str = "bins/pr-helper/packaging/debian";
@@ -28,9 +28,9 @@ pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec
     compressed_by("xz", programs, scratch, output)
 }
 
-/// The same of programs that were built for tests: without what is for debuggers, which is most of them, and without
+/// Makes the packages of programs that were built for tests: without what is for debuggers, which is most of them, and without
 /// compression, which is all that takes time.
-pub(crate) fn make_quickly(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn make_quickly(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let stripped = scratch.join("stripped");
     fs::create_dir_all(&stripped).context(|| format!("create {}", stripped.display()))?;
     for program in PROGRAMS {

@@ -4,7 +4,7 @@
 //! so what is installed where is said once, in `contents.rs`, and nothing has to be downloaded.
 
 mod contents;
-pub(crate) mod debian;
+mod debian;
 mod rpm;
 mod tarball;
 
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-use crate::error::{Context as _, Error, Result};
-use crate::{process, workspace};
+use tools::error::{Context as _, Error, Result};
+use tools::{process, workspace};
 
-pub(crate) use self::contents::PROGRAMS;
+use self::contents::PROGRAMS;
 
 /// The version of all that is in the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -36,6 +36,15 @@ enum Format {
 pub(crate) struct Options {
     /// What to make [default: all]
     formats: Vec<Format>,
+
+    /// Take the programs in this directory, as they are for tests, and make Debian packages of them quickly: without
+    /// what is for debuggers and without compression
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
+
+    /// Where the packages go [default: target/dist]
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 }
 
 /// Builds the programs and makes the packages.
@@ -50,12 +59,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
              RPM distributions: dnf install rpm-build), or name the formats to make: cargo xtask dist deb tar",
         ));
     }
-    let programs = build()?;
-    let output = workspace::target().join("dist");
+    let output = options.output.clone().unwrap_or_else(|| workspace::target().join("dist"));
     fs::create_dir_all(&output).context(|| format!("create {}", output.display()))?;
+    let programs = options.programs.clone().map_or_else(build, Ok)?;
     let scratch = tempfile::tempdir_in(&output).context(|| "create a temporary directory".into())?;
     for format in formats {
         let make = match format {
+            Format::Deb if options.programs.is_some() => debian::make_quickly,
             Format::Deb => debian::make,
             Format::Rpm => rpm::make,
             Format::Tar => tarball::make,

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use super::contents::{PACKAGES, find};
 use super::{VERSION, time, write};
-use crate::error::{Context as _, Result};
-use crate::{process, workspace};
+use tools::error::{Context as _, Result};
+use tools::{process, workspace};
 
 /// The description, in the workspace.
 const SPEC: &str = "bins/pr-helper/packaging/rpm/pr-helper.spec";

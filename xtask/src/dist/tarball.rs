@@ -8,8 +8,8 @@ use std::process::Command;
 
 use super::contents::PACKAGES;
 use super::{VERSION, time, write};
-use crate::error::Result;
-use crate::process;
+use tools::error::Result;
+use tools::process;
 
 /// Makes the archive with the programs in `programs`; returns its file.
 pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {

@@ -1,0 +1,100 @@
+//! The helpers that are compared, as processes.
+
+use std::{fmt, io, path::PathBuf, time::Duration};
+
+use test_support::Client;
+
+use crate::programs::Programs;
+
+/// Which helper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Floor,
+    PrHelper,
+    /// Another build of pr-helper, by its name.
+    Also(&'static str),
+    C,
+}
+
+impl Kind {
+    /// For JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
+            Self::C => "qemu-pr-helper",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Floor => "floor",
+            Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
+            Self::C => "C helper",
+        })
+    }
+}
+
+/// The simulated disk's settings. Minor numbers are those of `/dev/loopN`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Disk {
+    /// How long a command takes.
+    pub delay: Duration,
+    /// The one that never answers.
+    pub hanging: Option<u32>,
+    /// For strace: each command makes a system call.
+    pub syscall: bool,
+}
+
+/// A running helper. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Helper {
+    pub kind: Kind,
+    process: test_support::Helper,
+}
+
+impl Helper {
+    /// Starts a helper, and does not wait. Without a disk it runs without the simulation.
+    pub fn spawn(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
+        let process = test_support::Helper::spawn(|socket| {
+            let mut command = programs.command(kind, socket);
+            if let Some(disk) = disk {
+                command.env("LD_PRELOAD", &programs.disk);
+                command.env("SIMULATED_DISK_DELAY", disk.delay.as_micros().to_string());
+                if let Some(minor) = disk.hanging {
+                    command.env("SIMULATED_DISK_HANGING", minor.to_string());
+                }
+                if disk.syscall {
+                    command.env("SIMULATED_DISK_SYSCALL", "1");
+                }
+            }
+            command
+        })?;
+        Ok(Self { kind, process })
+    }
+
+    /// Starts a helper and waits until it greets.
+    pub fn start(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
+        let mut helper = Self::spawn(programs, kind, disk)?;
+        helper.first_client()?;
+        Ok(helper)
+    }
+
+    /// Connects as soon as that is possible.
+    pub fn first_client(&mut self) -> io::Result<Client> {
+        let client = self.process.first_client();
+        client.map_err(|error| io::Error::other(format!("{}: {error}", self.kind)))
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.process.socket()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask bench`: pr-helper beside the floor and QEMU's C helper, with a simulated disk. docs/performance.md says
+//! what the numbers mean.
+//!
+//! All helpers of a scenario run at once and are measured in turns, a fraction of a second each: the speed of a host
+//! changes from one second to the next, and only what was measured side by side can be compared.
+
+#![forbid(unsafe_code)]
+
+mod awake;
+mod helper;
+mod histogram;
+mod json;
+mod load;
+mod plot;
+mod process;
+mod programs;
+mod report;
+mod scenario;
+mod table;
+
+use std::{fs, io, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, ValueEnum as _};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use awake::Awake;
+use programs::Programs;
+use report::Section;
+use scenario::{Bench, Effort, Scenario, flood};
+use table::Table;
+use tools::workspace;
+
+/// Measures the daemon beside a bare helper and QEMU's own, with a simulated disk; as root.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Args {
+    /// Take less than a minute, for numbers that are only about right
+    #[arg(long)]
+    quick: bool,
+
+    /// Take as little time as possible: does it run, and are all answers right?
+    #[arg(long, hide = true, conflicts_with = "quick")]
+    smoke: bool,
+
+    /// Run this scenario only; may be repeated
+    #[arg(long, value_enum, value_name = "SCENARIO")]
+    only: Vec<Scenario>,
+
+    /// Keep the processors from sleeping, which makes the figures of one client steadier
+    #[arg(long)]
+    awake: bool,
+
+    #[command(flatten)]
+    programs: programs::Options,
+
+    /// Where bench.json and latency.svg go [default: target/bench]
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
+
+    /// Be one of the processes that connect to this socket and close, in a loop
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    flood: Option<PathBuf>,
+}
+
+impl Args {
+    fn effort(&self) -> Effort {
+        match self {
+            Self { smoke: true, .. } => Effort::Smoke,
+            Self { quick: true, .. } => Effort::Quick,
+            _ => Effort::Full,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> io::Result<()> {
+    if let Some(socket) = args.flood {
+        return flood::flood(&socket);
+    }
+    Bench::check()?;
+    // A thousand clients, each with its connection and its device.
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+
+    let effort = args.effort();
+    let output = args.output.unwrap_or_else(|| workspace::target().join("bench"));
+    let scenarios = if args.only.is_empty() { Scenario::value_variants().to_vec() } else { args.only };
+    let awake = if args.awake { Awake::keep()? } else { Awake::default() };
+    let programs = Programs::find(args.programs).map_err(io::Error::other)?;
+    let bench = Bench { programs, effort, awake };
+    let mut sections = Vec::new();
+    for scenario in scenarios {
+        let section = bench.run(scenario)?;
+        eprintln!("{}: done", section.id);
+        sections.push(section);
+    }
+
+    fs::create_dir_all(&output)?;
+    fs::write(output.join("bench.json"), json::report(&sections, effort))?;
+    let plotted: Option<&Section> = sections.iter().find(|section| section.id == "clients");
+    if let Some(svg) = plotted.and_then(plot::latency_over_clients) {
+        fs::write(output.join("latency.svg"), svg)?;
+    }
+    print!("{}", Table(&sections));
+    eprintln!("bench: all numbers, and the plot if there is one, are in {}", output.display());
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! System calls of a command, counted by strace in a helper that has run for a while.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Bench, DISK};
+use crate::{
+    helper::{Disk, Helper, Kind},
+    load::{Crowd, Direction},
+    report::{Bound, Figure, Goal, Section},
+};
+
+const ALL: &str = "all";
+
+/// Between two commands. A helper that is traced is slow, and would find the next command there already; one that is not
+/// has gone back to waiting when it comes.
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub(super) fn run(bench: &Bench) -> io::Result<Section> {
+    let commands = bench.effort.choose(1000, 300, 20);
+    let mut section = Section::new("syscalls", "1 client, system calls of a command, by strace");
+    for direction in [Direction::In, Direction::Out] {
+        for kind in bench.programs.kinds() {
+            let counts = match count(bench, kind, direction, commands) {
+                Ok(counts) => counts,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    section.title.push_str(": there is no strace here");
+                    return Ok(section);
+                }
+                Err(error) => return Err(error),
+            };
+            // Less than one in fifty is none of a command: what the loop does once a second.
+            let of_commands: Vec<_> =
+                counts.into_iter().filter(|(_, count)| *count >= commands / 50).collect();
+            let sum = of_commands.iter().map(|(_, count)| count).sum();
+            for (name, count) in of_commands.into_iter().chain([(ALL.into(), sum)]) {
+                let value = (kind, f64::from(count) / f64::from(commands));
+                add(&mut section.figures, format!("{direction:?}: {name}"), value);
+            }
+        }
+    }
+    // The sums are in between, where one helper has calls that others before it have not.
+    section.figures.sort_by_key(|figure| {
+        (figure.name.starts_with("Out"), figure.name.ends_with(ALL), figure.name.clone())
+    });
+    let all = section.figures.iter().find(|figure| figure.name == format!("In: {ALL}"));
+    section.goals.extend(bench.programs.ours().map(|helper| Goal {
+        what: "system calls of an IN command".into(),
+        helper,
+        value: all.and_then(|all| all.of(helper)),
+        // Six, and what one in twenty may have more.
+        bound: Bound::AtMost(6.05),
+    }));
+    Ok(section)
+}
+
+fn add(figures: &mut Vec<Figure>, name: String, value: (Kind, f64)) {
+    match figures.iter_mut().find(|figure| figure.name == name) {
+        Some(figure) => figure.values.push(value),
+        None => figures.push(Figure { name, unit: "", values: vec![value] }),
+    }
+}
+
+/// How often each system call was made during so many commands.
+fn count(bench: &Bench, kind: Kind, direction: Direction, commands: u32) -> io::Result<Vec<(String, u32)>> {
+    let disk = Disk { syscall: true, ..Disk::default() };
+    let helper = Helper::start(&bench.programs, kind, Some(&disk))?;
+    let mut crowd = Crowd::connect(&helper, &Bench::device(DISK), 1)?;
+    let member = &mut crowd.members()[0];
+    for _ in 0..100 {
+        member.command(direction)?;
+    }
+
+    let directory = tempfile::tempdir()?;
+    let output = directory.path().join("strace");
+    let mut strace = Command::new("strace")
+        .args(["--follow-forks", "--summary-only", "--attach", &helper.pid().to_string(), "--output"])
+        .arg(&output)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    let mut stderr = BufReader::new(strace.stderr.take().expect("just piped"));
+    while !said.contains("attached") {
+        if stderr.read_line(&mut said)? == 0 {
+            strace.wait()?;
+            return Err(io::Error::other(format!("strace does not work here: {said}")));
+        }
+    }
+    let done = (0..commands).try_for_each(|_| {
+        thread::sleep(PAUSE);
+        member.command(direction)
+    });
+    let pid = i32::try_from(strace.id()).ok().and_then(Pid::from_raw).expect("a process");
+    kill_process(pid, Signal::INT)?;
+    strace.wait()?;
+    done?;
+    Ok(parse(&fs::read_to_string(output)?))
+}
+
+/// The rows of strace's summary: share, seconds, microseconds per call, calls, errors if any, and the name.
+fn parse(summary: &str) -> Vec<(String, u32)> {
+    let mut counts = Vec::new();
+    for line in summary.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (Some(calls), Some(name)) = (fields.get(3).and_then(|calls| calls.parse().ok()), fields.last())
+        else {
+            continue;
+        };
+        if *name != "total" {
+            counts.push(((*name).to_owned(), calls));
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn straces_summary_is_read() {
+        let summary = "\
+% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 40.00    0.000040           4        10         2 recvmsg
+ 60.00    0.000060           6        10           ioctl
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.000100           5        20         2 total
+";
+        assert_eq!(parse(summary), [("recvmsg".to_owned(), 10), ("ioctl".to_owned(), 10)]);
+        assert_eq!(parse(""), []);
+    }
+}

@@ -1,0 +1,42 @@
+//! The helper under the name and with the options that QEMU's documentation has for its own: qemu-pr-helper(8), and
+//! "Persistent reservation managers" in QEMU's manual.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use fixtures::{Disk, State, clean, open};
+use rustix::process::{Pid, Signal};
+use test_support::eventually;
+
+use crate::helper::listens;
+use crate::qemu::{Drive, Qemu};
+
+#[test]
+fn in_the_background_at_the_socket_of_the_manual_as_another_user_it_serves_a_guest() {
+    let disk = Disk::nexus_a();
+    clean(&[open(&disk.block), open(&Disk::nexus_b().block)]);
+    let directory = tempfile::tempdir().unwrap();
+    let (program, pidfile) = (directory.path().join("qemu-pr-helper"), directory.path().join("pid"));
+    symlink(std::env::var_os("PR_HELPER").unwrap(), &program).unwrap();
+    // Its default, and that of QEMU's unit.
+    let socket = Path::new("/var/run/qemu-pr-helper.sock");
+    let mut command = Command::new(program);
+    command.args(["--daemon", "--user", "daemon", "--group", "daemon", "--pidfile"]).arg(&pidfile);
+    assert!(command.env_remove("DM_DISABLE_UDEV").status().unwrap().success());
+    let pid: i32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
+    listens(socket, || {});
+
+    let mut qemu = Qemu::with_socket(socket, &[Drive::block(&disk.block)]);
+    qemu.does(0, "--out --register --param-sark=0xa1");
+    let registered = State { registered: vec![(disk.initiator_port(), 0xa1)], reservation: None };
+    assert_eq!(State::seen_by(&disk), registered);
+    assert!(qemu.does(0, "--in --read-keys").contains("0xa1"));
+    qemu.does(0, "--out --clear --param-rk=0xa1");
+    assert_eq!(State::seen_by(&disk), State::default());
+
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    eventually("it ends", || UnixStream::connect(socket).is_err());
+}

@@ -1,0 +1,120 @@
+//! Paths that go and come back.
+
+use scsi_sense::Status;
+use test_support::eventually;
+
+use super::{
+    CLEAR, KEY, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, RELEASE, RESERVE, State, served_map,
+    take_away, wait_for,
+};
+
+#[test]
+fn a_path_that_was_away_gets_the_key_when_it_returns() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    for number in [0, 1] {
+        let left = &map.paths[1 - number];
+        let away = take_away(&map.paths[number]);
+        host.does(REGISTER, 0, 0, KEY);
+        assert_eq!(State::seen_by(left).registered, [(left.initiator_port(), KEY)]);
+        host.does(RESERVE, 5, KEY, 0);
+        drop(away);
+        let both = map.registered(KEY).with_reservation(KEY, 5);
+        eventually("multipathd registers the path", || State::seen_by(left) == both);
+        wait_for(&map.paths[number], "active ready");
+        assert_eq!(map.state(), both);
+        host.does(CLEAR, 0, KEY, 0);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_path_that_was_away_gets_the_new_key_in_place_of_the_old() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    host.does(REGISTER, 0, 0, KEY);
+    let away = take_away(&map.paths[0]);
+    host.does(REGISTER, 0, KEY, NEW_KEY);
+    host.does(RESERVE, 6, NEW_KEY, 0);
+    drop(away);
+    let both = map.registered(NEW_KEY).with_reservation(NEW_KEY, 6);
+    eventually("multipathd changes the key", || State::seen_by(&map.paths[1]) == both);
+    wait_for(&map.paths[0], "active ready");
+    assert_eq!(map.state(), both);
+    daemon.stop();
+}
+
+#[test]
+fn reserve_preempt_and_release_work_by_the_path_that_is_left() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    let other = OtherHost::new();
+    for number in [0, 1] {
+        let left = &map.paths[1 - number];
+        host.does(REGISTER, 0, 0, KEY);
+        let registered = map.registered(KEY);
+        let away = take_away(&map.paths[number]);
+        host.does(RESERVE, 5, KEY, 0);
+        assert_eq!(State::seen_by(left), registered.clone().with_reservation(KEY, 5));
+        host.does(RELEASE, 5, KEY, 0);
+        assert_eq!(State::seen_by(left), registered);
+
+        other.does(REGISTER, 0, 0, OTHER_KEY);
+        other.does(RESERVE, 3, OTHER_KEY, 0);
+        host.does(PREEMPT, 5, KEY, OTHER_KEY);
+        assert_eq!(State::seen_by(left), registered.clone().with_reservation(KEY, 5));
+        drop(away);
+        wait_for(&map.paths[number], "active ready");
+        host.does(CLEAR, 0, KEY, 0);
+    }
+    daemon.stop();
+}
+
+/// The one that holds the reservation, of those of one registrant.
+#[test]
+fn a_release_is_good_only_if_the_reservation_is_gone_though_the_path_that_made_it_is_away() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    // Which of them makes it is the library's choice.
+    for number in [0, 1] {
+        host.does(REGISTER, 0, 0, KEY);
+        host.does(RESERVE, 5, KEY, 0);
+        let away = take_away(&map.paths[number]);
+        let left = &map.paths[1 - number];
+        let released = host.change(RELEASE, 5, KEY, 0);
+        let state = State::seen_by(left);
+        // From 0.13 on the library can move a reservation to a path that is there.
+        assert_eq!(
+            state.reservation.is_none(),
+            released.status == Status::GOOD,
+            "{:x?}",
+            released.sense_code()
+        );
+        assert!(state.registered.contains(&(left.initiator_port(), KEY)), "{state:x?}");
+        drop(away);
+        let both = State { reservation: state.reservation, ..map.registered(KEY) };
+        eventually("both are registered", || State::seen_by(left) == both);
+        wait_for(&map.paths[number], "active ready");
+        host.does(CLEAR, 0, KEY, 0);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn without_a_path_nothing_is_good_and_with_one_it_goes_on() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    host.does(REGISTER, 0, 0, KEY);
+    let away = [take_away(&map.paths[0]), take_away(&map.paths[1])];
+    for _ in 0..2 {
+        let reply = host.change(RESERVE, 5, KEY, 0);
+        assert_eq!(reply.status, Status::CHECK_CONDITION);
+        println!("RESERVE: {:02x?}", reply.sense_code());
+        let reply = host.ask(0, 8192);
+        assert_ne!(reply.status, Status::GOOD);
+        println!("READ KEYS: {} {:02x?}", reply.status, reply.sense_code());
+    }
+    drop(away);
+    for path in &map.paths {
+        wait_for(path, "active ready");
+    }
+    assert_eq!(map.state(), map.registered(KEY));
+    host.does(RESERVE, 5, KEY, 0);
+    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
+    daemon.stop();
+}

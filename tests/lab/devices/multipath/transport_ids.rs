@@ -1,0 +1,136 @@
+//! REGISTER with SPEC_I_PT: a key for other initiator ports than one's own.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use fixtures::Disk;
+use scsi_sense::Status;
+use test_support::Reply;
+
+use super::{CLEAR, Host, KEY, OTHER_KEY, OtherHost, REGISTER, State, basic, served_map};
+
+const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
+const SPEC_I_PT: u8 = 0x08;
+
+/// A TransportID of SAS (SPC-4 table 394).
+fn sas(address: u64) -> Vec<u8> {
+    [&[6, 0, 0, 0][..], &address.to_be_bytes(), &[0; 12]].concat()
+}
+
+/// Registers `key` with the ports of these TransportIDs beside the own ones.
+fn register(host: &mut Host, key: u64, ids: &[Vec<u8>]) -> Reply {
+    let ids = ids.concat();
+    register_raw(host, key, u32::try_from(ids.len()).unwrap(), &ids)
+}
+
+/// The same with any bytes, of which the list says that they are so many.
+fn register_raw(host: &mut Host, key: u64, stated: u32, ids: &[u8]) -> Reply {
+    let mut parameters = basic(0, key);
+    parameters[20] = SPEC_I_PT;
+    parameters.extend(stated.to_be_bytes());
+    parameters.extend(ids);
+    host.send(REGISTER, 0, &parameters)
+}
+
+/// Initiator ports that LIO knows, of machines that the disk is not there for yet.
+fn absent_ports(count: u64) -> Vec<u64> {
+    let unit = Path::new("/sys/kernel/config/target/core/fileio_3/map_a");
+    let ports = (0..count).map(|number| 0x6001_4050_0000_0100 + number);
+    ports
+        .inspect(|port| {
+            let target = format!("naa.5001405{:09x}", port & 0xf_ffff_ffff);
+            let group = Path::new("/sys/kernel/config/target/loopback").join(target).join("tpgt_1");
+            if group.exists() {
+                return;
+            }
+            let lun = group.join("lun/lun_0");
+            fs::create_dir_all(&lun).unwrap();
+            fs::write(group.join("nexus"), format!("naa.{port:x}")).unwrap();
+            // So that no disk appears.
+            fs::write(group.join("transport_status"), "offline").unwrap();
+            symlink(unit, lun.join("unit")).unwrap();
+        })
+        .collect()
+}
+
+#[test]
+fn another_initiator_port_is_registered_too() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    let other = Disk::map_a_elsewhere().initiator_port();
+    // More than once: what works by chance does not always.
+    for _ in 0..5 {
+        let reply = register(&mut host, KEY, &[sas(other)]);
+        assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
+        assert_eq!(map.state(), map.registered(KEY).with_other(KEY));
+        host.does(CLEAR, 0, KEY, 0);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn thirty_two_are_registered_and_thirty_three_are_refused() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    let ports = absent_ports(33);
+    let ids: Vec<Vec<u8>> = ports.iter().copied().map(sas).collect();
+    assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+    assert_eq!(map.state(), State::default());
+
+    let reply = register(&mut host, KEY, &ids[..32]);
+    assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
+    let mut expected = map.registered(KEY);
+    expected.registered.extend(ports[..32].iter().map(|port| (*port, KEY)));
+    assert_eq!(map.state(), expected);
+    // And they can all be read: mpathpersist knows of no more than thirty-two.
+    let status = host.ask(super::READ_FULL_STATUS, 8192);
+    let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
+    assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
+    host.does(CLEAR, 0, KEY, 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    let other = Disk::map_a_elsewhere().initiator_port();
+    for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
+        assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+        assert_eq!(map.state(), State::default());
+    }
+    daemon.stop();
+}
+
+#[test]
+fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
+    let (_multipath, daemon, map, mut host) = served_map();
+    OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
+    let good = sas(Disk::map_a_elsewhere().initiator_port());
+    let iscsi = |format: u8, additional: u16, name: &[u8]| {
+        let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();
+        id.resize(24.max(4 + usize::from(additional)), 0);
+        id
+    };
+    let cases: [(&str, u32, Vec<u8>); 11] = [
+        ("none", 0, vec![]),
+        ("cut", 20, good[..20].to_vec()),
+        ("a second one cut", 47, [&good[..], &good[..23]].concat()),
+        ("fewer bytes than stated", 48, good.clone()),
+        ("more bytes than stated", 24, [&good[..], &good[..]].concat()),
+        ("2^32 - 1 stated", u32::MAX, good.clone()),
+        ("of a protocol that has none", 24, [&[0x0f], &good[1..]].concat()),
+        ("iSCSI of another format", 24, iscsi(0x85, 20, b"iqn.a\0")),
+        ("iSCSI shorter than allowed", 24, iscsi(5, 16, b"iqn.a\0")),
+        ("iSCSI of a length that four does not divide", 26, iscsi(5, 22, b"iqn.a\0")),
+        ("iSCSI without an end", 24, iscsi(5, 20, &[b'a'; 20])),
+    ];
+    for (what, stated, ids) in cases {
+        let reply = register_raw(&mut host, KEY, stated, &ids);
+        if what == "none" {
+            // A list of no TransportIDs is one, and a disk may take it or not.
+            println!("none: {} {:02x?}", reply.status, reply.sense_code());
+            host.change(REGISTER, 0, KEY, 0);
+            continue;
+        }
+        assert_eq!(reply.sense_code(), INVALID_FIELD_IN_PARAMETER_LIST, "{what}");
+        assert_eq!(map.state(), State::default().with_other(OTHER_KEY), "{what}");
+    }
+    daemon.stop();
+}

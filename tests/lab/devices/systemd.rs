@@ -1,0 +1,369 @@
+//! Our Debian package, installed where systemd is the first process, and its units.
+
+mod host;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::Path,
+    process::{Child, Command},
+};
+
+use fixtures::{Disk, Map, Multipath, basic, insist, open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use scsi_sense::Status;
+use test_support::{Client, Reply, eventually, scrape};
+
+use self::host::Systemd;
+
+const SOCKET: &str = "/run/qemu-pr-helper.sock";
+/// Where the units have it serve metrics and state.
+const METRICS: &str = "/run/pr-helper/metrics.sock";
+const SERVICE: &str = "pr-helper.service";
+const DROP_INS: &str = "/etc/systemd/system/pr-helper.service.d";
+
+const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+/// REGISTER AND IGNORE EXISTING KEY, with 24 bytes of parameters.
+const REGISTER: [u8; 10] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0];
+const KEY: u64 = 0x5e47_0000_0000_0001;
+
+/// Bit 17: `CAP_SYS_RAWIO`.
+const RAWIO: &str = "0000000000020000";
+const NONE: &str = "0000000000000000";
+
+/// A system with the package installed, which stays for the tests that follow. Dropped, the units are stopped.
+struct Installed(Systemd);
+
+impl Installed {
+    fn new() -> Self {
+        let installed = Self(Systemd::booted());
+        if !Path::new("/usr/bin/pr-helper").exists() {
+            installed.dpkg(&["--install", "/lab/packages/pr-helper.deb"]);
+        }
+        installed
+    }
+
+    /// With the socket enabled and listening.
+    fn enabled() -> Self {
+        let installed = Self::new();
+        // It stays enabled for the tests that follow, and to enable it takes longer than to start it.
+        if !Path::new("/etc/systemd/system/sockets.target.wants/pr-helper.socket").exists() {
+            installed.0.run(&["systemctl", "enable", "pr-helper.socket"]);
+        }
+        installed.0.run(&["systemctl", "start", "pr-helper.socket"]);
+        installed
+    }
+
+    /// Runs dpkg, by its path, since busybox has one, too. Neither what packages depend on nor ldconfig is known to it.
+    fn dpkg(&self, arguments: &[&str]) {
+        self.0.run(&[&["/usr/bin/dpkg", "--force-depends", "--force-bad-path"], arguments].concat());
+    }
+
+    fn main_pid(&self) -> u32 {
+        self.0.main_pid(SERVICE).expect("the service runs")
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = self.0.try_run(&["systemctl", "stop", "pr-helper.socket", SERVICE]);
+        if fs::remove_dir_all(DROP_INS).is_ok() {
+            let _ = self.0.try_run(&["systemctl", "daemon-reload"]);
+        }
+    }
+}
+
+fn client() -> Client {
+    Client::connect(Path::new(SOCKET)).expect("a connection")
+}
+
+/// A process as libvirt starts one: with an `AppArmor` profile, and in a /dev of its own a device, which is its standard input.
+struct Guest(Child);
+
+impl Guest {
+    /// A device of this kind (`b` or `c`) and number, by this name.
+    fn with(kind: char, number: u64, name: &str) -> Self {
+        let profile = Path::new("/run/lab/lab-guest");
+        fs::write(
+            profile,
+            "profile lab-guest { capability, mount, network, ptrace, signal, unix, /{,**} rwlkmix, }\n",
+        )
+        .unwrap();
+        let loaded =
+            Command::new("apparmor_parser").args(["--replace", "--skip-cache"]).arg(profile).output();
+        assert!(loaded.as_ref().unwrap().status.success(), "{loaded:?}");
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        let script = format!(
+            "mount -t tmpfs dev /dev && mknod /dev/{name} {kind} {major} {minor} && exec sleep 1000 <>/dev/{name}"
+        );
+        let child = Command::new("aa-exec")
+            .args(["-p", "lab-guest", "unshare", "--mount", "sh", "-c", &script])
+            .spawn();
+        let guest = Self(child.unwrap());
+        let input = format!("/proc/{}/fd/0", guest.0.id());
+        eventually("the guest has its device", || {
+            fs::read_link(&input).is_ok_and(|path| path.ends_with(name))
+        });
+        guest
+    }
+
+    /// The descriptor that it has opened, which bears its profile.
+    fn device(&self) -> OwnedFd {
+        let process = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).unwrap();
+        pidfd_getfd(process, 0, PidfdGetfdFlags::empty()).unwrap()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Registers a key, with 0 none, through the service. A path may have unit attentions to report before.
+fn register(client: &mut Client, disk: impl AsFd, key: u64) -> Reply {
+    let parameters = basic(0, key);
+    insist(|| client.write(&disk, &REGISTER, &parameters).expect("a reply"))
+}
+
+/// The keys that a disk has registered.
+fn keys(client: &mut Client, disk: impl AsFd) -> Vec<u64> {
+    let reply = insist(|| client.read(&disk, &READ_KEYS).expect("a reply"));
+    assert_eq!(reply.status, Status::GOOD);
+    reply.payload[8..].chunks(8).map(|key| u64::from_be_bytes(key.try_into().unwrap())).collect()
+}
+
+/// A field of /proc/PID/status.
+fn field(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("{name}")).trim().replace('\t', " ")
+}
+
+/// The `AppArmor` profile of a process.
+fn confinement(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap().trim().to_owned()
+}
+
+/// What `AppArmor` has not let pr-helper do, since the machine was started.
+fn denied() -> Vec<String> {
+    let kernel = Command::new("dmesg").output().unwrap().stdout;
+    let lines = String::from_utf8_lossy(&kernel);
+    let is_ours = |line: &&str| line.contains("apparmor=\"DENIED\"") && line.contains("profile=\"pr-helper");
+    lines.lines().filter(is_ours).map(str::to_owned).collect()
+}
+
+/// All files of the machine that a package could have left something in.
+fn files() -> BTreeSet<String> {
+    let found = Command::new("find").args(["/etc", "/usr", "/var", "-xdev"]).output().unwrap();
+    let found = String::from_utf8(found.stdout).unwrap();
+    // What dpkg has ever had, and the journal.
+    let is_kept = |path: &&str| ["/var/lib/dpkg/", "/var/log/"].iter().any(|prefix| path.starts_with(prefix));
+    found.lines().filter(|path| !is_kept(path)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_first_connection_starts_the_service_with_one_privilege_and_no_user_of_the_hosts() {
+    let system = Installed::enabled();
+    let before = denied();
+    assert_eq!(system.0.property(SERVICE, "ActiveState"), "inactive");
+    let socket = fs::metadata(SOCKET).unwrap();
+    assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (0, 104, 0o660), "root:kvm");
+
+    let disk = open(&Disk::nexus_a().block);
+    let mut client = client();
+    assert_eq!(register(&mut client, &disk, KEY).status, Status::GOOD, "{}", system.0.journal(SERVICE));
+    assert_eq!(keys(&mut client, &disk), [KEY]);
+    assert_eq!(register(&mut client, &disk, 0).status, Status::GOOD);
+    let generic = open(&Disk::nexus_a().generic);
+    assert_eq!(keys(&mut client, &generic), []);
+    let guest = Guest::with('b', fs::metadata(Disk::nexus_a().block).unwrap().rdev(), "sdz");
+    assert_eq!(keys(&mut client, guest.device()), []);
+
+    let pid = system.main_pid();
+    assert_eq!((field(pid, "CapPrm"), field(pid, "CapEff")), (RAWIO.into(), RAWIO.into()));
+    assert_eq!((field(pid, "NoNewPrivs"), field(pid, "Seccomp")), ("1".into(), "2".into()));
+    assert!(!field(pid, "Uid").split(' ').any(|uid| uid == "0"), "{}", field(pid, "Uid"));
+    assert_eq!(confinement(pid), "pr-helper (enforce)");
+    let state = state();
+    assert!(state.contains("multipath maps are not served") && state.contains("clients: 1"), "{state}");
+    assert_eq!(denied(), before);
+}
+
+/// The state of the service, which only root may ask for.
+fn state() -> String {
+    let socket = Path::new(METRICS);
+    assert_eq!(fs::metadata(socket).unwrap().mode() & 0o777, 0o600);
+    scrape::get(socket, "/state")
+}
+
+#[test]
+fn a_descriptor_of_what_the_profile_does_not_name_does_not_arrive_from_a_confined_guest() {
+    let system = Installed::enabled();
+    let before = denied();
+    let other = fs::metadata("/dev/loop-control").unwrap().rdev();
+    let guest = Guest::with('c', other, "loop-control");
+    assert!(client().read(guest.device(), &READ_KEYS).is_err());
+    assert_eq!(denied().len(), before.len() + 1);
+    let journal = system.0.journal(SERVICE);
+    assert!(journal.contains("sent a descriptor that could not be received"), "{journal}");
+    // The next client is served all the same.
+    keys(&mut client(), open(&Disk::nexus_a().block));
+}
+
+#[test]
+fn the_exposure_is_as_low_as_it_is_said_to_be() {
+    let system = Installed::new();
+    system.0.run(&["systemd-analyze", "security", "--no-pager", "--threshold=10", SERVICE]);
+    add_multipath(&system);
+    system.0.run(&["systemd-analyze", "security", "--no-pager", "--threshold=20", SERVICE]);
+}
+
+#[test]
+fn the_socket_outlives_a_crash_and_who_connects_meanwhile_is_served() {
+    let system = Installed::enabled();
+    let disk = open(&Disk::nexus_a().block);
+    let mut before = client();
+    keys(&mut before, &disk);
+    let (pid, inode) = (system.main_pid(), fs::metadata(SOCKET).unwrap().ino());
+    system.0.run(&["systemctl", "kill", "--kill-whom=main", "--signal=ABRT", SERVICE]);
+    assert!(before.is_closed());
+    // It is not there now, or not yet.
+    let mut meanwhile = client();
+    keys(&mut meanwhile, &disk);
+    assert_ne!(system.main_pid(), pid);
+    assert_eq!(fs::metadata(SOCKET).unwrap().ino(), inode);
+    state();
+}
+
+#[test]
+fn stopping_and_restarting_lose_no_connection() {
+    let system = Installed::enabled();
+    let disk = open(&Disk::nexus_a().block);
+    keys(&mut client(), &disk);
+    system.0.run(&["systemctl", "stop", SERVICE]);
+    assert_eq!(system.0.property(SERVICE, "Result"), "success");
+    assert_eq!(system.0.property(SERVICE, "ExecMainStatus"), "0");
+    keys(&mut client(), &disk);
+    let pid = system.main_pid();
+    system.0.run(&["systemctl", "restart", SERVICE]);
+    assert_ne!(system.main_pid(), pid);
+    keys(&mut client(), &disk);
+    system.0.run(&["systemctl", "stop", "pr-helper.socket", SERVICE]);
+    assert!(!Path::new(SOCKET).exists());
+    assert!(!Path::new(METRICS).exists());
+}
+
+#[test]
+fn who_starts_qemus_units_gets_these() {
+    let system = Installed::enabled();
+    assert_eq!(system.0.property("qemu-pr-helper.socket", "Id"), "pr-helper.socket");
+    system.0.run(&["systemctl", "stop", "qemu-pr-helper.socket"]);
+    assert!(!Path::new(SOCKET).exists());
+    system.0.run(&["systemctl", "start", "qemu-pr-helper.socket"]);
+    keys(&mut client(), open(&Disk::nexus_a().block));
+}
+
+#[test]
+fn an_update_restarts_what_runs() {
+    let system = Installed::enabled();
+    keys(&mut client(), open(&Disk::nexus_a().block));
+    let pid = system.main_pid();
+    system.dpkg(&["--install", "/lab/packages/pr-helper.deb"]);
+    assert_ne!(system.main_pid(), pid);
+    keys(&mut client(), open(&Disk::nexus_a().block));
+}
+
+#[test]
+fn the_packages_go_as_they_came() {
+    let system = Installed::new();
+    system.dpkg(&["--purge", "pr-helper"]);
+    let qemus = Qemus::put_there();
+    let before = files();
+    system.dpkg(&["--install", "/lab/packages/pr-helper.deb", "/lab/packages/pr-helper-qemu.deb"]);
+    assert_eq!(fs::canonicalize(Qemus::PLACE).unwrap(), Path::new("/usr/bin/pr-helper"));
+    assert_eq!(fs::read_to_string(Qemus::MEANWHILE).unwrap(), Qemus::CONTENT);
+    system.0.run(&["systemctl", "enable", "--now", "pr-helper.socket"]);
+    keys(&mut client(), open(&Disk::nexus_a().block));
+    system.dpkg(&["--purge", "pr-helper-qemu", "pr-helper"]);
+    assert_eq!(system.0.main_pid(SERVICE), None);
+    assert!(!Path::new(SOCKET).exists());
+    let after = files();
+    assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), <[&String; 0]>::default());
+    assert_eq!(fs::read_to_string(Qemus::PLACE).unwrap(), Qemus::CONTENT);
+    drop(qemus);
+}
+
+/// QEMU's own helper, as its package has it. Dropped, it goes.
+struct Qemus;
+
+impl Qemus {
+    const PLACE: &'static str = "/usr/bin/qemu-pr-helper";
+    const MEANWHILE: &'static str = "/usr/bin/qemu-pr-helper.qemu";
+    const CONTENT: &'static str = "QEMU's";
+
+    fn put_there() -> Self {
+        fs::write(Self::PLACE, Self::CONTENT).unwrap();
+        Self
+    }
+}
+
+impl Drop for Qemus {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(Self::PLACE);
+    }
+}
+
+/// What /usr/share/pr-helper/multipath.conf says to do.
+fn add_multipath(system: &Installed) {
+    system.0.run(&["mkdir", "-p", DROP_INS]);
+    system.0.run(&["ln", "-s", "/usr/share/pr-helper/multipath.conf", DROP_INS]);
+    system.0.run(&["systemctl", "daemon-reload"]);
+    system.0.run(&["systemctl", "try-restart", SERVICE]);
+}
+
+#[test]
+fn with_its_drop_in_the_service_serves_multipath_maps_and_clients_still_meet_no_root() {
+    let system = Installed::enabled();
+    let before = denied();
+    let _multipath = Multipath::start();
+    let map = Map::a();
+    fs::create_dir_all(DROP_INS).unwrap();
+    // What docs/operations.md says for options, and for a scraper that is not root.
+    let edited = format!(
+        "[Service]\nEnvironment=\"OPTIONS=--verbose --slow 5\"\nExecStartPost=+/bin/chown nobody {METRICS}\n"
+    );
+    fs::write(Path::new(DROP_INS).join("override.conf"), edited).unwrap();
+    add_multipath(&system);
+
+    let disk = map.open();
+    let mut client = client();
+    let reply = register(&mut client, &disk, KEY);
+    assert_eq!(reply.status, Status::GOOD, "{reply:?}\n{}", system.0.journal(SERVICE));
+    assert_eq!(keys(&mut client, &disk), [KEY; 2], "once for each path");
+    assert_eq!(register(&mut client, &disk, 0).status, Status::GOOD);
+    // Its disks are served as before.
+    assert_eq!(keys(&mut client, open(&Disk::nexus_a().block)), []);
+
+    let pid = system.main_pid();
+    assert_eq!((field(pid, "CapPrm"), field(pid, "CapBnd")), (RAWIO.into(), NONE.into()));
+    let uid = system.0.run(&["id", "-u", "pr-helper"]);
+    assert_eq!(field(pid, "Uid").split(' ').collect::<Vec<_>>(), [uid.trim(); 4]);
+    assert_eq!(confinement(pid), "pr-helper-multipath (enforce)");
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(words.replace('\0', " ").ends_with(" --verbose --slow 5 "), "{words:?}");
+    assert_eq!(fs::metadata(METRICS).unwrap().uid(), 65534);
+    let state = state();
+    assert!(state.contains("multipath maps are served") && state.contains("clients: 1"), "{state}");
+    let journal = system.0.journal(SERVICE);
+    assert!(journal.contains("multipath maps are served by"), "{journal}");
+    for complaint in ["cannot", "denied", "failed", "error"] {
+        assert!(!journal.to_lowercase().contains(complaint), "{journal}");
+    }
+    assert_eq!(denied(), before);
+}

@@ -1,0 +1,146 @@
+//! systemd as the first process: of a PID namespace, with the machine's own file system, devices and kernel.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Output, Stdio},
+    thread,
+};
+
+use test_support::eventually;
+
+/// Where systemd has its root, so that what it mounts is its own.
+const ROOT: &str = "/run/lab/systemd";
+const LOG: &str = "/run/lab/systemd.log";
+/// Where the number of its process is kept.
+const PID: &str = "/run/lab/systemd.pid";
+
+/// What is started at first: what every socket and service waits for, and the journal. What else belongs to that in a
+/// system that boots, the machine's image does not have.
+const TARGET: &str = "[Unit]\nRequires=sysinit.target systemd-journald.service
+After=sysinit.target systemd-journald.service\nAllowIsolate=yes\n";
+
+/// A running systemd. It stays for the tests that follow, since booting takes seconds.
+pub(crate) struct Systemd {
+    /// Its number in the namespace of this process.
+    pid: u32,
+}
+
+impl Systemd {
+    /// The one that is there, or else a new one, when its first target is reached.
+    pub(crate) fn booted() -> Self {
+        let kept = Path::new(PID);
+        let pid =
+            fs::read_to_string(kept).ok().and_then(|pid| pid.parse().ok()).filter(|pid| is_systemd(*pid));
+        let systemd = Self { pid: pid.unwrap_or_else(boot) };
+        fs::write(kept, systemd.pid.to_string()).unwrap();
+        eventually("the target is reached", || {
+            systemd.try_run(&["systemctl", "is-active", "lab.target"]).status.success()
+        });
+        systemd
+    }
+
+    /// Runs a program as if from a shell on that system.
+    pub(crate) fn try_run(&self, words: &[&str]) -> Output {
+        let pid = self.pid.to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid, "-m", "-p", "-r", "-w"]).args(words).env_remove("DM_DISABLE_UDEV");
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same, and fails unless that succeeds; returns its standard output.
+    pub(crate) fn run(&self, words: &[&str]) -> String {
+        let output = self.try_run(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A property of a unit.
+    pub(crate) fn property(&self, unit: &str, name: &str) -> String {
+        self.run(&["systemctl", "show", "--value", "--property", name, unit]).trim().to_owned()
+    }
+
+    /// The main process of a service, as it is known in this process's namespace; none, if it does not run.
+    pub(crate) fn main_pid(&self, unit: &str) -> Option<u32> {
+        let there: u32 = self.property(unit, "MainPID").parse().unwrap();
+        (there != 0).then(|| pid_here(there))
+    }
+
+    /// What the units have logged.
+    pub(crate) fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--no-pager", "--output=cat", "--unit", unit])
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let journal =
+                self.try_run(&["journalctl", "--no-pager", "--output=short-monotonic", "--lines=60"]);
+            eprintln!("--- the journal\n{}", String::from_utf8_lossy(&journal.stdout));
+            eprintln!("--- systemd\n{}", fs::read_to_string(LOG).unwrap_or_default());
+        }
+    }
+}
+
+/// Starts a new one.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
+fn boot() -> u32 {
+    prepare();
+    let log = File::create(LOG).unwrap();
+    // AppArmor goes by paths from the namespace's root, so that must be systemd's root, too.
+    let script = format!(
+        "mount --rbind / {ROOT} && cd {ROOT} && mount -t proc proc proc && mount --move . / &&
+         exec env -i container=lab PATH=/usr/bin:/usr/sbin chroot . /usr/lib/systemd/systemd --system \
+             --unit=lab.target --show-status=false --log-target=console --log-level=info"
+    );
+    let starter = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", starter.id());
+    let mut pid = None;
+    eventually("systemd starts", || {
+        let first = fs::read_to_string(&children).unwrap();
+        pid = first.split_whitespace().next().and_then(|pid| pid.parse().ok());
+        pid.is_some_and(is_systemd)
+    });
+    pid.unwrap()
+}
+
+fn is_systemd(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n")
+}
+
+/// The number that a process, which has this one below systemd, has here.
+fn pid_here(there: u32) -> u32 {
+    let numbers = |pid: u32| -> Option<Vec<u32>> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        field.split_whitespace().map(|number| number.parse().ok()).collect()
+    };
+    let mut processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let found = processes.find(|pid| numbers(*pid).is_some_and(|numbers| numbers[1..] == [there]));
+    found.unwrap_or_else(|| panic!("there is no process {there}"))
+}
+
+/// Makes of the machine's file system one that has been booted before, in which packages can be installed.
+fn prepare() {
+    for directory in [ROOT, "/run/systemd/system", "/var/lib/dpkg/info", "/var/lib/dpkg/updates", "/var/log"]
+    {
+        fs::create_dir_all(directory).unwrap();
+    }
+    let status = Path::new("/var/lib/dpkg/status");
+    if !status.exists() {
+        fs::write(status, "").unwrap();
+    }
+    // Whoever has none is configured for the first time.
+    fs::write("/etc/machine-id", "1ab00000000000000000000000000000\n").unwrap();
+    fs::write("/run/systemd/system/lab.target", TARGET).unwrap();
+    // So that packages load their AppArmor profiles. It may be mounted already.
+    let _ = Command::new("mount").args(["-t", "securityfs", "security", "/sys/kernel/security"]).output();
+}

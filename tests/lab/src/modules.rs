@@ -1,0 +1,238 @@
+//! The kernel modules that the guest needs, out of the thousands that the kernel's packages have.
+//!
+//! The packages have no modules.dep (it is made when they are installed), so the dependencies are read from the
+//! modules. They are decompressed here: the host is fast, the emulated guest is not.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fmt::Write as _, fs};
+
+use tools::error::{Context as _, Error, Result};
+use tools::process;
+
+use crate::cpio::Archive;
+
+/// What init.sh loads, and `scsi_debug` for tests that want a disk that fails or hangs in a way of their choice
+/// (debugfs: `scsi_debug/TARGET/error`).
+pub(crate) const MODULES: [&str; 13] = [
+    "dm_mod",
+    "dm_multipath",
+    "dm_service_time",
+    "iscsi_target_mod",
+    "iscsi_tcp",
+    "loop",
+    "scsi_debug",
+    "scsi_dh_alua",
+    "sd_mod",
+    "sg",
+    "target_core_file",
+    "target_core_mod",
+    "tcm_loop",
+];
+
+/// What some kernels have as a module and others in a library: the checksum of iSCSI.
+const IF_PRESENT: [&str; 1] = ["crc32c_generic"];
+
+/// A module that goes into the guest.
+#[derive(Debug)]
+struct Module {
+    /// Below the kernel's directory, without the compression's suffix.
+    path: String,
+    content: Vec<u8>,
+    depends: Vec<String>,
+}
+
+/// The modules of one kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// As `uname -r` has it.
+    pub(crate) release: String,
+    directory: PathBuf,
+    /// Every module's file, by the module's name.
+    files: BTreeMap<String, PathBuf>,
+}
+
+impl Kernel {
+    /// The one kernel that was unpacked under `root`.
+    pub(crate) fn find(root: &Path) -> Result<Self> {
+        let above = root.join("usr/lib/modules");
+        let reading = || format!("read {}", above.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&above).context(reading)? {
+            found.push(entry.context(reading)?.path());
+        }
+        let [directory] = found.as_slice() else {
+            return Err(Error::new(format!(
+                "{} should hold one kernel, not {}",
+                above.display(),
+                found.len()
+            )));
+        };
+        let release = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut files = BTreeMap::new();
+        collect(&directory.join("kernel"), &mut files)?;
+        Ok(Self { release, directory: directory.clone(), files })
+    }
+
+    /// The kernel itself, which has moved from /boot to its modules in later suites.
+    pub(crate) fn image(&self, root: &Path) -> Result<PathBuf> {
+        [root.join(format!("boot/vmlinuz-{}", self.release)), self.directory.join("vmlinuz")]
+            .into_iter()
+            .find(|path| path.is_file())
+            .ok_or_else(|| Error::new(format!("the packages of kernel {} have no vmlinuz", self.release)))
+    }
+
+    /// Puts `wanted` and what they depend on into the archive, with the modules.dep that modprobe reads.
+    pub(crate) fn add_modules(&self, wanted: &[&str], archive: &mut Archive) -> Result<()> {
+        let mut modules = BTreeMap::new();
+        for name in wanted {
+            self.load(name, &mut modules)?;
+        }
+        for name in IF_PRESENT {
+            if self.files.contains_key(name) {
+                self.load(name, &mut modules)?;
+            }
+        }
+        let above = format!("usr/lib/modules/{}", self.release);
+        let mut list = String::new();
+        for (name, module) in &modules {
+            let _ = write!(list, "{}:", module.path);
+            for dependency in closure(name, &modules) {
+                let _ = write!(list, " {}", dependency.path);
+            }
+            list.push('\n');
+            archive.bytes(&format!("{above}/{}", module.path), 0o644, module.content.as_slice());
+        }
+        archive.bytes(&format!("{above}/modules.dep"), 0o644, list);
+        Ok(())
+    }
+
+    /// Reads module `name` and those that it depends on, unless they are there already.
+    fn load(&self, name: &str, modules: &mut BTreeMap<String, Module>) -> Result<()> {
+        if modules.contains_key(name) || self.is_builtin(name)? {
+            return Ok(());
+        }
+        let file = self
+            .files
+            .get(name)
+            .ok_or_else(|| Error::new(format!("kernel {} has no module {name}", self.release)))?;
+        let content = decompressed(file)?;
+        let depends: Vec<String> =
+            depends(&content).split(',').filter(|d| !d.is_empty()).map(plain).collect();
+        let path = file.strip_prefix(&self.directory).unwrap_or(file).to_string_lossy();
+        let path = path.split_inclusive(".ko").next().unwrap_or_default().to_owned();
+        modules.insert(name.to_owned(), Module { path, content, depends: depends.clone() });
+        for dependency in &depends {
+            self.load(dependency, modules)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this kernel has `name` in itself instead of in a module.
+    fn is_builtin(&self, name: &str) -> Result<bool> {
+        let path = self.directory.join("modules.builtin");
+        let text = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
+        Ok(text.lines().any(|line| module_name(Path::new(line)).is_some_and(|builtin| builtin == name)))
+    }
+}
+
+/// What `name` depends on, the nearest first, as modprobe wants it: it loads them from the last to the first.
+fn closure<'a>(name: &str, modules: &'a BTreeMap<String, Module>) -> Vec<&'a Module> {
+    fn visit<'a>(name: &str, modules: &'a BTreeMap<String, Module>, order: &mut Vec<&'a Module>) {
+        let Some(module) = modules.get(name) else { return };
+        for dependency in &module.depends {
+            visit(dependency, modules, order);
+        }
+        if !order.iter().any(|seen| seen.path == module.path) {
+            order.push(module);
+        }
+    }
+    let mut order = Vec::new();
+    visit(name, modules, &mut order);
+    order.pop();
+    order.reverse();
+    order
+}
+
+/// Notes every module's file under `directory`.
+fn collect(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    let reading = || format!("read {}", directory.display());
+    for entry in fs::read_dir(directory).context(reading)? {
+        let path = entry.context(reading)?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if let Some(name) = module_name(&path) {
+            files.insert(name, path);
+        }
+    }
+    Ok(())
+}
+
+/// The name of the module in `path`, if it is one.
+fn module_name(path: &Path) -> Option<String> {
+    let file = path.file_name()?.to_str()?;
+    let (name, _compression) = file.split_once(".ko")?;
+    Some(plain(name))
+}
+
+/// Files may have dashes where the kernel's names have underscores.
+fn plain(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// The module in `file`, as the kernel loads it.
+fn decompressed(file: &Path) -> Result<Vec<u8>> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => fs::read(file).context(|| format!("read {}", file.display())),
+        Some("xz") => process::output(Command::new("xz").args(["--decompress", "--stdout"]).arg(file)),
+        _ => Err(Error::new(format!("{} is compressed in a way that the lab does not know", file.display()))),
+    }
+}
+
+/// The value of `depends` among the strings of a module's .modinfo section (NUL, key, `=`, value, NUL).
+/// Nothing else in a module has the key after a NUL.
+fn depends(content: &[u8]) -> &str {
+    content
+        .split(|byte| *byte == 0)
+        .find_map(|string| string.strip_prefix(b"depends="))
+        .and_then(|value| std::str::from_utf8(value).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modules_name_has_no_dashes_and_no_suffix() {
+        assert_eq!(module_name(Path::new("kernel/drivers/md/dm-mod.ko.xz")).unwrap(), "dm_mod");
+        assert_eq!(module_name(Path::new("kernel/drivers/scsi/sg.ko")).unwrap(), "sg");
+        assert_eq!(module_name(Path::new("modules.order")), None);
+    }
+
+    #[test]
+    fn dependencies_come_from_modinfo() {
+        assert_eq!(
+            depends(b"\x7fELF\0license=GPL\0depends=scsi_mod,configfs\0name=x\0"),
+            "scsi_mod,configfs"
+        );
+        assert_eq!(depends(b"\x7fELF\0license=GPL\0depends=\0"), "");
+    }
+
+    #[test]
+    fn a_dependency_is_loaded_before_what_needs_it() {
+        let module = |name: &str, depends: &[&str]| {
+            let depends = depends.iter().map(ToString::to_string).collect();
+            (name.to_owned(), Module { path: name.to_owned(), content: Vec::new(), depends })
+        };
+        let modules = BTreeMap::from([
+            module("loop_target", &["core", "scsi"]),
+            module("core", &["common"]),
+            module("scsi", &["common"]),
+            module("common", &[]),
+        ]);
+        let order: Vec<&str> = closure("loop_target", &modules).iter().map(|m| m.path.as_str()).collect();
+        assert_eq!(order, ["scsi", "core", "common"]);
+    }
+}
