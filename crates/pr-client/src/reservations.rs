@@ -6,10 +6,9 @@ use pr_proto::DATA_MAX;
 use scsi_sense::{
     Status,
     pr::{
-        BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys,
-        OutParameters, OutServiceAction, PersistentReserveIn, PersistentReserveOut,
-        RegisterAndMoveParameters, Reservation, ReservationData, ReservationKey, ReservationType, Scope,
-        TransportId, TransportIdError,
+        BasicParameters, Capabilities, FullStatus, InServiceAction, Keys, OutParameters, OutServiceAction,
+        PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, Registration, Reservation,
+        ReservationData, ReservationKey, ReservationType, Scope, TransportId, TransportIdError,
     },
 };
 
@@ -78,9 +77,9 @@ impl Registration {
     }
 }
 
-impl From<FullStatusDescriptor<'_>> for Registration {
-    fn from(descriptor: FullStatusDescriptor<'_>) -> Self {
-        let FullStatusDescriptor { key, scope, kind, relative_port, transport_id_bytes, .. } = descriptor;
+impl From<Registration<&'_ [u8]>> for Registration {
+    fn from(descriptor: Registration<&'_ [u8]>) -> Self {
+        let Registration { key, scope, kind, relative_port, transport_id_bytes, .. } = descriptor;
         Self {
             key,
             relative_port: (!descriptor.all_target_ports).then_some(relative_port),

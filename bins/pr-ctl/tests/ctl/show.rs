@@ -1,8 +1,8 @@
 //! What is shown of a disk, for people and for programs.
 
 use scsi_sense::pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, IscsiName, IscsiSessionId, Keys, Reservation,
-    ReservationData, ReservationKey, ReservationType, Scope, TransportId, TypeMask,
+    Capabilities, FullStatus, IscsiName, IscsiSessionId, Keys, Registration, Reservation, ReservationData,
+    ReservationKey, ReservationType, Scope, TransportId, TypeMask,
 };
 
 use crate::{
@@ -41,7 +41,7 @@ fn full_status(keys: &[ReservationKey], data: &mut [u8]) -> usize {
     let length = TransportId::IscsiPort { name, session }.write(&mut iscsi).unwrap();
     TransportId::Sas { address: 0x5000_c500_05b3_2001 }.write(&mut sas).unwrap();
     let ids = [&iscsi[..length], &sas[..], b"?"];
-    let registrations = keys.iter().zip(ids).enumerate().map(|(index, (key, id))| FullStatusDescriptor {
+    let registrations = keys.iter().zip(ids).enumerate().map(|(index, (key, id))| Registration {
         key: *key,
         all_target_ports: index == 1,
         reservation_holder: index == 0,

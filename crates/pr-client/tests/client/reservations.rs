@@ -6,9 +6,9 @@ use pr_client::{Client, CommandError, CurrentReservation, Error};
 use scsi_sense::{
     SenseCode, SenseKey, Status,
     pr::{
-        BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InDataError, Keys,
-        RegisterAndMoveParameters, Reservation, ReservationData, ReservationKey, ReservationType, Scope,
-        TransportId, TransportIds, TypeMask,
+        BasicParameters, Capabilities, FullStatus, InDataError, Keys, RegisterAndMoveParameters,
+        Registration, Reservation, ReservationData, ReservationKey, ReservationType, Scope, TransportId,
+        TransportIds, TypeMask,
     },
 };
 
@@ -66,7 +66,7 @@ fn read_full_status_has_each_registration_with_its_nexus() {
         let (helper, client, device) = disk(move |_| {
             let mut id = [0; 24];
             SAS.write(&mut id).unwrap();
-            let registration = |number: u16| FullStatusDescriptor {
+            let registration = |number: u16| Registration {
                 key: ReservationKey(number.into()),
                 all_target_ports: number == 2,
                 reservation_holder: number == 1,
