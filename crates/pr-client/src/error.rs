@@ -1,13 +1,19 @@
 //! What can go wrong between a client and a helper, and between a helper and a device.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use pr_proto::{ClientError, InvalidCommand};
 use scsi_sense::{BuildError, SenseCode, Status, pr::InDataError};
 
-use crate::SenseData;
+use crate::{RegisteredKeys, Registrations, SenseData};
 
 /// Why there is no answer to a command.
+///
+/// The text says what failed, and not why: print the chain of sources ([`std::error::Error::source`]) behind it, which
+/// ends in the kernel's error.
 ///
 /// The question that matters is whether the command may have run all the same: [`may_have_run`](Self::may_have_run).
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +21,13 @@ use crate::SenseData;
 pub enum Error {
     /// No connection could be had, or it was closed before a single byte of the command was sent. For a
     /// [`Client`](crate::Client): all its attempts failed, this is the last one's error.
-    #[error("cannot reach the helper")]
-    Unreachable(#[source] io::Error),
+    #[error("cannot reach the helper{}", at(path.as_deref()))]
+    Unreachable {
+        /// The socket's path; `None` for a connection that somebody else has made.
+        path: Option<PathBuf>,
+        /// The kernel's error, or what the helper did.
+        source: io::Error,
+    },
     /// All connections of the client were in use by other threads until the deadline. Nothing was sent.
     #[error("all connections to the helper were in use until the deadline")]
     Busy,
@@ -56,9 +67,11 @@ impl Error {
     pub fn may_have_run(&self) -> bool {
         match self {
             Self::TimedOut | Self::Lost(_) | Self::Protocol(_) => true,
-            Self::Unreachable(_) | Self::Busy | Self::Command(_) | Self::Buffer { .. } | Self::Send(_) => {
-                false
-            }
+            Self::Unreachable { .. }
+            | Self::Busy
+            | Self::Command(_)
+            | Self::Buffer { .. }
+            | Self::Send(_) => false,
         }
     }
 
@@ -71,14 +84,21 @@ impl Error {
         match self {
             Self::Command(_) | Self::Buffer { .. } => SenseCode::INVALID_FIELD_IN_CDB,
             Self::TimedOut => SenseCode::COMMAND_TIMEOUT_DURING_PROCESSING,
-            Self::Unreachable(_) | Self::Busy | Self::Send(_) | Self::Lost(_) | Self::Protocol(_) => {
+            Self::Unreachable { .. } | Self::Busy | Self::Send(_) | Self::Lost(_) | Self::Protocol(_) => {
                 SenseCode::LU_COMMUNICATION_FAILURE
             }
         }
     }
 }
 
+/// ` at PATH`, if there is a path.
+fn at(path: Option<&Path>) -> String {
+    path.map_or_else(String::new, |path| format!(" at {}", path.display()))
+}
+
 /// Why a typed call, such as [`Client::reserve`](crate::Client::reserve), has failed.
+///
+/// As with [`Error`], the chain of sources belongs to the text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -99,6 +119,22 @@ pub enum CommandError {
     /// GOOD, with data that cannot be what was asked for.
     #[error("the device's data cannot be read")]
     Data(#[source] InDataError),
+    /// GOOD, with a list of keys that ends early. There are more keys than those that could be read.
+    #[error("the device's list of keys cannot be read to its end")]
+    Keys {
+        /// What is before that place. It is not complete.
+        read: RegisteredKeys,
+        /// What is wrong with the data.
+        source: InDataError,
+    },
+    /// GOOD, with a list of registrations that ends early. There are more registrations than those that could be read.
+    #[error("the device's list of registrations cannot be read to its end")]
+    Registrations {
+        /// What is before that place. It is not complete.
+        read: Registrations,
+        /// What is wrong with the data.
+        source: InDataError,
+    },
     /// The parameter list is longer than what the protocol carries. Nothing was sent.
     #[error("the parameter list cannot be built")]
     Parameters(#[source] BuildError),
