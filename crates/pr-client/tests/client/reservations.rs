@@ -100,7 +100,7 @@ fn lio_keys(arrived: &Arrived, count: u64) -> Vec<u8> {
 /// those before. The last one holds the reservation.
 fn lio_full_status(arrived: &Arrived, count: u64) -> Vec<u8> {
     let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
-    let name = IscsiName::new(b"iqn.1993-08.org.debian:01:a").unwrap();
+    let name = IscsiName::new(b"iqn.1993-08.org.debian:1:a").unwrap();
     let session = IscsiSessionId::from_bytes([0, 2, 0x3d, 0, 0, 1]);
     let mut id = [0; 256];
     let length = TransportId::IscsiPort { name, session }.write(&mut id).unwrap();
