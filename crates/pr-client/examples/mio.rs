@@ -80,7 +80,7 @@ fn proceed(disk: &mut Disk<'_>) -> Option<String> {
             Ok(Step::Ready) => {
                 // After this there may be no event for what is there already, so it goes round once more.
                 if let Err(error) = disk.connection.read(&disk.file, &read_keys.to_cdb()) {
-                    return Some(chain(&error));
+                    return Some(format!("{error:#}"));
                 }
             }
             Ok(Step::Answered(response)) if response.status == Status::GOOD => {
@@ -88,21 +88,15 @@ fn proceed(disk: &mut Disk<'_>) -> Option<String> {
                     Ok(keys) => match keys.is_complete(LENGTH.into()) {
                         Ok(true) => format!("{} keys", keys.iter().count()),
                         Ok(false) => format!("{} keys, and perhaps more", keys.iter().count()),
-                        Err(error) => chain(&error),
+                        Err(error) => error.to_string(),
                     },
-                    Err(error) => chain(&error),
+                    Err(error) => error.to_string(),
                 });
             }
             Ok(Step::Answered(response)) => return Some(response.status.to_string()),
             // A program that runs for long would look at `error.may_have_run()` here: if not, it would set a timer,
             // connect again and begin anew.
-            Err(error) => return Some(chain(&error)),
+            Err(error) => return Some(format!("{error:#}")),
         }
     }
-}
-
-/// What failed, and why: an error's text without its sources says half of it.
-fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,9 +1,6 @@
 //! What can go wrong between a client and a helper, and between a helper and a device.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{error, fmt, io, path::PathBuf};
 
 use pr_proto::{ClientError, InvalidCommand};
 use scsi_sense::{BuildError, SenseCode, Status, pr::InDataError};
@@ -12,8 +9,8 @@ use crate::{RegisteredKeys, Registrations, SenseData};
 
 /// Why there is no answer to a command.
 ///
-/// The text says what failed, and not why: print the chain of sources ([`std::error::Error::source`]) behind it, which
-/// ends in the kernel's error.
+/// The text says what failed, and not why. **In a log, print it as `{error:#}`**: this has all causes, of which the last is
+/// the kernel's error; or print the chain of [sources](std::error::Error::source).
 ///
 /// The question that matters is whether the command may have run all the same: [`may_have_run`](Self::may_have_run).
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +18,7 @@ use crate::{RegisteredKeys, Registrations, SenseData};
 pub enum Error {
     /// No connection could be had, or it was closed before a single byte of the command was sent. For a
     /// [`Client`](crate::Client): all its attempts failed, this is the last one's error.
-    #[error("cannot reach the helper{}", at(path.as_deref()))]
+    #[error(fmt = unreachable)]
     Unreachable {
         /// The socket's path; `None` for a connection that somebody else has made.
         path: Option<PathBuf>,
@@ -32,7 +29,7 @@ pub enum Error {
     #[error("all connections to the helper were in use until the deadline")]
     Busy,
     /// The protocol does not carry this command, or not now. Nothing was sent, and the connection is as it was.
-    #[error("the command cannot be sent")]
+    #[error(fmt = not_sendable)]
     Command(#[source] InvalidCommand),
     /// The buffer is shorter than the allocation length. Nothing was sent.
     #[error("a buffer of {got} bytes for a command that may return {needed}")]
@@ -44,7 +41,7 @@ pub enum Error {
     },
     /// The kernel did not pass the descriptor on: too many are under way (`ETOOMANYREFS`), or it is of a kind that
     /// cannot be passed. Nothing was sent.
-    #[error("the kernel does not pass the device's descriptor to the helper")]
+    #[error(fmt = not_passed)]
     Send(#[source] io::Error),
     /// The deadline passed while the helper had the command. Its connection is closed, so that a late answer cannot be
     /// taken for that of another command.
@@ -52,12 +49,10 @@ pub enum Error {
     TimedOut,
     /// The connection ended when the command, or a part of it, had been sent. It is not sent again: answer the guest
     /// with [`sense_code`](Self::sense_code), and the guest decides.
-    #[error(
-        "the connection to the helper was lost after the command was sent: whether it has run is unknown"
-    )]
+    #[error(fmt = lost)]
     Lost(#[source] io::Error),
     /// The helper's answer is against the protocol. The connection is closed.
-    #[error("the helper broke the protocol: whether the command has run is unknown")]
+    #[error(fmt = against_protocol)]
     Protocol(#[source] ClientError),
 }
 
@@ -91,14 +86,65 @@ impl Error {
     }
 }
 
-/// ` at PATH`, if there is a path.
-fn at(path: Option<&Path>) -> String {
-    path.map_or_else(String::new, |path| format!(" at {}", path.display()))
+/// Writes the text, and with `{:#}` the causes behind it.
+fn explain(f: &mut fmt::Formatter<'_>, text: &str, cause: &dyn error::Error) -> fmt::Result {
+    f.write_str(text)?;
+    let mut next = f.alternate().then_some(cause);
+    while let Some(cause) = next {
+        write!(f, ": {cause}")?;
+        next = cause.source();
+    }
+    Ok(())
+}
+
+#[allow(clippy::ref_option, reason = "thiserror passes a reference to each field")]
+fn unreachable(path: &Option<PathBuf>, source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let at = path.as_ref().map_or_else(String::new, |path| format!(" at {}", path.display()));
+    explain(f, &format!("cannot reach the helper{at}"), source)
+}
+
+fn not_sendable(source: &InvalidCommand, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the command cannot be sent", source)
+}
+
+fn not_passed(source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the kernel does not pass the device's descriptor to the helper", source)
+}
+
+fn lost(source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text =
+        "the connection to the helper was lost after the command was sent: whether it has run is unknown";
+    explain(f, text, source)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "thiserror passes a reference to each field")]
+fn against_protocol(source: &ClientError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the helper broke the protocol: whether the command has run is unknown", source)
+}
+
+fn unreadable(source: &InDataError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the device's data cannot be read", source)
+}
+
+fn unreadable_keys(_: &RegisteredKeys, source: &InDataError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the device's list of keys cannot be read to its end", source)
+}
+
+fn unreadable_registrations(
+    _: &Registrations,
+    source: &InDataError,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    explain(f, "the device's list of registrations cannot be read to its end", source)
+}
+
+fn not_buildable(source: &BuildError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    explain(f, "the parameter list cannot be built", source)
 }
 
 /// Why a typed call, such as [`Client::reserve`](crate::Client::reserve), has failed.
 ///
-/// As with [`Error`], the chain of sources belongs to the text.
+/// As with [`Error`], `{error:#}` has the causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -117,10 +163,10 @@ pub enum CommandError {
     #[error("{0}")]
     Status(Status),
     /// GOOD, with data that cannot be what was asked for.
-    #[error("the device's data cannot be read")]
+    #[error(fmt = unreadable)]
     Data(#[source] InDataError),
     /// GOOD, with a list of keys that ends early. There are more keys than those that could be read.
-    #[error("the device's list of keys cannot be read to its end")]
+    #[error(fmt = unreadable_keys)]
     Keys {
         /// What is before that place. It is not complete.
         read: RegisteredKeys,
@@ -128,7 +174,7 @@ pub enum CommandError {
         source: InDataError,
     },
     /// GOOD, with a list of registrations that ends early. There are more registrations than those that could be read.
-    #[error("the device's list of registrations cannot be read to its end")]
+    #[error(fmt = unreadable_registrations)]
     Registrations {
         /// What is before that place. It is not complete.
         read: Registrations,
@@ -136,7 +182,7 @@ pub enum CommandError {
         source: InDataError,
     },
     /// The parameter list is longer than what the protocol carries. Nothing was sent.
-    #[error("the parameter list cannot be built")]
+    #[error(fmt = not_buildable)]
     Parameters(#[source] BuildError),
 }
 

@@ -169,6 +169,8 @@ fn connecting_tries_once() {
     assert_eq!(error.to_string(), "cannot reach the helper at /nonexistent/socket");
     let source = std::error::Error::source(&error).unwrap();
     assert_eq!(source.to_string(), "No such file or directory (os error 2)");
+    let whole = "cannot reach the helper at /nonexistent/socket: No such file or directory (os error 2)";
+    assert_eq!(format!("{error:#}"), whole);
     assert!(
         matches!(options().connect("/".repeat(200)), Err(Error::Unreachable { .. })),
         "too long for a socket"

@@ -153,6 +153,9 @@ fn malformed_lists_are_an_error() {
         panic!("{error:?}")
     };
     assert_eq!((&read.registrations[..], read.is_complete), (&[][..], false));
+    let text = "the device's list of registrations cannot be read to its end: the entry at byte 8 goes beyond the end \
+                of the list";
+    assert_eq!(format!("{error:#}"), text);
 
     // ADDITIONAL LENGTH 10h, and one key and a half.
     for (extra, keys) in [(&[0; 6][..], 0), (&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 1)] {
