@@ -11,6 +11,7 @@ mod kubevirt;
 mod linger;
 mod load;
 mod metrics;
+mod multipath;
 mod openmetrics;
 mod options;
 mod start;

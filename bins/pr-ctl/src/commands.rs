@@ -10,31 +10,56 @@ use scsi_sense::{
         ReservationKey, ReservationType, TransportIdBuf, TransportIds,
     },
 };
+use serde_json::{Value, json};
 
 use crate::{
     args::{Args, Clear, Preempt, Register, RegisterFlags, RegisterIgnore, RegisterMove, Typed},
-    failure::{Failure, json_status},
-    json::Json,
-    report::{Report, count, hex, json_reservation, json_type, table, yes_or_no},
+    failure::{Failure, Options, Request, json_status},
+    json::{object, text},
+    report::{INCOMPLETE, Report, at_least, hex, json_reservation, json_type, table, yes_or_no},
     session::Session,
 };
 
-/// What is said of a list that is longer than what the protocol carries.
-const INCOMPLETE: &str = "(there are more, for which there is no room in an answer)";
-
 pub(crate) fn keys(args: &Args, device: &Path) -> Result<Report, Failure> {
     let session = Session::open(args, device)?;
-    let found = session.run(InServiceAction::ReadKeys, |client, device| client.read_keys(device))?;
-    let mut lines = vec![summary(found.keys.len(), found.generation)];
+    let result = session.run(InServiceAction::ReadKeys, |client, device| client.read_keys(device));
+    let (found, failure) = whole_or_part(result, |error| match error {
+        CommandError::Keys { read, .. } => Some(read),
+        _ => None,
+    })?;
+    let mut lines = vec![summary(found.keys.len(), found.generation, found.is_complete)];
     lines.extend(found.keys.iter().map(ToString::to_string));
-    lines.extend((!found.is_complete).then(|| INCOMPLETE.to_owned()));
-    let json = Json::Object(vec![
-        ("device", Json::text(device.display())),
+    lines.extend(remark(found.is_complete, failure.as_ref()));
+    let json = object([
+        ("device", text(device.display())),
         ("generation", found.generation.into()),
-        ("keys", found.keys.iter().map(Json::text).collect()),
+        ("keys", found.keys.iter().map(text).collect()),
         ("complete", found.is_complete.into()),
     ]);
-    Ok(Report::good(lines, json))
+    Ok(Report::partial(lines, json, failure))
+}
+
+/// Returns a list, or what could be read of it with the failure that says so.
+fn whole_or_part<T: Clone>(
+    result: Result<T, Failure>,
+    read: impl FnOnce(&CommandError) -> Option<&T>,
+) -> Result<(T, Option<Failure>), Failure> {
+    match result {
+        Ok(found) => Ok((found, None)),
+        Err(failure) => match &failure {
+            Failure::Command { source, .. } => match read(source).cloned() {
+                Some(part) => Ok((part, Some(failure))),
+                None => Err(failure),
+            },
+            _ => Err(failure),
+        },
+    }
+}
+
+/// What is said below a list that is not complete.
+fn remark(is_complete: bool, failure: Option<&Failure>) -> Option<String> {
+    let remark = if failure.is_some() { "the rest of the list cannot be read" } else { INCOMPLETE };
+    (!is_complete).then(|| format!("({remark})"))
 }
 
 pub(crate) fn reservation(args: &Args, device: &Path) -> Result<Report, Failure> {
@@ -43,8 +68,8 @@ pub(crate) fn reservation(args: &Args, device: &Path) -> Result<Report, Failure>
     let found = session.run(name, |client, device| client.read_reservation(device))?;
     let line =
         found.reservation.map_or_else(|| "no reservation".into(), |reservation| reservation.to_string());
-    let json = Json::Object(vec![
-        ("device", Json::text(device.display())),
+    let json = object([
+        ("device", text(device.display())),
         ("generation", found.generation.into()),
         ("reservation", found.reservation.map(json_reservation).into()),
     ]);
@@ -99,26 +124,30 @@ pub(crate) fn capabilities(args: &Args, device: &Path) -> Result<Report, Failure
             lines.extend(types.iter().map(|kind| format!("  {kind}")));
         }
     }
-    let mut members = vec![("device", Json::text(device.display()))];
+    let mut members = vec![("device", text(device.display()))];
     members.extend(flags.map(|(name, _, value)| (name, value.into())));
     members.push(("allow_commands", allow_commands.into()));
-    members.push(("types", types.map(|types| types.iter().map(json_type).collect::<Json>()).into()));
-    Ok(Report::good(lines, Json::Object(members)))
+    members.push(("types", types.map(|types| types.iter().map(json_type).collect::<Value>()).into()));
+    Ok(Report::good(lines, object(members)))
 }
 
 pub(crate) fn status(args: &Args, device: &Path) -> Result<Report, Failure> {
     let session = Session::open(args, device)?;
     let name = InServiceAction::ReadFullStatus;
-    let found = session.run(name, |client, device| client.read_full_status(device))?;
-    let mut lines = vec![summary(found.registrations.len(), found.generation)];
+    let result = session.run(name, |client, device| client.read_full_status(device));
+    let (found, failure) = whole_or_part(result, |error| match error {
+        CommandError::Registrations { read, .. } => Some(read),
+        _ => None,
+    })?;
+    let mut lines = vec![summary(found.registrations.len(), found.generation, found.is_complete)];
     if !found.registrations.is_empty() {
         let heading = ["KEY", "TARGET PORT", "RESERVATION", "INITIATOR"].map(str::to_owned);
         let rows = found.registrations.iter().map(|registration| {
             [
                 registration.key.to_string(),
-                registration.relative_port.map_or_else(|| "all".into(), |port| port.to_string()),
+                registration.target_port().map_or_else(|| "all".into(), |port| port.to_string()),
                 registration
-                    .reservation
+                    .reservation()
                     .map_or_else(|| "-".into(), |reservation| reservation.kind.to_string()),
                 initiator(registration),
             ]
@@ -126,27 +155,27 @@ pub(crate) fn status(args: &Args, device: &Path) -> Result<Report, Failure> {
         let rows: Vec<_> = [heading].into_iter().chain(rows).collect();
         lines.extend(table(&rows));
     }
-    lines.extend((!found.is_complete).then(|| INCOMPLETE.to_owned()));
+    lines.extend(remark(found.is_complete, failure.as_ref()));
     let registrations = found.registrations.iter().map(|registration| {
-        Json::Object(vec![
-            ("key", Json::text(registration.key)),
-            ("target_port", registration.relative_port.into()),
-            ("reservation", registration.reservation.map(json_reservation).into()),
-            ("initiator", registration.transport_id().ok().map(Json::text).into()),
-            ("transport_id", Json::Text(hex(&registration.transport_id_bytes))),
-        ])
+        json!({
+            "key": text(registration.key),
+            "target_port": registration.target_port(),
+            "reservation": registration.reservation().map(json_reservation),
+            "initiator": registration.transport_id().ok().map(text),
+            "transport_id": hex(&registration.transport_id_bytes),
+        })
     });
-    let json = Json::Object(vec![
-        ("device", Json::text(device.display())),
+    let json = object([
+        ("device", text(device.display())),
         ("generation", found.generation.into()),
         ("registrations", registrations.collect()),
         ("complete", found.is_complete.into()),
     ]);
-    Ok(Report::good(lines, json))
+    Ok(Report::partial(lines, json, failure))
 }
 
-fn summary(registrations: usize, generation: u32) -> String {
-    format!("{}, generation {generation}", count(registrations, "registration"))
+fn summary(registrations: usize, generation: u32, is_complete: bool) -> String {
+    format!("{}, generation {generation}", at_least(registrations, "registration", is_complete))
 }
 
 /// As `--transport-id` takes it.
@@ -162,7 +191,8 @@ pub(crate) fn register(args: &Args, register: &Register) -> Result<Report, Failu
     let mut room = vec![0; pr_client::DATA_MAX];
     let ids = list(transport_ids, &mut room)?;
     let parameters = BasicParameters { reservation_key: *key, transport_ids: ids, ..basic(*new_key, *flags) };
-    let change = Change::new(args, device, OutServiceAction::Register);
+    let options = Options { transport_ids: !transport_ids.is_empty(), ..asked(*flags) };
+    let change = Change::new(args, device, OutServiceAction::Register).asking(options);
     let change = change.with("key", key).with("new_key", new_key);
     change.run(|client, device| client.register(device, &parameters))
 }
@@ -170,9 +200,14 @@ pub(crate) fn register(args: &Args, register: &Register) -> Result<Report, Failu
 pub(crate) fn register_ignore(args: &Args, register: &RegisterIgnore) -> Result<Report, Failure> {
     let RegisterIgnore { device, new_key, flags } = register;
     let parameters = basic(*new_key, *flags);
-    let change = Change::new(args, device, OutServiceAction::RegisterAndIgnoreExistingKey);
+    let change =
+        Change::new(args, device, OutServiceAction::RegisterAndIgnoreExistingKey).asking(asked(*flags));
     let change = change.with("new_key", new_key);
     change.run(|client, device| client.register_and_ignore(device, &parameters))
+}
+
+fn asked(RegisterFlags { aptpl, all_target_ports }: RegisterFlags) -> Options {
+    Options { aptpl, all_target_ports, transport_ids: false }
 }
 
 fn basic(
@@ -201,7 +236,8 @@ pub(crate) fn register_move(args: &Args, register: &RegisterMove) -> Result<Repo
         relative_port: register.relative_target_port,
         transport_id: register.transport_id.get(),
     };
-    let change = Change::new(args, &register.device, OutServiceAction::RegisterAndMove);
+    let change = Change::new(args, &register.device, OutServiceAction::RegisterAndMove)
+        .asking(Options { aptpl: register.aptpl, ..Options::default() });
     let change = change
         .with("key", register.key)
         .with("new_key", register.new_key)
@@ -254,20 +290,27 @@ struct Change<'a> {
     args: &'a Args,
     device: &'a Path,
     action: OutServiceAction,
+    options: Options,
     words: Vec<String>,
-    members: Vec<(&'static str, Json)>,
+    members: Vec<(&'static str, Value)>,
 }
 
 impl<'a> Change<'a> {
     fn new(args: &'a Args, device: &'a Path, action: OutServiceAction) -> Self {
-        let members = vec![("device", Json::text(device.display())), ("command", Json::text(action))];
-        Self { args, device, action, words: vec![action.to_string()], members }
+        let members = vec![("device", text(device.display())), ("command", text(action))];
+        Self { args, device, action, options: Options::default(), words: vec![action.to_string()], members }
+    }
+
+    /// What it asks for that the device may not support.
+    fn asking(mut self, options: Options) -> Self {
+        self.options = options;
+        self
     }
 
     /// `name` is for programs; people get it with a blank.
     fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.words.push(format!("{} {value}", name.replace('_', " ")));
-        self.members.push((name, Json::text(value)));
+        self.members.push((name, text(value)));
         self
     }
 
@@ -282,8 +325,8 @@ impl<'a> Change<'a> {
         command: impl FnOnce(&Client, &OwnedFd) -> Result<(), CommandError>,
     ) -> Result<Report, Failure> {
         let session = Session::open_for_writing(self.args, self.device)?;
-        session.run(self.action, command)?;
+        session.run(Request::Out(self.action, self.options), command)?;
         self.members.push(("status", json_status(Status::GOOD)));
-        Ok(Report::good(vec![format!("{}: done", self.words.join(", "))], Json::Object(self.members)))
+        Ok(Report::good(vec![format!("{}: done", self.words.join(", "))], object(self.members)))
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Node};
 
 /// Opens a device for commands that read.
 pub(crate) fn open(path: &Path) -> Result<OwnedFd, Failure> {
@@ -27,7 +27,10 @@ fn open_as(path: &Path, for_writing: bool) -> Result<OwnedFd, Failure> {
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Failure::Open {
         path: path.to_owned(),
         for_writing,
-        access: fs::metadata(path).ok().map(|metadata| access_of(&metadata)),
+        node: fs::metadata(path).ok().map(|metadata| Node {
+            is_device: metadata.file_type().is_block_device() || metadata.file_type().is_char_device(),
+            access: access_of(&metadata),
+        }),
         source: error.into(),
     })
 }

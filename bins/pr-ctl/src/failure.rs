@@ -1,11 +1,19 @@
 //! What can fail, what it means for the exit status, and what to do.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    error, fmt, io,
+    path::{Path, PathBuf},
+};
 
 use pr_client::{CommandError, Error, InvalidCommand};
-use scsi_sense::{SenseCode, SenseKey, Status};
+use rustix::io::Errno;
+use scsi_sense::{
+    SenseCode, SenseKey, Status,
+    pr::{InServiceAction, OutServiceAction},
+};
+use serde_json::{Value, json};
 
-use crate::json::Json;
+use crate::json::{Object, object, text};
 
 /// Why a command line did not do what it says.
 #[derive(Debug, thiserror::Error)]
@@ -14,16 +22,84 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Arguments(String),
     #[error("cannot open {}{}", path.display(), if *for_writing { " for writing" } else { "" })]
-    Open { path: PathBuf, for_writing: bool, access: Option<String>, source: io::Error },
+    Open { path: PathBuf, for_writing: bool, node: Option<Node>, source: io::Error },
+    /// There is no connection to the helper. The error names the socket.
+    #[error(transparent)]
+    Unreachable(Error),
+    /// The connection to the helper at this socket could not be used.
     #[error("{}", path.display())]
     Helper { path: PathBuf, source: Error },
-    #[error("{command} {}", device.display())]
-    Command { command: String, device: PathBuf, source: Box<CommandError> },
+    #[error("{request} {}", device.display())]
+    Command { request: Request, device: PathBuf, source: Box<CommandError> },
     #[error("standard output")]
     Output(#[from] io::Error),
 }
 
+/// The file that could not be opened.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) is_device: bool,
+    /// Mode and owner.
+    pub(crate) access: String,
+}
+
+/// What was asked of a device.
+#[derive(Debug, Clone)]
+pub(crate) enum Request {
+    In(InServiceAction),
+    Out(OutServiceAction, Options),
+    /// Anything else, by name.
+    Other(String),
+}
+
+/// What a registration asks for that not all devices can do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    pub(crate) aptpl: bool,
+    pub(crate) all_target_ports: bool,
+    pub(crate) transport_ids: bool,
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In(action) => action.fmt(f),
+            Self::Out(action, _) => action.fmt(f),
+            Self::Other(name) => f.write_str(name),
+        }
+    }
+}
+
+impl From<InServiceAction> for Request {
+    fn from(action: InServiceAction) -> Self {
+        Self::In(action)
+    }
+}
+
+/// An error with the chain of its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 impl Failure {
+    /// The helper at this socket could not be connected to.
+    pub(crate) fn connecting(path: &Path, error: Error) -> Self {
+        match error {
+            Error::Unreachable { .. } => Self::Unreachable(error),
+            source => Self::Helper { path: path.to_owned(), source },
+        }
+    }
+
     /// Those of the `sg3_utils` (`sg_lib.h`).
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
@@ -31,7 +107,7 @@ impl Failure {
             Self::Open { .. } => 15,
             // The command itself was done.
             Self::Output(_) => 99,
-            Self::Helper { source, .. } => of_error(source),
+            Self::Unreachable(error) | Self::Helper { source: error, .. } => of_error(error),
             Self::Command { source, .. } => of_command(source),
         }
     }
@@ -39,58 +115,42 @@ impl Failure {
     /// What to do, if there is something to say.
     pub(crate) fn advice(&self) -> Option<String> {
         match self {
-            Self::Arguments(_) | Self::Output(_) => None,
-            Self::Open { source, access, for_writing, .. } => {
-                of_opening(source, access.as_deref(), *for_writing)
-            }
-            Self::Helper { path, source } => match source {
-                Error::Unreachable(source) => Some(of_connecting(source, &path.display())),
-                _ => None,
-            },
-            Self::Command { source, device, .. } => of_answer(source, &device.display()),
+            Self::Arguments(_) | Self::Output(_) | Self::Helper { .. } => None,
+            Self::Open { source, node, for_writing, .. } => of_opening(source, node.as_ref(), *for_writing),
+            Self::Unreachable(error) => of_error_advice(error),
+            Self::Command { source, device, request } => of_answer(source, request, &device.display()),
         }
     }
 
     /// The chain of causes on one line.
     pub(crate) fn text(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
+        Chain(self).to_string()
     }
 
     /// For `--json`.
-    pub(crate) fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Object {
         let (status, sense) = match self {
             Self::Command { source, .. } => (status_of(source), source.sense_code()),
             _ => (None, None),
         };
-        let mut members = vec![("error", Json::Text(self.text()))];
+        let mut members = vec![("error", text(self.text()))];
         members.extend(status.map(|status| ("status", json_status(status))));
         members.extend(sense.map(|code| ("sense", json_sense(code))));
-        members.extend(self.advice().map(|advice| ("advice", Json::Text(advice))));
+        members.extend(self.advice().map(|advice| ("advice", text(advice))));
         members.push(("exit_status", self.exit_status().into()));
-        Json::Object(members)
+        object(members)
     }
 }
 
 /// A SCSI status by number and name.
-pub(crate) fn json_status(status: Status) -> Json {
-    Json::Object(vec![("code", status.0.into()), ("name", status.name().map(Json::text).into())])
+pub(crate) fn json_status(status: Status) -> Value {
+    json!({ "code": status.0, "name": status.name() })
 }
 
 /// The three codes and what they mean.
-pub(crate) fn json_sense(code: SenseCode) -> Json {
-    Json::Object(vec![
-        ("key", code.key.code().into()),
-        ("asc", code.additional.asc.into()),
-        ("ascq", code.additional.ascq.into()),
-        ("text", Json::text(code)),
-    ])
+pub(crate) fn json_sense(code: SenseCode) -> Value {
+    let (key, additional) = (code.key.code(), code.additional);
+    json!({ "key": key, "asc": additional.asc, "ascq": additional.ascq, "text": text(code) })
 }
 
 fn status_of(error: &CommandError) -> Option<Status> {
@@ -104,7 +164,7 @@ fn status_of(error: &CommandError) -> Option<Status> {
 
 pub(crate) fn of_error(error: &Error) -> u8 {
     match error {
-        Error::Unreachable(_) => 35,
+        Error::Unreachable { .. } => 35,
         Error::TimedOut => 33,
         Error::Command(_) | Error::Buffer { .. } => 1,
         _ => 99,
@@ -121,7 +181,7 @@ pub(crate) fn of_command(error: &CommandError) -> u8 {
         CommandError::Status(Status::TASK_SET_FULL) => 27,
         CommandError::Status(Status::ACA_ACTIVE) => 28,
         CommandError::Status(Status::TASK_ABORTED) => 29,
-        CommandError::Data(_) => 97,
+        CommandError::Data(_) | CommandError::Keys { .. } | CommandError::Registrations { .. } => 97,
         CommandError::Parameters(_) => 1,
         _ => 99,
     }
@@ -144,11 +204,19 @@ fn of_sense(code: SenseCode) -> u8 {
     }
 }
 
-fn of_opening(error: &io::Error, access: Option<&str>, for_writing: bool) -> Option<String> {
+fn of_opening(error: &io::Error, node: Option<&Node>, for_writing: bool) -> Option<String> {
+    // A mode or an access control list is EACCES.
+    let is_forbidden = error.raw_os_error() == Some(Errno::PERM.raw_os_error());
     Some(match error.kind() {
         io::ErrorKind::NotFound => "see /dev/disk/by-id for the disks that there are".into(),
+        io::ErrorKind::PermissionDenied if is_forbidden && node.is_some_and(|node| node.is_device) => {
+            "this is not about the device's mode, and root meets it, too: the device cgroup of this container or \
+             service does not let the device through. Give the container the device (--device with podman and docker, a \
+             privileged container in Kubernetes), or the service a DeviceAllow= of it"
+                .into()
+        }
         io::ErrorKind::PermissionDenied => {
-            let access = access.map_or_else(String::new, |access| format!(" (it is {access})"));
+            let access = node.map_or_else(String::new, |node| format!(" (it is {})", node.access));
             let wanted = if for_writing { "read and write" } else { "read" };
             format!(
                 "you need permission to {wanted} the device{access}: join its group, or have an administrator give \
@@ -162,8 +230,13 @@ fn of_opening(error: &io::Error, access: Option<&str>, for_writing: bool) -> Opt
     })
 }
 
+fn of_error_advice(error: &Error) -> Option<String> {
+    let Error::Unreachable { path, source } = error else { return None };
+    path.as_ref().map(|path| of_connecting(source, &path.display()))
+}
+
 /// What to do about a socket.
-pub(crate) fn of_connecting(error: &io::Error, path: &dyn fmt::Display) -> String {
+fn of_connecting(error: &io::Error, path: &dyn fmt::Display) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
             format!("there is no such socket: start the helper with -k {path}, or name its socket with --socket")
@@ -188,7 +261,7 @@ pub(crate) fn of_connecting(error: &io::Error, path: &dyn fmt::Display) -> Strin
     }
 }
 
-fn of_answer(error: &CommandError, device: &dyn fmt::Display) -> Option<String> {
+fn of_answer(error: &CommandError, request: &Request, device: &dyn fmt::Display) -> Option<String> {
     Some(match error {
         CommandError::Client(Error::Lost(_) | Error::TimedOut | Error::Protocol(_)) => {
             format!("look before you repeat it: `pr-ctl reservation {device}` and `pr-ctl keys {device}`")
@@ -196,20 +269,79 @@ fn of_answer(error: &CommandError, device: &dyn fmt::Display) -> Option<String> 
         CommandError::Client(Error::Command(InvalidCommand::Cdb)) => {
             "a helper takes PERSISTENT RESERVE only, operation codes 5E (in) and 5F (out)".into()
         }
+        CommandError::Client(error) => return of_error_advice(error),
         CommandError::Conflict => format!(
             "this initiator has registered another key than the one given, or none, or the reservation is another's: \
              see `pr-ctl keys {device}` and `pr-ctl reservation {device}`"
         ),
-        CommandError::CheckCondition(sense) => match sense.code()? {
-            SenseCode::INVALID_OPCODE => format!(
-                "the device has no persistent reservations, or the helper does not serve it: `pr-ctl probe {device}` \
-                 tells which"
-            ),
-            code if code.key == SenseKey::UNIT_ATTENTION => {
-                "the device tells this once, and has not done the command: look, and repeat it".into()
-            }
-            _ => return None,
-        },
+        CommandError::CheckCondition(sense) => return of_sense_advice(sense.code()?, request, device),
+        CommandError::Keys { .. } => {
+            format!("look at the device's firmware; its answer is `pr-ctl raw {device} 5e000000000000200000`")
+        }
+        CommandError::Registrations { .. } => {
+            format!("look at the device's firmware; its answer is `pr-ctl raw {device} 5e030000000000200000`")
+        }
         _ => return None,
     })
+}
+
+fn of_sense_advice(code: SenseCode, request: &Request, device: &dyn fmt::Display) -> Option<String> {
+    Some(match (code, request) {
+        (SenseCode::INVALID_OPCODE, _) => format!(
+            "the device has no persistent reservations, or the helper does not serve it: `pr-ctl probe {device}` \
+             tells which"
+        ),
+        (SenseCode::INVALID_FIELD_IN_CDB, Request::In(InServiceAction::ReadFullStatus)) => format!(
+            "the device does not support READ FULL STATUS, as many do not: `pr-ctl keys {device}` and `pr-ctl \
+             reservation {device}` show the same without the initiators"
+        ),
+        (SenseCode::INVALID_FIELD_IN_CDB, Request::In(InServiceAction::ReportCapabilities)) => {
+            "the device does not support REPORT CAPABILITIES, and says in no other way what it can do".into()
+        }
+        (SenseCode::INVALID_FIELD_IN_PARAMETER_LIST, Request::Out(_, options)) => {
+            let asked = options.names()?;
+            format!("the device may not support {asked}: see `pr-ctl capabilities {device}`")
+        }
+        (code, _) if code.key == SenseKey::UNIT_ATTENTION => {
+            "the device tells this once, and has not done the command: look, and repeat it".into()
+        }
+        _ => return None,
+    })
+}
+
+impl Options {
+    /// The options on the command line, each with the capability that it takes.
+    fn names(self) -> Option<String> {
+        let Self { aptpl, all_target_ports, transport_ids } = self;
+        let names: Vec<_> = [
+            (aptpl, "--aptpl (PTPL_C)"),
+            (all_target_ports, "--all-target-ports (ATP_C)"),
+            (transport_ids, "--transport-id (SIP_C)"),
+        ]
+        .into_iter()
+        .filter_map(|(is_asked, name)| is_asked.then_some(name))
+        .collect();
+        (!names.is_empty()).then(|| names.join(" or "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container's device cgroup is EPERM, a mode is EACCES.
+    #[test]
+    fn device_cgroup_is_not_taken_for_a_mode() {
+        let node = |is_device| Node { is_device, access: "mode 0660, user 0, group 6".into() };
+        let advice =
+            |errno: Errno, is_device| of_opening(&errno.into(), Some(&node(is_device)), true).unwrap();
+        let cgroup = advice(Errno::PERM, true);
+        assert!(cgroup.contains("device cgroup") && !cgroup.contains("0660"), "{cgroup}");
+        for mode in [advice(Errno::ACCESS, true), advice(Errno::PERM, false)] {
+            assert!(
+                mode.contains("(it is mode 0660, user 0, group 6)") && !mode.contains("cgroup"),
+                "{mode}"
+            );
+        }
+    }
 }

@@ -38,15 +38,24 @@ fn main() -> ExitCode {
         }
     };
     let printed = run(&args).and_then(|report| match print(&report, args.json) {
-        // Whoever read it has seen enough.
+        // The reader has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(report.exit_status),
-        printed => printed,
+        printed => {
+            if let Some(failure) = &report.failure {
+                complain(failure);
+            }
+            printed
+        }
     });
     match printed {
         Ok(exit_status) => ExitCode::from(exit_status),
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure, args.json);
+            if args.json {
+                // There is no better place to say that this cannot be said.
+                let _ = json::write_line(&mut io::stdout(), &failure.json());
+            }
+            complain(&failure);
             ExitCode::from(failure.exit_status())
         }
     }
@@ -76,7 +85,7 @@ fn run(args: &Args) -> Result<Report, Failure> {
 fn print(report: &Report, as_json: bool) -> Result<u8, Failure> {
     let mut output = io::stdout().lock();
     if as_json {
-        writeln!(output, "{}", report.json)?;
+        json::write_line(&mut output, &report.json)?;
     } else {
         for line in &report.lines {
             writeln!(output, "{line}")?;
@@ -86,11 +95,8 @@ fn print(report: &Report, as_json: bool) -> Result<u8, Failure> {
     Ok(report.exit_status)
 }
 
-fn complain(failure: &Failure, as_json: bool) {
+fn complain(failure: &Failure) {
     // There is no better place to say that this cannot be said.
-    if as_json {
-        let _ = writeln!(io::stdout(), "{}", failure.json());
-    }
     let _ = writeln!(io::stderr(), "pr-ctl: {}", failure.text());
     if let Some(advice) = failure.advice() {
         let _ = writeln!(io::stderr(), "pr-ctl: {advice}");

@@ -11,9 +11,9 @@ use scsi_sense::{
 use crate::{
     args::Args,
     device::{self, Kind},
-    failure::{self, Failure},
-    json::Json,
-    report::{Report, count},
+    failure::{self, Chain, Failure},
+    json::{Object, object, text},
+    report::{Report, at_least},
     session,
 };
 
@@ -56,8 +56,7 @@ fn helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
             diagnosis.ok("a helper answers", "");
             Some(client)
         }
-        Err(source) => {
-            let failure = Failure::Helper { path: args.socket.clone(), source };
+        Err(failure) => {
             diagnosis.failed("a helper answers", &failure);
             None
         }
@@ -67,7 +66,7 @@ fn helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
 /// What the device says without being changed. False: nothing, so there is no use in asking more.
 fn read(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) -> bool {
     match insist(|| client.read_keys(device)) {
-        Ok(keys) => diagnosis.ok("READ KEYS", &count(keys.keys.len(), "registration")),
+        Ok(keys) => diagnosis.ok("READ KEYS", &at_least(keys.keys.len(), "registration", keys.is_complete)),
         Err(error) => {
             diagnosis.refused("READ KEYS", &error, why(&error, kind));
             return false;
@@ -92,11 +91,11 @@ fn read(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagno
             };
             diagnosis.ok("REPORT CAPABILITIES", persists);
         }
-        Err(error) => diagnosis.lacks("REPORT CAPABILITIES", &error),
+        Err(error) => diagnosis.lacks_or_fails("REPORT CAPABILITIES", &error, kind),
     }
     match insist(|| client.read_full_status(device)) {
         Ok(_) => diagnosis.ok("READ FULL STATUS", ""),
-        Err(error) => diagnosis.lacks("READ FULL STATUS", &error),
+        Err(error) => diagnosis.lacks_or_fails("READ FULL STATUS", &error, kind),
     }
     true
 }
@@ -182,6 +181,9 @@ fn why(error: &CommandError, kind: &Kind) -> Option<String> {
                 "another initiator has the disk by RESERVE(6) or RESERVE(10), the reservations of old".into()
             }
             CommandError::Status(Status::BUSY | Status::TASK_SET_FULL) => "the disk is busy: try again".into(),
+            CommandError::Data(_) | CommandError::Keys { .. } | CommandError::Registrations { .. } => {
+                "the device's answer is malformed: look at its firmware".into()
+            }
             _ => return None,
         },
     })
@@ -191,7 +193,7 @@ fn why(error: &CommandError, kind: &Kind) -> Option<String> {
 #[derive(Default)]
 struct Diagnosis {
     lines: Vec<String>,
-    checks: Vec<Json>,
+    checks: Vec<Object>,
     subject: String,
     /// That of the first check that failed.
     exit_status: u8,
@@ -207,9 +209,13 @@ impl Diagnosis {
         self.check("ok", what, detail, None);
     }
 
-    /// Something that not all devices have, and that nobody needs.
-    fn lacks(&mut self, what: &str, error: &CommandError) {
-        self.check("--", what, &error.to_string(), None);
+    /// Something that not all devices have, and that no cluster needs: it is no fault if the device says so.
+    fn lacks_or_fails(&mut self, what: &str, error: &CommandError, kind: &Kind) {
+        if error.sense_code().is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST) {
+            self.check("--", what, &Chain(error).to_string(), None);
+        } else {
+            self.refused(what, error, why(error, kind));
+        }
     }
 
     fn no(&mut self, what: &str, detail: &str, advice: Option<String>, exit_status: u8) {
@@ -231,28 +237,28 @@ impl Diagnosis {
     }
 
     fn refused(&mut self, what: &str, error: &CommandError, advice: Option<String>) {
-        self.no(what, &error.to_string(), advice, failure::of_command(error));
+        self.no(what, &Chain(error).to_string(), advice, failure::of_command(error));
     }
 
     fn check(&mut self, result: &'static str, what: &str, detail: &str, advice: Option<String>) {
         let colon = if detail.is_empty() { "" } else { ": " };
         self.lines.push(format!("  {result}  {what}{colon}{detail}"));
         self.lines.extend(advice.as_ref().map(|advice| format!("      {advice}")));
-        self.checks.push(Json::Object(vec![
-            ("subject", Json::text(&self.subject)),
-            ("check", Json::text(what)),
-            ("result", Json::text(result.to_lowercase())),
-            ("detail", Json::text(detail)),
-            ("advice", advice.map(Json::Text).into()),
+        self.checks.push(object([
+            ("subject", text(&self.subject)),
+            ("check", text(what)),
+            ("result", text(result.to_lowercase())),
+            ("detail", text(detail)),
+            ("advice", advice.into()),
         ]));
     }
 
     fn report(self) -> Report {
-        let json = Json::Object(vec![
-            ("checks", Json::List(self.checks)),
+        let json = object([
+            ("checks", self.checks.into()),
             ("ok", (self.exit_status == 0).into()),
             ("exit_status", self.exit_status.into()),
         ]);
-        Report { lines: self.lines, json, exit_status: self.exit_status }
+        Report::with_status(self.lines, json, self.exit_status)
     }
 }

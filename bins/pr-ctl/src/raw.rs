@@ -5,8 +5,8 @@ use scsi_sense::{Cdb, Status, Transfer, opcode};
 
 use crate::{
     args::{self, Args, Bytes, Raw},
-    failure::{self, Failure, json_sense, json_status},
-    json::Json,
+    failure::{self, Failure, Request, json_sense, json_status},
+    json::{object, text},
     report::{Report, count, dump, hex},
     session::Session,
 };
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args, raw: &Raw) -> Result<Report, Failure> {
         _ => 0,
     };
     let mut room = vec![0; raw.input.unwrap_or(asked).into()];
-    let completion = session.run(command, |client, device| {
+    let completion = session.run(Request::Other(command.to_string()), |client, device| {
         let data = if is_out { Data::Out(list) } else { Data::In(&mut room) };
         client.execute(device, &cdb, data).map_err(CommandError::Client)
     })?;
@@ -48,12 +48,12 @@ fn report(completion: Completion, data: &[u8]) -> Report {
     let lines = if status == Status::CHECK_CONDITION {
         members.push(("sense", sense.code().map(json_sense).into()));
         let bytes = sense.parse().map_or(&sense.as_bytes()[..], |sense| sense.as_bytes());
-        members.push(("sense_data", Json::Text(hex(bytes))));
+        members.push(("sense_data", text(hex(bytes))));
         [vec![format!("{status}: {sense}")], dump(bytes)].concat()
     } else {
-        members.push(("data", Json::Text(hex(data))));
+        members.push(("data", text(hex(data))));
         [vec![format!("{status}, {} of data", count(data.len(), "byte"))], dump(data)].concat()
     };
     let exit_status = completion.into_result().map_or_else(|error| failure::of_command(&error), |()| 0);
-    Report { lines, json: Json::Object(members), exit_status }
+    Report::with_status(lines, object(members), exit_status)
 }

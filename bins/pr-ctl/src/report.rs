@@ -1,32 +1,55 @@
 //! What is to be printed, for people and for programs.
 
 use scsi_sense::pr::{Reservation, ReservationType};
+use serde_json::{Value, json};
 
-use crate::json::Json;
+use crate::{
+    failure::Failure,
+    json::{Object, text},
+};
+
+/// What is said of a list that may have more entries than those that are shown.
+pub(crate) const INCOMPLETE: &str = "there may be more, for which there is no room in an answer";
 
 /// What a command found.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) lines: Vec<String>,
-    pub(crate) json: Json,
+    pub(crate) json: Object,
     pub(crate) exit_status: u8,
+    /// Why this is not all.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Report {
     /// All is well.
-    pub(crate) fn good(lines: Vec<String>, json: Json) -> Self {
-        Self { lines, json, exit_status: 0 }
+    pub(crate) fn good(lines: Vec<String>, json: Object) -> Self {
+        Self::with_status(lines, json, 0)
+    }
+
+    /// The exit status says what was found.
+    pub(crate) fn with_status(lines: Vec<String>, json: Object, exit_status: u8) -> Self {
+        Self { lines, json, exit_status, failure: None }
+    }
+
+    /// Only a part could be read, if there is a failure.
+    pub(crate) fn partial(lines: Vec<String>, mut json: Object, failure: Option<Failure>) -> Self {
+        let exit_status = failure.as_ref().map_or(0, Failure::exit_status);
+        if let Some(failure) = &failure {
+            json.extend(failure.json());
+        }
+        Self { lines, json, exit_status, failure }
     }
 }
 
 /// A reservation type by number and name.
-pub(crate) fn json_type(kind: ReservationType) -> Json {
-    Json::Object(vec![("code", kind.code().into()), ("name", kind.name().map(Json::text).into())])
+pub(crate) fn json_type(kind: ReservationType) -> Value {
+    json!({ "code": kind.code(), "name": kind.name() })
 }
 
 /// A reservation. The key of one that all registrants hold is zero.
-pub(crate) fn json_reservation(Reservation { key, scope, kind }: Reservation) -> Json {
-    Json::Object(vec![("key", Json::text(key)), ("scope", scope.code().into()), ("type", json_type(kind))])
+pub(crate) fn json_reservation(Reservation { key, scope, kind }: Reservation) -> Value {
+    json!({ "key": text(key), "scope": scope.code(), "type": json_type(kind) })
 }
 
 /// Columns as wide as their widest cell, two blanks apart. The first row is the heading.
@@ -51,6 +74,12 @@ pub(crate) const fn yes_or_no(value: bool) -> &'static str {
 /// `1 registration`, `2 registrations`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `1 registration`, or `at least 1 registration` of a list that may have more.
+pub(crate) fn at_least(number: usize, noun: &str, is_complete: bool) -> String {
+    let counted = count(number, noun);
+    if is_complete { counted } else { format!("at least {counted}") }
 }
 
 /// Lines of sixteen bytes, with their place.

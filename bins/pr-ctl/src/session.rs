@@ -1,10 +1,14 @@
 //! A helper and a device, both at hand.
 
-use std::{fmt, os::fd::OwnedFd, path::Path};
+use std::{os::fd::OwnedFd, path::Path};
 
 use pr_client::{Client, CommandError};
 
-use crate::{args::Args, device, failure::Failure};
+use crate::{
+    args::Args,
+    device,
+    failure::{Failure, Request},
+};
 
 /// What a command needs.
 pub(crate) struct Session<'a> {
@@ -30,25 +34,26 @@ impl<'a> Session<'a> {
         open: impl FnOnce(&Path) -> Result<OwnedFd, Failure>,
     ) -> Result<Self, Failure> {
         let device = open(path)?;
-        let client = connect(args).map_err(|source| Failure::Helper { path: args.socket.clone(), source })?;
+        let client = connect(args)?;
         Ok(Self { client, device, path })
     }
 
-    /// Runs a command, which goes by this name if it fails.
+    /// Runs a command, which is told as `request` if it fails.
     pub(crate) fn run<T>(
         &self,
-        name: impl fmt::Display,
+        request: impl Into<Request>,
         command: impl FnOnce(&Client, &OwnedFd) -> Result<T, CommandError>,
     ) -> Result<T, Failure> {
         command(&self.client, &self.device).map_err(|source| Failure::Command {
-            command: name.to_string(),
+            request: request.into(),
             device: self.path.to_owned(),
             source: Box::new(source),
         })
     }
 }
 
-/// Connects to the helper. Who waits at a terminal wants to know at once that it is not there: one attempt each time.
-pub(crate) fn connect(args: &Args) -> Result<Client, pr_client::Error> {
-    Client::options().timeout(args.timeout).attempts(1).connections(1).connect(&args.socket)
+/// Connects to the helper, with one attempt each time: at a terminal a helper that is not there is news at once.
+pub(crate) fn connect(args: &Args) -> Result<Client, Failure> {
+    let options = Client::options().timeout(args.timeout).attempts(1).connections(1);
+    options.connect(&args.socket).map_err(|error| Failure::connecting(&args.socket, error))
 }

@@ -11,12 +11,13 @@ use scsi_sense::{
     SenseKey,
     pr::{Reservation, ReservationKey},
 };
+use serde_json::Value;
 
 use crate::{
     args::{Args, Watch},
-    failure::Failure,
-    json::Json,
-    report::{Report, json_reservation},
+    failure::{Chain, Failure, Request},
+    json::{self, object, text},
+    report::{INCOMPLETE, Report, json_reservation},
     session::Session,
 };
 
@@ -26,14 +27,14 @@ use crate::{
 pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
     let session = Session::open(args, &watch.device)?;
     let mut printer = Printer { as_json: args.json };
-    let mut seen = session.run("watch", first_look)?;
+    let mut seen = session.run(Request::Other("watch".into()), first_look)?;
     for event in seen.events() {
         printer.print(&event)?;
     }
     let mut trouble: Option<String> = None;
     loop {
         thread::sleep(watch.interval);
-        match session.run("watch", Snapshot::take) {
+        match session.run(Request::Other("watch".into()), Snapshot::take) {
             Ok(now) => {
                 if trouble.take().is_some() {
                     printer.print(&Event::Recovered)?;
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
                 seen = now;
             }
             Err(Failure::Command { source, .. }) if is_attention(&source) => {
-                printer.print(&Event::Attention(source.to_string()))?;
+                printer.print(&Event::Attention(Chain(&*source).to_string()))?;
             }
             Err(failure) => {
                 // Told once, until it changes.
@@ -81,6 +82,8 @@ fn is_attention(error: &CommandError) -> bool {
 struct Snapshot {
     /// In order. A key that several I_T nexuses registered is there several times.
     keys: Vec<ReservationKey>,
+    /// These certainly are all keys.
+    is_complete: bool,
     reservation: Option<Reservation>,
 }
 
@@ -96,7 +99,8 @@ impl Snapshot {
             if registered.generation == current.generation || tries == TRIES {
                 let mut keys = registered.keys;
                 keys.sort_unstable();
-                return Ok(Self { keys, reservation: current.reservation });
+                let is_complete = registered.is_complete;
+                return Ok(Self { keys, is_complete, reservation: current.reservation });
             }
             tries += 1;
         }
@@ -104,14 +108,16 @@ impl Snapshot {
 
     fn events(&self) -> Vec<Event<'static>> {
         let registered = self.keys.iter().map(|key| Event::Registered(*key));
-        registered.chain([Event::Reservation(self.reservation)]).collect()
+        let incomplete = (!self.is_complete).then_some(Event::Incomplete);
+        registered.chain(incomplete).chain([Event::Reservation(self.reservation)]).collect()
     }
 
     fn changes(&self, now: &Self) -> Vec<Event<'static>> {
         let gone = difference(&self.keys, &now.keys).map(Event::Unregistered);
         let new = difference(&now.keys, &self.keys).map(Event::Registered);
         let changed = (self.reservation != now.reservation).then_some(Event::Reservation(now.reservation));
-        gone.chain(new).chain(changed).collect()
+        let incomplete = (self.is_complete && !now.is_complete).then_some(Event::Incomplete);
+        gone.chain(new).chain(incomplete).chain(changed).collect()
     }
 }
 
@@ -134,6 +140,8 @@ fn difference(of: &[ReservationKey], from: &[ReservationKey]) -> impl Iterator<I
 enum Event<'a> {
     Registered(ReservationKey),
     Unregistered(ReservationKey),
+    /// There may be other registrations, for which an answer has no room.
+    Incomplete,
     Reservation(Option<Reservation>),
     /// The device tells its initiator what has happened to it.
     Attention(String),
@@ -146,6 +154,7 @@ impl Event<'_> {
         match self {
             Self::Registered(key) => format!("registered    {key}"),
             Self::Unregistered(key) => format!("unregistered  {key}"),
+            Self::Incomplete => format!("incomplete    {INCOMPLETE}"),
             Self::Reservation(Some(reservation)) => format!("reservation   {reservation}"),
             Self::Reservation(None) => "reservation   none".into(),
             Self::Attention(text) => format!("attention     {text}"),
@@ -154,19 +163,18 @@ impl Event<'_> {
         }
     }
 
-    fn json(&self) -> Vec<(&'static str, Json)> {
+    fn json(&self) -> Vec<(&'static str, Value)> {
+        let event = |name: &str| ("event", text(name));
         match self {
-            Self::Registered(key) => vec![("event", Json::text("registered")), ("key", Json::text(key))],
-            Self::Unregistered(key) => vec![("event", Json::text("unregistered")), ("key", Json::text(key))],
-            Self::Reservation(reservation) => vec![
-                ("event", Json::text("reservation")),
-                ("reservation", reservation.map(json_reservation).into()),
-            ],
-            Self::Attention(text) => {
-                vec![("event", Json::text("attention")), ("attention", Json::text(text))]
+            Self::Registered(key) => vec![event("registered"), ("key", text(key))],
+            Self::Unregistered(key) => vec![event("unregistered"), ("key", text(key))],
+            Self::Incomplete => vec![event("incomplete")],
+            Self::Reservation(reservation) => {
+                vec![event("reservation"), ("reservation", reservation.map(json_reservation).into())]
             }
-            Self::Trouble(failure) => vec![("event", Json::text("trouble")), ("trouble", failure.json())],
-            Self::Recovered => vec![("event", Json::text("recovered"))],
+            Self::Attention(attention) => vec![event("attention"), ("attention", text(attention))],
+            Self::Trouble(failure) => vec![event("trouble"), ("trouble", failure.json().into())],
+            Self::Recovered => vec![event("recovered")],
         }
     }
 }
@@ -182,8 +190,8 @@ impl Printer {
         let time = utc(now.as_secs());
         let mut output = io::stdout().lock();
         if self.as_json {
-            let members = [("time", Json::Text(time))].into_iter().chain(event.json()).collect();
-            writeln!(output, "{}", Json::Object(members))?;
+            let members = [("time", text(time))].into_iter().chain(event.json());
+            json::write_line(&mut output, &object(members))?;
         } else {
             writeln!(output, "{time}  {}", event.text())?;
         }
@@ -219,7 +227,7 @@ mod tests {
             scope: Scope::LogicalUnit,
             kind: ReservationType::WriteExclusive,
         });
-        Snapshot { keys: keys.iter().copied().map(ReservationKey).collect(), reservation }
+        Snapshot { keys: keys.iter().copied().map(ReservationKey).collect(), is_complete: true, reservation }
     }
 
     #[test]
@@ -246,6 +254,17 @@ mod tests {
             let events: Vec<_> = before.changes(&now).iter().map(Event::text).collect();
             assert_eq!(events, expected, "{before:?} {now:?}");
         }
+    }
+
+    #[test]
+    fn incomplete_lists_are_told_once() {
+        let whole = snapshot(&[1], None);
+        let cut = Snapshot { is_complete: false, ..whole.clone() };
+        let told = "incomplete    there may be more, for which there is no room in an answer";
+        let texts = |events: Vec<Event<'_>>| events.iter().map(Event::text).collect::<Vec<_>>();
+        assert_eq!(texts(cut.events()), ["registered    0x1", told, "reservation   none"]);
+        assert_eq!(texts(whole.changes(&cut)), [told]);
+        assert!(cut.changes(&cut).is_empty() && cut.changes(&whole).is_empty());
     }
 
     #[test]

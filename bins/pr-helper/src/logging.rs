@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     io::{self, Write},
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
@@ -91,6 +92,18 @@ const MEMORY: Duration = Duration::from_secs(60);
 pub(crate) fn warn_once(line: &str) {
     let level = if is_news(line, Instant::now()) { log::Level::Warn } else { log::Level::Debug };
     log::log!(level, "{line}");
+}
+
+/// Returns an error's text with those of all its causes, on one line. The place where an error ends its way prints it so.
+pub(crate) fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Whether a line has not been there lately; it is then remembered.

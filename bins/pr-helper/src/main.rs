@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     }
     logging::start(&args);
     start(&args).unwrap_or_else(|error| {
-        log::error!("{error}");
+        log::error!("{}", logging::with_sources(&*error));
         ExitCode::FAILURE
     })
 }

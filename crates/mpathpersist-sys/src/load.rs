@@ -1,20 +1,58 @@
 //! Finding the library and its symbols when the program runs.
 
 use std::{
+    error,
     ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void},
+    fmt,
     mem::{self, MaybeUninit},
     os::unix::ffi::OsStrExt as _,
     path::PathBuf,
 };
 
-/// Why the library, or one of its symbols, was not found: the dynamic loader's words.
-pub use libloading::Error as LoadError;
 use libloading::os::unix::Library;
 
 use crate::{prin_resp, prout_param_descriptor};
 
 /// The library's soname.
 pub const SONAME: &str = "libmpathpersist.so.0";
+
+/// Why the library, or one of its symbols, cannot be had: the dynamic loader's words.
+#[derive(Debug)]
+pub struct LoadError {
+    error: libloading::Error,
+}
+
+impl LoadError {
+    /// Whether there is no file of this name where the dynamic loader looks. If not, there is one, and something that it
+    /// needs is missing, or it is no such library.
+    pub fn is_not_installed(&self) -> bool {
+        // The loader has no other way to tell: `NAME: cannot open shared object file: No such file or directory` (glibc)
+        // names the file that is missing, which may be that of a library below.
+        let words = self.to_string();
+        words.strip_prefix(SONAME).is_some_and(|rest| rest.starts_with(':') && rest.ends_with(NO_SUCH_FILE))
+    }
+}
+
+/// ENOENT, as strerror(3) has it in a program that has set no locale.
+const NO_SUCH_FILE: &str = "No such file or directory";
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl From<libloading::Error> for LoadError {
+    fn from(error: libloading::Error) -> Self {
+        Self { error }
+    }
+}
 
 macro_rules! symbols {
     ($($(#[$doc:meta])* $name:ident = $symbol:literal: $type:ty,)+) => {
@@ -134,7 +172,7 @@ fn has(library: &Library, name: &CStr) -> bool {
 unsafe fn open() -> Result<Library, LoadError> {
     // All symbols at once: a missing one is an error here, and not the process's end later.
     // SAFETY: by this function's contract its initialisers may run.
-    unsafe { Library::open(Some(SONAME), libc::RTLD_NOW | libc::RTLD_LOCAL) }
+    Ok(unsafe { Library::open(Some(SONAME), libc::RTLD_NOW | libc::RTLD_LOCAL) }?)
 }
 
 /// # Safety

@@ -99,9 +99,8 @@
 //! write without an end. In all versions, where ADDITIONAL LENGTH is above 8192, it is returned as the number of
 //! descriptors, of which none is decoded.
 //!
-//! This crate has memory for 342 and a page behind it that ends the process, and returns an error for 30 and more. It
-//! cannot help where the library reads the full status for itself, in RELEASE until 0.12 (see above): there 32
-//! registrations destroy the process's heap, unless mended.
+//! This crate does not call it. It cannot help where the library reads the full status for itself, in RELEASE until 0.12
+//! (see above): there 32 registrations destroy the process's heap, unless mended.
 //!
 //! # Time
 //!

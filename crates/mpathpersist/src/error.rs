@@ -1,27 +1,32 @@
 //! What can go wrong.
 
-use std::io;
-
+use mpathpersist_sys::LoadError;
 use scsi_sense::pr::{InDataError, OutServiceAction, ProtocolIdentifier, Reservation};
 
 use crate::Failure;
 
-/// Why the library could not be opened.
+/// Why the library could not be opened. The chain of sources has the dynamic loader's words.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// It has been opened in this process before: it can be initialised once.
     #[error("libmpathpersist was opened in this process before, and can be only once")]
     AlreadyOpen,
-    /// The dynamic loader did not find it, or something that it needs.
-    #[error("libmpathpersist cannot be loaded; multipath-tools has it")]
-    Load(#[source] mpathpersist_sys::LoadError),
-    /// There is no memory for its answers.
-    #[error("no memory for the answers of libmpathpersist")]
-    Memory(#[source] io::Error),
+    /// There is no such library on this host.
+    #[error("libmpathpersist is not installed; multipath-tools has it")]
+    NotInstalled(#[source] LoadError),
+    /// There is one that the dynamic loader refuses: something that it needs is missing, or it is another's or broken.
+    #[error("libmpathpersist is there and cannot be loaded")]
+    Load(#[source] LoadError),
     /// It was found and could not be initialised.
     #[error("libmpathpersist cannot read its configuration; it said why on standard error")]
     Initialise,
+}
+
+impl From<LoadError> for OpenError {
+    fn from(error: LoadError) -> Self {
+        if error.is_not_installed() { Self::NotInstalled(error) } else { Self::Load(error) }
+    }
 }
 
 /// Why a command was not executed, or its answer cannot be had.
@@ -68,13 +73,6 @@ pub enum Error {
     /// The device's answer contradicts itself.
     #[error("the device's answer makes no sense")]
     Answer(#[source] InDataError),
-    /// There are 30 registrations or more: the library overwrites its list of them, or leaves out some without a word.
-    #[error("30 registrations or more, which libmpathpersist cannot list")]
-    TooManyRegistrations,
-    /// The library wrote where no version up to 0.15.1 does. It did so in memory that is there for that; its answer is
-    /// worth nothing.
-    #[error("libmpathpersist wrote beyond its answer")]
-    Overrun,
 }
 
 impl Error {
@@ -91,8 +89,6 @@ impl Error {
                 "the command was refused: multipath-tools might have taken away the reservation of another host"
             }
             Self::Answer(_) => "look at the disk's firmware",
-            Self::TooManyRegistrations => "ask the disk itself, with sg_persist --in --read-full-status",
-            Self::Overrun => "report the version of multipath-tools",
         }
     }
 

@@ -42,17 +42,17 @@ impl Calls {
         unsafe { (self.symbols.libmpathpersist_init)() }
     }
 
-    pub(crate) fn reserve_in(
+    /// READ RESERVATION. Other service actions have longer answers, for which the library has no bounds.
+    pub(crate) fn read_reservation(
         &mut self,
         map: BorrowedFd<'_>,
-        action: c_int,
         answer: &mut Answer,
         verbosity: c_int,
     ) -> c_int {
-        let to = answer.as_mut_ptr();
+        let (action, to) = (READ_RESERVATION, answer.as_mut_ptr());
         // SAFETY: the library is initialised, and no other call is under way (see above). It writes to the answer, which
-        // is borrowed for this, and ends where a page begins that cannot be written to: the library writes forward, less
-        // than a page at a time. It keeps no pointer to it. `map` is open for the length of the call.
+        // is borrowed for this and has all bytes of a `prin_resp`: of READ RESERVATION it asks a path for the 24 bytes of
+        // `prin_resvdescr`. It keeps no pointer to it. `map` is open for the length of the call.
         unsafe {
             (self.symbols.mpath_persistent_reserve_in)(map.as_raw_fd(), action, to, NOT_NOISY, verbosity)
         }
@@ -141,6 +141,7 @@ impl Calls {
     }
 }
 
+const READ_RESERVATION: c_int = sys::MPATH_PRIN_RRES_SA as c_int;
 /// `noisy`: the library shall not log whole parameter lists.
 const NOT_NOISY: c_int = 0;
 /// The argument of `mpath_connect`.

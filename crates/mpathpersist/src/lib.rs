@@ -2,8 +2,8 @@
 //! them, and through those that appear later. On Linux multipath-tools does that, and libmpathpersist is how a program
 //! asks for it: a C library with static state, one call at a time, that writes where it was not asked to, does what
 //! nobody asked for (see [`behaviour`]), and says in one number what went wrong. This crate is that library with those
-//! properties in types: who holds a [`Library`] holds the only one, each call needs it exclusively, answers are owned
-//! values, and an error says what an operator can do.
+//! properties in types: there is one [`Library`] in a process, each call needs it exclusively, and an error says what an
+//! operator can do.
 //!
 //! ```no_run
 //! use std::{fs::File, os::fd::AsFd};
@@ -19,9 +19,6 @@
 //! let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
 //! if let Err(error) = library.reserve_out(map.as_fd(), OutServiceAction::Register, scope, kind, &parameters) {
 //!     eprintln!("{error}: {}", error.advice());
-//! }
-//! for key in library.read_keys(map.as_fd())?.keys {
-//!     println!("{key}");
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -41,8 +38,8 @@
 //! - It bounds no call's time.
 //! - It has no REGISTER AND MOVE and no REPLACE LOST RESERVATION: the library has neither.
 //! - It does not tell a map from another device: the library does ([`Failure::MapError`]).
-//! - READ FULL STATUS is good for 29 registrations, READ KEYS for 1023. Both are better asked of the map itself by
-//!   `SG_IO`, as all PERSISTENT RESERVE IN: any path knows the answer.
+//! - It has no PERSISTENT RESERVE IN: send it to the map itself by `SG_IO`, since any path knows the answer. The
+//!   library's own cuts or overwrites lists ([`behaviour`](behaviour#read-full-status)).
 
 #![warn(missing_docs)]
 
@@ -51,7 +48,6 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-mod area;
 pub mod behaviour;
 mod error;
 mod failure;
@@ -64,5 +60,4 @@ mod version;
 pub use error::{Error, OpenError};
 pub use failure::Failure;
 pub use library::{Library, RegisteredKey, Verbosity};
-pub use returned::{FullStatus, Keys, Registration, ReservationReport};
 pub use version::{Generation, Version};

@@ -9,14 +9,11 @@ use std::{
 };
 
 use scsi_sense::pr::{
-    BasicParameters, Capabilities, InServiceAction, OutServiceAction, ReservationKey, ReservationType, Scope,
+    BasicParameters, OutServiceAction, Reservation, ReservationKey, ReservationType, Scope,
 };
 
 use crate::{
-    Error, Failure, FullStatus, Generation, Keys, OpenError, ReservationReport, Version,
-    ffi::Calls,
-    outbound::Outbound,
-    returned::{Answer, Memory},
+    Error, Failure, Generation, OpenError, Version, ffi::Calls, outbound::Outbound, returned::Answer,
 };
 
 /// libmpathpersist, loaded and initialised.
@@ -40,7 +37,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Library {
     calls: Calls,
-    answer: Answer,
     verbosity: Verbosity,
 }
 
@@ -74,8 +70,8 @@ impl Library {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Load`] if there is no such library (it may be installed later, and opened then);
-    /// [`OpenError::Initialise`] if multipath.conf cannot be read; [`OpenError::AlreadyOpen`] ever after.
+    /// [`OpenError::NotInstalled`] if there is no such library, [`OpenError::Load`] if there is one that cannot be loaded
+    /// (both may be mended, and the library opened then); [`OpenError::Initialise`] if multipath.conf cannot be read; [`OpenError::AlreadyOpen`] ever after.
     pub fn open() -> Result<Self, OpenError> {
         if OPENED.swap(true, Ordering::SeqCst) {
             return Err(OpenError::AlreadyOpen);
@@ -84,12 +80,11 @@ impl Library {
             OPENED.store(false, Ordering::SeqCst);
             error
         };
-        let answer = Answer::new().map_err(OpenError::Memory).map_err(not_opened)?;
-        let mut calls = Calls::load().map_err(OpenError::Load).map_err(not_opened)?;
+        let mut calls = Calls::load().map_err(OpenError::from).map_err(not_opened)?;
         if calls.initialise() != 0 {
             return Err(OpenError::Initialise);
         }
-        Ok(Self { calls, answer, verbosity: Verbosity::default() })
+        Ok(Self { calls, verbosity: Verbosity::default() })
     }
 
     /// What can be known of the library that was loaded.
@@ -197,54 +192,11 @@ impl Library {
         success(self.calls.reserve_out(map, &outbound, self.verbosity as c_int))
     }
 
-    /// READ KEYS: the keys that are registered, from the first path that answers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Library`], and [`Error::Answer`] if the device sent less than it said.
-    pub fn read_keys(&mut self, map: BorrowedFd<'_>) -> Result<Keys, Error> {
-        self.reserve_in(map, InServiceAction::ReadKeys)?.keys()
-    }
-
-    /// READ RESERVATION: the reservation, from the first path that answers.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Library`], and [`Error::Answer`] if the device's lengths contradict each other.
-    pub fn read_reservation(&mut self, map: BorrowedFd<'_>) -> Result<ReservationReport, Error> {
-        self.reserve_in(map, InServiceAction::ReadReservation)?.reservation()
-    }
-
-    /// REPORT CAPABILITIES: what the device can do, from the first path that answers. What the library and multipathd can
-    /// do is less.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Library`], and [`Error::Answer`] if the device's length is too small.
-    pub fn report_capabilities(&mut self, map: BorrowedFd<'_>) -> Result<Capabilities, Error> {
-        self.reserve_in(map, InServiceAction::ReportCapabilities)?.capabilities()
-    }
-
-    /// READ FULL STATUS: each registration with its I_T nexus, from the first path that answers.
-    ///
-    /// For 29 registrations at most: of more the library writes some where it should not, or leaves them out (see
-    /// [`behaviour`](crate::behaviour#read-full-status)). This crate reckons with that: there is memory for all that a device
-    /// can send, and at its end a page that ends the process. The library repeats the TransportID of the last registration
-    /// where one has none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Library`], [`Error::TooManyRegistrations`], [`Error::Overrun`], and [`Error::Answer`] if the device sent
-    /// less than it said.
-    pub fn read_full_status(&mut self, map: BorrowedFd<'_>) -> Result<FullStatus, Error> {
-        self.reserve_in(map, InServiceAction::ReadFullStatus)?.full_status()
-    }
-
-    fn reserve_in(&mut self, map: BorrowedFd<'_>, action: InServiceAction) -> Result<Memory<'_>, Error> {
-        self.answer.prepare(action);
-        let code = action.code().into();
-        success(self.calls.reserve_in(map, code, &mut self.answer, self.verbosity as c_int))?;
-        self.answer.read()
+    /// READ RESERVATION, of the first path that answers.
+    fn reservation(&mut self, map: BorrowedFd<'_>) -> Result<Option<Reservation>, Error> {
+        let mut answer = Answer::new();
+        success(self.calls.read_reservation(map, &mut answer, self.verbosity as c_int))?;
+        Ok(answer.reservation()?)
     }
 
     /// Refuses a RELEASE that would not release: see [`Error::NotReservationHolder`] and [`Error::InvalidRelease`].
@@ -255,7 +207,7 @@ impl Library {
         kind: ReservationType,
         parameters: &BasicParameters<'_>,
     ) -> Result<(), Error> {
-        let Some(held) = self.read_reservation(map)?.reservation else {
+        let Some(held) = self.reservation(map)? else {
             return Ok(());
         };
         if !held.kind.is_all_registrants() && held.key != parameters.reservation_key {

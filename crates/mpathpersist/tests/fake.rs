@@ -24,8 +24,8 @@ use std::{
 
 use mpathpersist::{Error, Failure, Generation, Library, OpenError, Verbosity};
 use scsi_sense::pr::{
-    BasicParameters, Capabilities, InDataError, IscsiName, IscsiSessionId, OutServiceAction, Reservation,
-    ReservationKey, ReservationType, Scope, TransportId, TransportIds, TypeMask,
+    BasicParameters, InDataError, IscsiName, IscsiSessionId, OutServiceAction, Reservation, ReservationKey,
+    ReservationType, Scope, TransportId, TransportIds,
 };
 
 /// The directory with the fake library, what it is told and what it has seen: in the process where it is the library.
@@ -37,14 +37,6 @@ impl Fake {
     /// What the library returns from now on.
     fn result(&self, code: i32) {
         self.write("result", code.to_string().as_bytes());
-    }
-
-    /// What IN writes from now on, and the pointers into it that it writes behind that: where, and to where.
-    fn answer(&self, bytes: &[u8], pointers: &[(u64, u64)]) {
-        self.write("answer", bytes);
-        let pointers: Vec<u8> =
-            pointers.iter().flat_map(|(at, to)| [at.to_ne_bytes(), to.to_ne_bytes()].concat()).collect();
-        self.write("pointers", &pointers);
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
@@ -110,6 +102,11 @@ fn compile(source: &[u8], directory: &Path, flags: &[&str]) {
     assert!(compiler.wait().unwrap().success());
 }
 
+/// The dynamic loader's words.
+fn words(error: &OpenError) -> String {
+    std::error::Error::source(error).unwrap().to_string()
+}
+
 /// Any descriptor: the fake looks at none.
 fn map() -> File {
     File::open("/dev/null").unwrap()
@@ -119,6 +116,11 @@ fn register(library: &mut Library, ids: Option<TransportIds<'_>>) -> Result<(), 
     let parameters = BasicParameters { transport_ids: ids, ..BasicParameters::default() };
     let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
     library.reserve_out(map().as_fd(), OutServiceAction::Register, scope, kind, &parameters)
+}
+
+fn release(library: &mut Library) -> Result<(), Error> {
+    let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
+    library.reserve_out(map().as_fd(), OutServiceAction::Release, scope, kind, &BasicParameters::default())
 }
 
 /// The header of a listing, as the library leaves it.
@@ -132,7 +134,6 @@ fn it_is_opened_once_in_a_process() {
         let library = Library::open().unwrap();
         assert!(matches!(Library::open(), Err(OpenError::AlreadyOpen)));
         assert_eq!(library.version().file, Some(fake.directory.join("libmpathpersist.so.0")));
-        drop(library);
         assert!(matches!(Library::open(), Err(OpenError::AlreadyOpen)));
         assert_eq!(fake.seen(), "", "libmpathpersist_exit is not called");
     });
@@ -145,8 +146,8 @@ fn what_cannot_be_loaded_can_be_opened_later() {
         fs::rename(&file, fake.directory.join("kept")).unwrap();
         fs::write(&file, "no library").unwrap();
         let error = Library::open().unwrap_err();
-        assert!(matches!(error, OpenError::Load(_)));
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("libmpathpersist.so.0"));
+        assert!(matches!(error, OpenError::Load(_)), "{error:?}");
+        assert!(words(&error).contains("libmpathpersist.so.0"));
         fs::rename(fake.directory.join("kept"), &file).unwrap();
         Library::open().unwrap();
     });
@@ -158,8 +159,36 @@ fn a_library_without_a_symbol_is_not_opened() {
         fs::remove_file(fake.directory.join("libmpathpersist.so.0")).unwrap();
         compile(b"int libmpathpersist_init(void) { return 0; }", &fake.directory, &[]);
         let error = Library::open().unwrap_err();
-        assert!(matches!(error, OpenError::Load(_)));
-        assert!(std::error::Error::source(&error).unwrap().to_string().contains("libmpathpersist_exit"));
+        assert!(matches!(error, OpenError::Load(_)), "{error:?}");
+        assert!(words(&error).contains("undefined symbol: libmpathpersist_exit"), "{error:?}");
+    });
+}
+
+#[test]
+fn missing_dependency_is_not_a_missing_library() {
+    with_fake("missing_dependency_is_not_a_missing_library", |fake| {
+        let (file, below) =
+            (fake.directory.join("libmpathpersist.so.0"), fake.directory.join("libbelow.so.8"));
+        fs::rename(&file, &below).unwrap();
+        let needed = format!("-Wl,--no-as-needed,-soname,libmpathpersist.so.0,{}", below.display());
+        compile(b"int below;", &fake.directory, &["-Wl,-soname,libbelow.so.8"]);
+        fs::rename(&file, &below).unwrap();
+        compile(b"int above;", &fake.directory, &[&needed]);
+        fs::remove_file(&below).unwrap();
+        let error = Library::open().unwrap_err();
+        let expected = "libbelow.so.8: cannot open shared object file: No such file or directory";
+        assert!(matches!(&error, OpenError::Load(words) if words.to_string() == expected), "{error:?}");
+
+        // The search goes on behind this directory, and this host may have the library.
+        fs::remove_file(&file).unwrap();
+        match Library::open() {
+            Err(OpenError::NotInstalled(words)) => {
+                let expected =
+                    "libmpathpersist.so.0: cannot open shared object file: No such file or directory";
+                assert_eq!(words.to_string(), expected);
+            }
+            other => assert!(other.is_ok(), "{other:?}"),
+        }
     });
 }
 
@@ -207,13 +236,7 @@ fn each_code_comes_out() {
             Failure::ALL.iter().map(|failure| failure.code()).chain([-2, 18, 255, i32::MIN, i32::MAX]);
         for code in codes {
             fake.result(code);
-            for error in [
-                register(&mut library, None).unwrap_err(),
-                library.read_keys(map().as_fd()).unwrap_err(),
-                library.read_reservation(map().as_fd()).unwrap_err(),
-                library.report_capabilities(map().as_fd()).unwrap_err(),
-                library.read_full_status(map().as_fd()).unwrap_err(),
-            ] {
+            for error in [register(&mut library, None).unwrap_err(), release(&mut library).unwrap_err()] {
                 let failure = error.failure().unwrap();
                 assert_eq!(failure.code(), code);
                 assert_eq!(Failure::new(code), Some(failure));
@@ -257,11 +280,11 @@ fn the_library_is_called_with_what_was_given() {
             library.reserve_out(map.as_fd(), OutServiceAction::Clear, scope, kind, &parameters).unwrap();
             assert_eq!(fake.seen(), format!("out {fd} 3 0 1 0 {number}\n"));
         }
-        let _ = library.read_keys(map.as_fd());
-        let _ = library.read_reservation(map.as_fd());
-        let _ = library.report_capabilities(map.as_fd());
-        let _ = library.read_full_status(map.as_fd());
-        assert_eq!(fake.seen(), format!("in {fd} 0 0 0\nin {fd} 1 0 0\nin {fd} 2 0 0\nin {fd} 3 0 0\n"));
+        fake.write("answer", &header(1, 0));
+        let action = OutServiceAction::Release;
+        let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
+        library.reserve_out(map.as_fd(), action, scope, kind, &parameters).unwrap();
+        assert_eq!(fake.seen(), format!("in {fd} 1 0 0\nout {fd} 2 0 1 0 0\n"));
     });
 }
 
@@ -336,7 +359,7 @@ fn only_what_is_held_is_released() {
         let parameters = BasicParameters { reservation_key: ReservationKey(7), ..BasicParameters::default() };
         let kind = ReservationType::WriteExclusiveRegistrantsOnly;
         let mut release = |answer: &[u8], kind| {
-            fake.answer(answer, &[]);
+            fake.write("answer", answer);
             fake.seen();
             let action = OutServiceAction::Release;
             let result = library.reserve_out(map().as_fd(), action, Scope::LogicalUnit, kind, &parameters);
@@ -360,232 +383,32 @@ fn only_what_is_held_is_released() {
     });
 }
 
+/// RELEASE reads the reservation first, and does not release what it could not read.
 #[test]
-fn keys_are_read_and_lengths_not_believed() {
-    with_fake("keys_are_read_and_lengths_not_believed", |fake| {
+fn unreadable_reservations_are_not_released() {
+    with_fake("unreadable_reservations_are_not_released", |fake| {
         let mut library = Library::open().unwrap();
-        let keys: Vec<_> = (1..=1023_u64).map(|key| key << 32 | 0xab).collect();
-        let bytes: Vec<u8> = keys.iter().flat_map(|key| key.to_be_bytes()).collect();
-        for (length, count, is_truncated) in [
-            (0, 0, false),
-            (8, 1, false),
-            (20, 2, false),
-            (8184, 1023, false),
-            (8192, 1023, true),
-            (0xffff_fff8, 1023, true),
-        ] {
-            fake.answer(&[&header(5, length)[..], &bytes].concat(), &[]);
-            let read = library.read_keys(map().as_fd()).unwrap();
-            assert_eq!(read.generation, 5);
-            assert!(read.keys.iter().map(|key| key.0).eq(keys[..count].iter().copied()));
-            assert_eq!(read.is_truncated, is_truncated);
-        }
-        for (answer, needed, got) in [
-            // Three keys, it says, and sends two of them.
-            ([&header(5, 24)[..], &bytes[..16]].concat(), 32, 24),
-            // More than there can be, it says, and sends none.
-            (header(5, 0x1_0000), 8192, 8),
-            // Nothing at all.
-            (Vec::new(), 8, 0),
-        ] {
-            fake.answer(&answer, &[]);
-            let error = library.read_keys(map().as_fd()).unwrap_err();
-            assert!(
-                matches!(error, Error::Answer(InDataError::TooShort { needed: n, got: g }) if (n, g) == (needed, got)),
-                "{error:?}"
-            );
-        }
-    });
-}
-
-#[test]
-fn the_reservation_is_read() {
-    with_fake("the_reservation_is_read", |fake| {
-        let mut library = Library::open().unwrap();
-        let body = [0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x06, 0, 0];
-        let kind = ReservationType::ExclusiveAccessRegistrantsOnly;
-        let held = Reservation { key: ReservationKey(0x0012_3abc), scope: Scope::LogicalUnit, kind };
-        for (length, expected) in [(0, None), (16, Some(held)), (u32::MAX - 1, Some(held))] {
-            fake.answer(&[&header(0x0102_0304, length)[..], &body].concat(), &[]);
-            let report = library.read_reservation(map().as_fd()).unwrap();
-            assert_eq!((report.generation, report.reservation), (0x0102_0304, expected));
-        }
-        fake.answer(&[&header(1, 8)[..], &body].concat(), &[]);
-        let error = library.read_reservation(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::Answer(InDataError::Length(8))));
-        fake.answer(&[], &[]);
-        let error = library.read_reservation(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::Answer(InDataError::TooShort { .. })));
-    });
-}
-
-#[test]
-fn capabilities_are_in_the_devices_byte_order_again() {
-    with_fake("capabilities_are_in_the_devices_byte_order_again", |fake| {
-        let mut library = Library::open().unwrap();
-        let capabilities = Capabilities {
-            specify_initiator_ports: true,
-            persist_through_power_loss_activated: true,
-            allow_commands: 3,
-            types: Some(TypeMask::new([
-                ReservationType::WriteExclusive,
-                ReservationType::ExclusiveAccessAllRegistrants,
-            ])),
-            ..Capabilities::default()
+        let parameters =
+            BasicParameters { reservation_key: ReservationKey(0x0012_3abc), ..BasicParameters::default() };
+        let mut release = |answer: &[u8]| {
+            fake.write("answer", answer);
+            fake.seen();
+            let (action, kind) = (OutServiceAction::Release, ReservationType::ExclusiveAccessRegistrantsOnly);
+            let result = library.reserve_out(map().as_fd(), action, Scope::LogicalUnit, kind, &parameters);
+            assert_eq!(fake.seen().contains("out"), result.is_ok(), "{result:?}");
+            result
         };
-        let [l0, l1, b2, b3, b4, b5, b6, b7] = capabilities.to_bytes();
-        let [l0, l1] = u16::from_be_bytes([l0, l1]).to_ne_bytes();
-        let [b4, b5] = u16::from_be_bytes([b4, b5]).to_ne_bytes();
-        fake.answer(&[l0, l1, b2, b3, b4, b5, b6, b7], &[]);
-        assert_eq!(library.report_capabilities(map().as_fd()).unwrap(), capabilities);
-        fake.answer(&[], &[]);
-        let error = library.report_capabilities(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::Answer(InDataError::Length(0))));
-    });
-}
-
-/// What the library makes of registrations: each decoded, and a pointer to each.
-fn full_status(registrations: &[Vec<u8>]) -> (Vec<u8>, Vec<(u64, u64)>) {
-    let mut bytes = header(9, u32::try_from(registrations.len()).unwrap());
-    let mut pointers = Vec::new();
-    for (slot, registration) in (0..).zip(registrations) {
-        pointers.push((8200 + 8 * slot, 8 + 270 * slot));
-        bytes.extend(registration);
-        bytes.resize(8 + 270 * (usize::try_from(slot).unwrap() + 1), 0);
-    }
-    (bytes, pointers)
-}
-
-fn registration(key: u64, flags: u8, format: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let head = [flags, 0x05, 0x02, 0x01, format, protocol];
-    [&key.to_be_bytes()[..], &head, payload].concat()
-}
-
-#[test]
-fn the_full_status_is_read() {
-    with_fake("the_full_status_is_read", |fake| {
-        let mut library = Library::open().unwrap();
-        let (name, long) = (b"iqn.1994-05.com.example:host,i,0x00023d000001\0stale", [b'x'; 256]);
-        let (bytes, pointers) = full_status(&[
-            registration(1, 0x00, 0, 0, &[0x10, 0, 0, 0, 0xc9, 0xf3, 0xa5, 0x71]),
-            registration(2, 0x01, 1, 5, name),
-            registration(3, 0x02, 0, 5, &name[..28]),
-            registration(4, 0x03, 0, 6, &[0x50, 0, 0xc5, 0, 0x05, 0xb3, 0x20, 0x01]),
-            registration(5, 0x00, 0, 4, &[0xff; 16]),
-            registration(6, 0x00, 1, 5, b"iqn.no.separator"),
-            registration(7, 0x00, 0, 5, &long),
-            registration(8, 0x00, 2, 6, &[0xff; 8]),
-        ]);
-        fake.answer(&bytes, &pointers);
-        let status = library.read_full_status(map().as_fd()).unwrap();
-        assert_eq!(status.generation, 9);
-        let ids: Vec<_> = status
-            .registrations
-            .iter()
-            .map(|registration| registration.transport_id.map(|id| id.to_string()).unwrap_or_default())
-            .collect();
-        assert_eq!(
-            ids,
-            [
-                "fcp,10000000c9f3a571",
-                "iqn.1994-05.com.example:host,i,0x00023d000001",
-                "iqn.1994-05.com.example:host",
-                "sas,5000c50005b32001",
-                "",
-                "",
-                "",
-                "",
-            ]
-        );
-        for (number, registration) in (1..).zip(&status.registrations) {
-            assert_eq!(registration.key, ReservationKey(number));
-            assert_eq!(registration.scope, Scope::LogicalUnit);
-            assert_eq!(registration.kind, ReservationType::WriteExclusiveRegistrantsOnly);
-            assert_eq!(registration.relative_port, u16::from_ne_bytes([0x02, 0x01]));
-            assert_eq!(registration.reservation_holder, number == 2 || number == 4);
-            assert_eq!(registration.all_target_ports, number == 3 || number == 4);
+        let body = [0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x06, 0, 0];
+        for length in [0, 16, u32::MAX - 1] {
+            release(&[&header(0x0102_0304, length)[..], &body].concat()).unwrap();
         }
+        let error = release(&[&header(1, 8)[..], &body].concat()).unwrap_err();
+        assert!(matches!(error, Error::Answer(InDataError::Length(8))), "{error:?}");
+        let error = release(&[]).unwrap_err();
+        assert!(matches!(error, Error::Answer(InDataError::TooShort { needed: 8, got: 0 })), "{error:?}");
+        // As many bytes as the library's structure has.
+        release(&[&header(1, 0)[..], &[0xff; 8192]].concat()).unwrap();
     });
-}
-
-#[test]
-fn twenty_nine_registrations_are_read_and_thirty_refused() {
-    with_fake("twenty_nine_registrations_are_read_and_thirty_refused", |fake| {
-        let mut library = Library::open().unwrap();
-        let registrations: Vec<_> = (1..=30).map(|key| registration(key, 0, 0, 6, &[1; 8])).collect();
-        for count in [0, 1, 29] {
-            let (bytes, pointers) = full_status(&registrations[..count]);
-            fake.answer(&bytes, &pointers);
-            assert_eq!(library.read_full_status(map().as_fd()).unwrap().registrations.len(), count);
-        }
-        let (bytes, pointers) = full_status(&registrations);
-        fake.answer(&bytes, &pointers);
-        let error = library.read_full_status(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::TooManyRegistrations));
-        // ADDITIONAL LENGTH, as the library leaves it where it is too large.
-        fake.answer(&header(1, 8200), &[]);
-        let error = library.read_full_status(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::TooManyRegistrations));
-    });
-}
-
-#[test]
-fn a_full_status_that_lies_is_an_error() {
-    with_fake("a_full_status_that_lies_is_an_error", |fake| {
-        let mut library = Library::open().unwrap();
-        let (bytes, pointers) = full_status(&[registration(1, 0, 0, 6, &[1; 8]), vec![0; 270]]);
-        fake.answer(&bytes, &pointers);
-        let error = library.read_full_status(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::Answer(InDataError::TooShort { needed: 56, got: 32 })), "{error:?}");
-        fake.answer(&[], &[]);
-        let error = library.read_full_status(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::Answer(InDataError::TooShort { needed: 8, got: 0 })));
-        // Pointers to elsewhere, before, behind and across the end, and none.
-        let bytes = full_status(&[registration(1, 0, 0, 6, &[1; 8])]).0;
-        for to in [0, 7, 8200 - 269, 8200, 1 << 40, u64::MAX, u64::MAX - 4096] {
-            fake.answer(&bytes, &[(8200, to)]);
-            let error = library.read_full_status(map().as_fd()).unwrap_err();
-            assert!(matches!(error, Error::Overrun), "{error:?}");
-        }
-        fake.answer(&bytes, &[]);
-        assert!(matches!(library.read_full_status(map().as_fd()), Err(Error::Overrun)));
-    });
-}
-
-/// How far 0.9.4 to 0.15.1 write at most while they go forward.
-const REACH: usize = 8 + 342 * 270;
-
-#[test]
-fn what_is_written_too_far_is_noticed() {
-    with_fake("what_is_written_too_far_is_noticed", |fake| {
-        let mut library = Library::open().unwrap();
-        fake.answer(&[&header(1, 342)[..], &vec![1; REACH - 8]].concat(), &[]);
-        let error = library.read_full_status(map().as_fd()).unwrap_err();
-        assert!(matches!(error, Error::TooManyRegistrations));
-        fake.answer(&[&header(1, 1)[..], &vec![1; REACH]].concat(), &[]);
-        for error in [
-            library.read_keys(map().as_fd()).unwrap_err(),
-            library.read_reservation(map().as_fd()).unwrap_err(),
-            library.report_capabilities(map().as_fd()).unwrap_err(),
-            library.read_full_status(map().as_fd()).unwrap_err(),
-        ] {
-            assert!(matches!(error, Error::Overrun));
-        }
-        // And forgotten.
-        fake.answer(&header(1, 0), &[]);
-        assert_eq!(library.read_keys(map().as_fd()).unwrap().keys, []);
-    });
-}
-
-#[test]
-fn what_is_written_without_an_end_ends_the_process() {
-    let output = run("what_is_written_without_an_end_ends_the_process", &[], |fake| {
-        let mut library = Library::open().unwrap();
-        fake.answer(&vec![1; REACH + 2 * 4096], &[]);
-        let result = library.read_full_status(map().as_fd());
-        panic!("{result:?}");
-    });
-    assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

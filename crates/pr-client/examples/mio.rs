@@ -21,6 +21,9 @@ use scsi_sense::{
 /// What a disk may take. Whoever has a loop has timers, too: the connection has none.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// The allocation length: the most that the protocol carries.
+const LENGTH: u16 = 8192;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args_os().skip(1);
     let socket = arguments.next().ok_or("usage: mio SOCKET DEVICE...")?;
@@ -69,7 +72,7 @@ pub fn run(socket: &Path, devices: &[PathBuf], output: &mut impl Write) -> Resul
 
 /// Does what can be done for this disk now; returns what is to be said of it when all is done.
 fn proceed(disk: &mut Disk<'_>) -> Option<String> {
-    let read_keys = PersistentReserveIn { action: InServiceAction::ReadKeys, allocation_length: 8192 };
+    let read_keys = PersistentReserveIn { action: InServiceAction::ReadKeys, allocation_length: LENGTH };
     loop {
         match disk.connection.advance() {
             Ok(Step::Wait(_)) if Instant::now() >= disk.deadline => return Some("no answer in time".into()),
@@ -77,19 +80,23 @@ fn proceed(disk: &mut Disk<'_>) -> Option<String> {
             Ok(Step::Ready) => {
                 // After this there may be no event for what is there already, so it goes round once more.
                 if let Err(error) = disk.connection.read(&disk.file, &read_keys.to_cdb()) {
-                    return Some(error.to_string());
+                    return Some(format!("{error:#}"));
                 }
             }
             Ok(Step::Answered(response)) if response.status == Status::GOOD => {
                 return Some(match Keys::parse(response.payload) {
-                    Ok(keys) => format!("{} keys", keys.iter().count()),
+                    Ok(keys) => match keys.is_complete(LENGTH.into()) {
+                        Ok(true) => format!("{} keys", keys.iter().count()),
+                        Ok(false) => format!("{} keys, and perhaps more", keys.iter().count()),
+                        Err(error) => error.to_string(),
+                    },
                     Err(error) => error.to_string(),
                 });
             }
             Ok(Step::Answered(response)) => return Some(response.status.to_string()),
             // A program that runs for long would look at `error.may_have_run()` here: if not, it would set a timer,
             // connect again and begin anew.
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(format!("{error:#}")),
         }
     }
 }

@@ -20,8 +20,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn run(socket: &Path, device: &Path, output: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let client = pr_client::Client::connect(socket)?;
     let disk = File::open(device)?;
-    for key in client.read_keys(&disk)?.keys {
+    let registered = client.read_keys(&disk)?;
+    for key in registered.keys {
         writeln!(output, "{key}")?;
+    }
+    if !registered.is_complete {
+        writeln!(output, "and perhaps more")?;
     }
     Ok(())
 }

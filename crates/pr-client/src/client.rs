@@ -131,7 +131,7 @@ impl Client {
         if let Some(leased) = place.idle() {
             match self.begin(place, leased, device, cdb, data) {
                 // It ended while it was idle.
-                Err(Error::Unreachable(_)) => {}
+                Err(Error::Unreachable { .. }) => {}
                 begun => return begun,
             }
         }
@@ -140,7 +140,9 @@ impl Client {
         loop {
             let begun = self.open(deadline).and_then(|leased| self.begin(place, leased, device, cdb, data));
             match begun {
-                Err(Error::Unreachable(_)) if attempts < self.options.attempts && deadline.allows(pause) => {
+                Err(Error::Unreachable { .. })
+                    if attempts < self.options.attempts && deadline.allows(pause) =>
+                {
                     attempts = attempts.saturating_add(1);
                     thread::sleep(pause);
                 }
@@ -165,7 +167,7 @@ impl Client {
         let Err(error) = begun else { return Ok(leased) };
         match error {
             Error::Command(_) => place.keep(leased),
-            Error::Unreachable(_) => self.pool.disconnected(leased.epoch),
+            Error::Unreachable { .. } => self.pool.disconnected(leased.epoch),
             _ => {}
         }
         Err(error)

@@ -25,6 +25,8 @@
 //! A [`Client`] is for any number of threads; [`Options`] says how many connections it may have, how long a command
 //! may take, and who is told when the helper comes and goes.
 //!
+//! In a log, print errors as `{error:#}`: then the path of the socket and the kernel's error are among the words.
+//!
 //! # What is sent twice, and what never
 //!
 //! A PREEMPT that runs twice may fence the wrong node. So a command is tried again, on a new connection, only as long

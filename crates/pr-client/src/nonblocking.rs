@@ -36,7 +36,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use pr_proto::{ClientSession, InvalidCommand};
@@ -50,6 +50,8 @@ use crate::{Error, deadline::Deadline, socket};
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
+    /// The socket's path, for errors.
+    path: Option<PathBuf>,
     session: ClientSession,
     outgoing: Outgoing,
     phase: Phase,
@@ -115,24 +117,29 @@ impl Connection {
     /// [`Error::Unreachable`]. Its source is of kind `WouldBlock` if the helper's queue of connections is full; there
     /// is nothing to watch then, only to try again later.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, Error> {
-        socket::connect_now(path.as_ref()).map(Self::new).map_err(Error::Unreachable)
+        let path = path.as_ref();
+        socket::connect_now(path)
+            .map(|socket| Self::new(socket, Some(path.to_owned())))
+            .map_err(|source| Error::Unreachable { path: Some(path.to_owned()), source })
     }
 
     /// Connects, and greets, until the deadline.
     pub(crate) fn connect_until(path: &Path, deadline: Deadline) -> Result<Self, Error> {
-        let socket = socket::connect(path, deadline).map_err(Error::Unreachable)?;
-        let mut connection = Self::new(socket);
+        let socket = socket::connect(path, deadline)
+            .map_err(|source| Error::Unreachable { path: Some(path.to_owned()), source })?;
+        let mut connection = Self::new(socket, Some(path.to_owned()));
         connection.greet(deadline)?;
         Ok(connection)
     }
 
     /// A connection that somebody else has made, for a process that may not: fresh, without a byte sent or received.
     pub fn from_stream(stream: UnixStream) -> Self {
-        Self::new(stream.into())
+        Self::new(stream.into(), None)
     }
 
-    fn new(socket: OwnedFd) -> Self {
-        Self { socket, session: ClientSession::new(), outgoing: Outgoing::default(), phase: Phase::Greeting }
+    fn new(socket: OwnedFd, path: Option<PathBuf>) -> Self {
+        let (session, outgoing) = (ClientSession::new(), Outgoing::default());
+        Self { socket, path, session, outgoing, phase: Phase::Greeting }
     }
 
     /// What to watch the descriptor for until the next [`advance`](Self::advance).
@@ -204,7 +211,7 @@ impl Connection {
         let error = match socket::wait(&self.socket, interest, deadline) {
             Ok(true) => return Ok(()),
             Ok(false) if self.may_have_run() => Error::TimedOut,
-            Ok(false) => Error::Unreachable(io::ErrorKind::TimedOut.into()),
+            Ok(false) => self.unreachable(io::ErrorKind::TimedOut.into()),
             Err(error) => self.failed(error),
         };
         Err(self.close(error))
@@ -230,7 +237,7 @@ impl Connection {
                 io::Error::new(io::ErrorKind::InvalidData, "the helper said something without being asked")
             }
         };
-        Err(Error::Unreachable(found))
+        Err(self.unreachable(found))
     }
 
     /// Sends the first byte of a command and what more there is room for. If there is none, keeps the descriptor.
@@ -296,7 +303,7 @@ impl Connection {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.phase == Phase::Closed {
-            Err(Error::Unreachable(io::ErrorKind::NotConnected.into()))
+            Err(self.unreachable(io::ErrorKind::NotConnected.into()))
         } else {
             Ok(())
         }
@@ -308,6 +315,10 @@ impl Connection {
         error
     }
 
+    fn unreachable(&self, source: io::Error) -> Error {
+        Error::Unreachable { path: self.path.clone(), source }
+    }
+
     /// Whether a byte of the command under way was sent.
     fn may_have_run(&self) -> bool {
         self.phase == Phase::Command && self.outgoing.sent > 0
@@ -315,7 +326,7 @@ impl Connection {
 
     /// What a failed connection means for the command under way, if one is.
     fn failed(&self, error: io::Error) -> Error {
-        if self.may_have_run() { Error::Lost(error) } else { Error::Unreachable(error) }
+        if self.may_have_run() { Error::Lost(error) } else { self.unreachable(error) }
     }
 
     /// What it means that the kernel did not take the bytes at hand.

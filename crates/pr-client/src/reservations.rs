@@ -6,21 +6,21 @@ use pr_proto::DATA_MAX;
 use scsi_sense::{
     Status,
     pr::{
-        BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys,
-        OutParameters, OutServiceAction, PersistentReserveIn, PersistentReserveOut,
-        RegisterAndMoveParameters, Reservation, ReservationData, ReservationKey, ReservationType, Scope,
-        TransportId, TransportIdError,
+        BasicParameters, Capabilities, FullStatus, InServiceAction, Keys, OutParameters, OutServiceAction,
+        PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, Reservation, ReservationData,
+        ReservationKey, ReservationType, Scope,
     },
 };
 
 use crate::{Client, CommandError, Completion, Data};
 
-/// Room for the data of most disks: 63 keys, ten registrations in full.
-const FIRST_LENGTH: u16 = 512;
+/// The allocation length of what has a fixed length: more than that.
+const FIXED_LENGTH: u16 = 512;
 
-/// The most that the protocol carries.
-const WHOLE_LENGTH: u16 = 8192;
-const _: () = assert!(WHOLE_LENGTH as usize == DATA_MAX, "as in the protocol");
+/// The allocation length of lists: the most that the protocol carries, at once. A device that counts in ADDITIONAL
+/// LENGTH only what fits does not say that it would have more.
+const LIST_LENGTH: u16 = 8192;
+const _: () = assert!(LIST_LENGTH as usize == DATA_MAX, "as in the protocol");
 
 /// What READ KEYS says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub struct RegisteredKeys {
     pub generation: u32,
     /// The key of each registration. One that several I_T nexuses registered is there several times.
     pub keys: Vec<ReservationKey>,
-    /// Whether these are all. If not, the device has more than the protocol carries (1023).
+    /// Whether these certainly are all. If not, the device has more than the protocol carries, or may have: from 1023 on
+    /// (see [`Keys::is_complete`]).
     pub is_complete: bool,
 }
 
@@ -49,63 +50,35 @@ pub struct Registrations {
     pub generation: u32,
     /// Each registration.
     pub registrations: Vec<Registration>,
-    /// Whether these are all. If not, the device has more than the protocol carries (8192 bytes, some hundred
-    /// registrations).
+    /// Whether these certainly are all. If not, the device has more than the protocol carries (8192 bytes, some hundred
+    /// registrations), or may have (see [`FullStatus::is_complete`]).
     pub is_complete: bool,
 }
 
 /// One registration, with its I_T nexus.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// The key.
-    pub key: ReservationKey,
-    /// The relative target port; `None` if the registration is with all target ports.
-    pub relative_port: Option<u16>,
-    /// The reservation, if this one holds it.
-    pub reservation: Option<Reservation>,
-    /// The initiator port, as the device named it: [`transport_id`](Self::transport_id) tells what it is.
-    pub transport_id_bytes: Vec<u8>,
-}
-
-impl Registration {
-    /// The initiator port.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportIdError`], if the device named it in no way that the standard knows.
-    pub fn transport_id(&self) -> Result<TransportId<'_>, TransportIdError> {
-        TransportId::split_first(&self.transport_id_bytes).map(|(id, _)| id)
-    }
-}
-
-impl From<FullStatusDescriptor<'_>> for Registration {
-    fn from(descriptor: FullStatusDescriptor<'_>) -> Self {
-        let FullStatusDescriptor { key, scope, kind, relative_port, transport_id_bytes, .. } = descriptor;
-        Self {
-            key,
-            relative_port: (!descriptor.all_target_ports).then_some(relative_port),
-            reservation: descriptor.reservation_holder.then_some(Reservation { key, scope, kind }),
-            transport_id_bytes: transport_id_bytes.to_vec(),
-        }
-    }
-}
+pub type Registration = scsi_sense::pr::Registration<Vec<u8>>;
 
 /// The typed calls. `device` needs to be open for reading for those that read, for writing for the others.
 ///
-/// Each is one command (those that list are two if the list is long). None is repeated after a unit attention: whether
+/// Each is one command. None is repeated after a unit attention: whether
 /// a command still makes sense when registrations were preempted meanwhile, only the caller knows.
 impl Client {
     /// READ KEYS: the keys of all registrations.
     ///
     /// # Errors
     ///
-    /// [`CommandError`].
+    /// [`CommandError`], with [`CommandError::Keys`] if the list ends early.
     pub fn read_keys(&self, device: impl AsFd) -> Result<RegisteredKeys, CommandError> {
-        self.list(device, InServiceAction::ReadKeys, |data| {
-            let list = Keys::parse(data).map_err(CommandError::Data)?;
-            let (generation, is_complete) = (list.generation(), !list.is_truncated());
-            Ok((RegisteredKeys { generation, keys: list.iter().collect(), is_complete }, is_complete))
-        })
+        let data = self.read(device, InServiceAction::ReadKeys, LIST_LENGTH)?;
+        let list = Keys::parse(&data).map_err(CommandError::Data)?;
+        let (generation, keys) = (list.generation(), list.iter().collect());
+        match list.is_complete(LIST_LENGTH.into()) {
+            Ok(is_complete) => Ok(RegisteredKeys { generation, keys, is_complete }),
+            Err(source) => {
+                let read = RegisteredKeys { generation, keys, is_complete: false };
+                Err(CommandError::Keys { read, source })
+            }
+        }
     }
 
     /// READ RESERVATION: the reservation, if there is one.
@@ -114,7 +87,7 @@ impl Client {
     ///
     /// [`CommandError`].
     pub fn read_reservation(&self, device: impl AsFd) -> Result<CurrentReservation, CommandError> {
-        let data = self.read(device, InServiceAction::ReadReservation, FIRST_LENGTH)?;
+        let data = self.read(device, InServiceAction::ReadReservation, FIXED_LENGTH)?;
         let data = ReservationData::parse(&data).map_err(CommandError::Data)?;
         let reservation = data.reservation().map_err(CommandError::Data)?;
         Ok(CurrentReservation { generation: data.generation(), reservation })
@@ -126,7 +99,7 @@ impl Client {
     ///
     /// [`CommandError`].
     pub fn report_capabilities(&self, device: impl AsFd) -> Result<Capabilities, CommandError> {
-        let data = self.read(device, InServiceAction::ReportCapabilities, FIRST_LENGTH)?;
+        let data = self.read(device, InServiceAction::ReportCapabilities, FIXED_LENGTH)?;
         Capabilities::parse(&data).map_err(CommandError::Data)
     }
 
@@ -134,14 +107,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CommandError`]. Many devices do not know the command: CHECK CONDITION, INVALID FIELD IN CDB.
+    /// [`CommandError`], with [`CommandError::Registrations`] if the list ends early. Many devices do not know the command: CHECK CONDITION, INVALID FIELD IN CDB.
     pub fn read_full_status(&self, device: impl AsFd) -> Result<Registrations, CommandError> {
-        self.list(device, InServiceAction::ReadFullStatus, |data| {
-            let list = FullStatus::parse(data).map_err(CommandError::Data)?;
-            let (generation, is_complete) = (list.generation(), !list.is_truncated());
-            let registrations = list.iter().map(Registration::from).collect();
-            Ok((Registrations { generation, registrations, is_complete }, is_complete))
-        })
+        let data = self.read(device, InServiceAction::ReadFullStatus, LIST_LENGTH)?;
+        let list = FullStatus::parse(&data).map_err(CommandError::Data)?;
+        let generation = list.generation();
+        let registrations = list.iter().map(|one| one.map_bytes(<[u8]>::to_vec)).collect();
+        match list.is_complete(LIST_LENGTH.into()) {
+            Ok(is_complete) => Ok(Registrations { generation, registrations, is_complete }),
+            Err(source) => {
+                let read = Registrations { generation, registrations, is_complete: false };
+                Err(CommandError::Registrations { read, source })
+            }
+        }
     }
 
     /// REGISTER: registers this I_T nexus (`reservation_key` zero), changes its key, or unregisters it
@@ -248,20 +226,6 @@ impl Client {
     ) -> Result<(), CommandError> {
         let parameters = OutParameters::RegisterAndMove(*parameters);
         self.change(device, OutServiceAction::RegisterAndMove, NO_TYPE, &parameters)
-    }
-
-    /// Reads a list, and if it is cut, once more with all the room there is.
-    fn list<T>(
-        &self,
-        device: impl AsFd,
-        action: InServiceAction,
-        parse: impl Fn(&[u8]) -> Result<(T, bool), CommandError>,
-    ) -> Result<T, CommandError> {
-        let (list, is_complete) = parse(&self.read(&device, action, FIRST_LENGTH)?)?;
-        if is_complete {
-            return Ok(list);
-        }
-        parse(&self.read(&device, action, WHOLE_LENGTH)?).map(|(list, _)| list)
     }
 
     fn read(

@@ -71,8 +71,11 @@
 //! - returns one READ FULL STATUS descriptor for each I_T nexus, with ALL_TG_PT = 0;
 //! - takes a REGISTER that does nothing (no registration, both keys zero) for none: PRGENERATION stays;
 //! - refuses a request with ALL_TG_PT as a whole, if one of the target ports would refuse it;
-//! - ends with RESERVATION CONFLICT what comes from an unregistered nexus or has a wrong key, whatever else is wrong
-//!   with it and whichever unit attention condition of this crate's is pending (SAM-5 clause 5.3.3);
+//! - ends with RESERVATION CONFLICT what comes from a nexus that would have to be registered and is not, or has a wrong
+//!   key, whatever is wrong with the parameter list and whichever unit attention condition of this crate's is pending
+//!   (SAM-5 clause 5.3.3). CHECK CONDITION comes first for what is wrong with the CDB (it is cut, NACA is set, the
+//!   service action is unknown), for a target port that the unit does not have, and while reservation information is
+//!   lost;
 //! - follows the text, then the tables, then the figures: REGISTER AND MOVE ignores SCOPE and TYPE, and REPLACE LOST
 //!   RESERVATION ignores ALL_TG_PT;
 //! - has room for [`MAX_REGISTRATIONS`] registrations.

@@ -12,7 +12,7 @@ use scsi_sense::pr::{
 
 use crate::Nexus;
 use crate::answer::INFORMATION_LOST;
-use crate::state::{Full, MAX_REGISTRATIONS, Registration, State};
+use crate::state::{Full, MAX_REGISTRATIONS, RegisteredNexus, State};
 
 /// What a command that ends with GOOD does.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Request<'a> {
 ///
 /// Where several reasons to refuse apply, it is the first of: an unknown service action; lost information; a conflict
 /// that follows from who asks; a wrong key; a malformed list; everything else. So a conflict comes before what is
-/// wrong with the command (SAM-5 clause 5.3.3).
+/// wrong with the parameter list (SAM-5 clause 5.3.3), and behind what is wrong with the CDB.
 pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Refusal> {
     let action = request.command.action;
     if let OutServiceAction::Other(_) = action {
@@ -261,7 +261,7 @@ impl Draft<'_, '_> {
         if key.is_zero() && held.is_some() && !is_all_registrants {
             return Err(Refusal::Check(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
         }
-        let is_hit = |one: &Registration| (key.is_zero() && is_all_registrants) || one.key == key;
+        let is_hit = |one: &RegisteredNexus| (key.is_zero() && is_all_registrants) || one.key == key;
         let hit: Vec<_> =
             state.registrations().iter().filter(|one| is_hit(one)).map(|one| one.nexus).collect();
         if hit.is_empty() {
@@ -283,7 +283,7 @@ impl Draft<'_, '_> {
     fn take_reservation(
         &mut self,
         before: ReservationType,
-        is_hit: impl Fn(&Registration) -> bool,
+        is_hit: impl Fn(&RegisteredNexus) -> bool,
     ) -> Result<(), Refusal> {
         let kind = self.kind()?;
         let sender = self.request.sender;
@@ -361,7 +361,7 @@ impl Draft<'_, '_> {
     }
 
     /// Unregisters, and tells the others if a registrants only reservation ends by that (SPC-4 clause 5.13.11.2.3).
-    fn unregister(&mut self, goes: impl FnMut(&Registration) -> bool) {
+    fn unregister(&mut self, goes: impl FnMut(&RegisteredNexus) -> bool) {
         let held = self.change.state.reservation().copied();
         self.change.state.unregister(goes);
         let is_released = self.change.state.reservation().is_none();

@@ -1,7 +1,7 @@
 //! PERSISTENT RESERVE IN: what a state looks like to who asks (SPC-4 clause 6.15).
 
 use scsi_sense::pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys, Reservation, ReservationData,
+    Capabilities, FullStatus, InServiceAction, Keys, Registration, Reservation, ReservationData,
     ReservationType, Scope, TypeMask,
 };
 use scsi_sense::{BuildError, SenseCode};
@@ -68,10 +68,10 @@ fn capabilities(state: &State, is_persistent: bool) -> Capabilities {
 
 /// One descriptor for each I_T nexus, which a device may return also where it could join them by ALL_TG_PT (SPC-4
 /// clause 6.15.5).
-fn descriptors(state: &State) -> impl Iterator<Item = FullStatusDescriptor<'_>> {
+fn descriptors(state: &State) -> impl Iterator<Item = Registration<&'_ [u8]>> {
     state.registrations().iter().map(|one| {
         let held = state.reservation().filter(|_| state.is_holder(&one.nexus));
-        FullStatusDescriptor {
+        Registration {
             key: one.key,
             all_target_ports: false,
             reservation_holder: held.is_some(),

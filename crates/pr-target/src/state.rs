@@ -15,7 +15,7 @@ pub const MAX_REGISTRATIONS: usize = 1024;
 
 /// One registered I_T nexus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Registration {
+pub(crate) struct RegisteredNexus {
     pub(crate) nexus: Nexus,
     /// Not zero.
     pub(crate) key: ReservationKey,
@@ -33,7 +33,7 @@ pub(crate) struct Held {
 /// What a device keeps over a loss of power, if it is asked to (SPC-4 clause 5.13.5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    registrations: Vec<Registration>,
+    registrations: Vec<RegisteredNexus>,
     reservation: Option<Held>,
     pub(crate) aptpl: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct State {
 pub(crate) struct Full;
 
 impl State {
-    pub(crate) fn registrations(&self) -> &[Registration] {
+    pub(crate) fn registrations(&self) -> &[RegisteredNexus] {
         &self.registrations
     }
 
@@ -78,7 +78,7 @@ impl State {
         if let Some(registration) = self.registrations.iter_mut().find(|one| one.nexus == *nexus) {
             registration.key = key;
         } else if self.registrations.len() < MAX_REGISTRATIONS {
-            self.registrations.push(Registration { nexus: *nexus, key });
+            self.registrations.push(RegisteredNexus { nexus: *nexus, key });
         } else {
             return Err(Full);
         }
@@ -88,7 +88,10 @@ impl State {
     /// Removes the registrations for which `goes` says so, and returns them.
     ///
     /// The reservation goes with its holder, or with the last of all registrants (SPC-4 clause 5.13.10).
-    pub(crate) fn unregister(&mut self, mut goes: impl FnMut(&Registration) -> bool) -> Vec<Registration> {
+    pub(crate) fn unregister(
+        &mut self,
+        mut goes: impl FnMut(&RegisteredNexus) -> bool,
+    ) -> Vec<RegisteredNexus> {
         let (gone, stay) = self.registrations.iter().partition(|one| goes(one));
         self.registrations = stay;
         if let Some(held) = self.reservation {

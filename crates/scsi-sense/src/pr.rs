@@ -7,7 +7,7 @@
 //! | data of READ KEYS | [`Keys`] |
 //! | data of READ RESERVATION | [`ReservationData`], [`Reservation`] |
 //! | data of REPORT CAPABILITIES | [`Capabilities`], [`TypeMask`] |
-//! | data of READ FULL STATUS | [`FullStatus`], [`FullStatusDescriptor`] |
+//! | data of READ FULL STATUS | [`FullStatus`], [`Registration`] |
 //! | names of initiator ports | [`TransportId`], [`TransportIds`], [`TransportIdBuf`] |
 //!
 //! Data may come cut: a device returns as much as the allocation length allows and says in ADDITIONAL LENGTH how
@@ -32,7 +32,7 @@ pub use action::{InServiceAction, OutServiceAction};
 pub use capabilities::{Capabilities, TypeMask};
 pub use command::{PersistentReserveIn, PersistentReserveOut};
 pub use data::InDataError;
-pub use full_status::{FullStatus, FullStatusDescriptor, FullStatusIter};
+pub use full_status::{FullStatus, FullStatusIter, Registration};
 pub use iscsi::{IscsiName, IscsiSessionId};
 pub use key::ReservationKey;
 pub use keys::{KeyIter, Keys};

@@ -9,9 +9,9 @@
 )]
 
 use scsi_sense::pr::{
-    BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InDataError, Keys, OutParameters,
-    OutServiceAction, ParameterError, RegisterAndMoveParameters, Reservation, ReservationData,
-    ReservationKey, ReservationType, Scope, TransportId, TransportIdError, TransportIds, TypeMask,
+    BasicParameters, Capabilities, FullStatus, InDataError, Keys, OutParameters, OutServiceAction,
+    ParameterError, RegisterAndMoveParameters, Registration, Reservation, ReservationData, ReservationKey,
+    ReservationType, Scope, TransportId, TransportIdError, TransportIds, TypeMask,
 };
 use scsi_sense::{BuildError, SenseCode};
 
@@ -341,7 +341,7 @@ fn full_status_as_a_device_returns_it() {
     let [holder, other] = registrations[..] else { panic!("{registrations:?}") };
     assert_eq!(
         holder,
-        FullStatusDescriptor {
+        Registration {
             key: ReservationKey(0x11),
             all_target_ports: false,
             reservation_holder: true,
@@ -374,14 +374,14 @@ fn full_status_as_a_device_returns_it() {
 #[test]
 fn a_registration_with_a_malformed_transport_id_is_still_there() {
     let bytes = [6, 0, 0, 0];
-    let descriptor = FullStatusDescriptor {
+    let descriptor = Registration {
         key: ReservationKey(1),
         all_target_ports: false,
         reservation_holder: false,
         scope: Scope::LogicalUnit,
         kind: ReservationType::new(0),
         relative_port: 1,
-        transport_id_bytes: &bytes,
+        transport_id_bytes: &bytes[..],
     };
     let mut buffer = [0; 36];
     assert_eq!(FullStatus::build(0, [descriptor], &mut buffer), Ok(36));
@@ -391,6 +391,108 @@ fn a_registration_with_a_malformed_transport_id_is_still_there() {
         status.iter().next().unwrap().transport_id(),
         Err(TransportIdError::TooShort { needed: 24, got: 4 })
     );
+}
+
+#[test]
+fn registration_tells_nexus_and_reservation() {
+    let registration = Registration {
+        key: ReservationKey(1),
+        all_target_ports: false,
+        reservation_holder: true,
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::WriteExclusive,
+        relative_port: 3,
+        transport_id_bytes: &[6, 0, 0, 0][..],
+    };
+    let held = Reservation {
+        key: ReservationKey(1),
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::WriteExclusive,
+    };
+    assert_eq!((registration.target_port(), registration.reservation()), (Some(3), Some(held)));
+    let other = Registration { all_target_ports: true, reservation_holder: false, ..registration };
+    assert_eq!((other.target_port(), other.reservation()), (None, None));
+    let kept = registration.map_bytes(<[u8]>::to_vec);
+    assert_eq!(kept.transport_id_bytes, registration.transport_id_bytes);
+    assert_eq!(kept.transport_id(), registration.transport_id());
+    assert_eq!(kept.reservation(), registration.reservation());
+}
+
+/// LIO counts in ADDITIONAL LENGTH only the keys that fit: a full answer proves nothing.
+#[test]
+fn keys_are_complete_with_room_left() {
+    for (keys, allocation_length, expected) in [
+        (0, 8, false),
+        (0, 15, false),
+        (0, 16, true),
+        (2, 24, false),
+        (2, 31, false),
+        (2, 32, true),
+        (1022, 8192, true),
+        (1023, 8192, false),
+    ] {
+        let mut data = vec![0; 8192];
+        let length = Keys::build(1, (0..keys).map(ReservationKey), &mut data).unwrap();
+        let list = Keys::parse(&data[..length]).unwrap();
+        assert!(!list.is_truncated());
+        assert_eq!(list.is_complete(allocation_length), Ok(expected), "{keys} {allocation_length}");
+    }
+}
+
+#[test]
+fn keys_that_end_early_are_malformed() {
+    let data = [&[0, 0, 0, 1, 0, 0, 0, 0x10][..], &[0, 0, 0, 0, 0, 0]].concat();
+    let list = Keys::parse(&data).unwrap();
+    assert_eq!(list.is_complete(512), Err(InDataError::TooShort { needed: 24, got: 14 }));
+    assert_eq!(list.is_complete(20), Err(InDataError::TooShort { needed: 20, got: 14 }));
+    assert_eq!(list.is_complete(14), Ok(false), "cut by the allocation length");
+    let mut data = [0; 20];
+    data[7] = 12;
+    let list = Keys::parse(&data).unwrap();
+    assert_eq!(list.is_complete(512), Err(InDataError::Entry { at: 16 }));
+    assert_eq!(list.iter().count(), 1, "what is there can be had");
+}
+
+#[test]
+fn full_status_is_complete_with_room_left() {
+    let registration = Registration {
+        key: ReservationKey(1),
+        all_target_ports: false,
+        reservation_holder: false,
+        scope: Scope::LogicalUnit,
+        kind: ReservationType::new(0),
+        relative_port: 1,
+        transport_id_bytes: &[0; 64][..],
+    };
+    let mut data = vec![0; 8192];
+    let length = FullStatus::build(1, [registration; 3], &mut data).unwrap();
+    let list = FullStatus::parse(&data[..length]).unwrap();
+    let longest = 24 + TransportId::MAX_LENGTH;
+    for (room, expected) in [(0, false), (1, false), (longest - 1, false), (longest, true)] {
+        assert_eq!(list.is_complete(length + room), Ok(expected), "{room}");
+    }
+    assert_eq!(FullStatus::parse(&[0; 8]).unwrap().is_complete(8192), Ok(true));
+}
+
+#[test]
+fn full_status_that_ends_early_is_malformed() {
+    // ADDITIONAL DESCRIPTOR LENGTH is 1000000h where 16 bytes follow.
+    let mut data =
+        vec![0, 0, 0, 1, 0, 0, 0, 0x28, 0, 0, 0, 0, 0, 0, 0x0a, 0xbc, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 1];
+    data.extend([0, 0, 0x40, 0, 6, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+    let list = FullStatus::parse(&data).unwrap();
+    assert_eq!(list.is_complete(8192), Err(InDataError::Entry { at: 8 }));
+    assert_eq!(list.is_complete(data.len()), Ok(false), "cut by the allocation length");
+    let list = FullStatus::parse(&data[..40]).unwrap();
+    assert_eq!(list.is_complete(8192), Err(InDataError::TooShort { needed: 48, got: 40 }));
+    // Less than a descriptor's head behind the last one.
+    data[31] = 0x00;
+    data[30] = 0x00;
+    let list = FullStatus::parse(&data).unwrap();
+    assert_eq!(list.is_complete(8192), Err(InDataError::Entry { at: 32 }));
+    assert_eq!(list.iter().count(), 1, "what is there can be had");
+    let list = FullStatus::parse(&[0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
+    assert_eq!(list.is_complete(8192), Err(InDataError::Entry { at: 8 }));
 }
 
 #[test]

@@ -60,6 +60,53 @@ fn an_answer_that_makes_no_sense_exits_97() {
     assert!(errors.contains("7 bytes of data where 8 are needed"), "{errors}");
 }
 
+/// A descriptor length of 400h where 16 bytes are left.
+const MALFORMED_STATUS: &str =
+    "00000001000000280000000000000abc0000000001050000000000010000040006000000500000000000000100000000";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[test]
+fn malformed_lists_exit_97_with_what_could_be_read() {
+    let key_and_a_half = "0000000100000010 0000000000000abc 0000".replace(' ', "");
+    for (command, data, shown, why) in [
+        (
+            "status",
+            MALFORMED_STATUS,
+            "at least 0 registrations, generation 1\n",
+            "the entry at byte 8 goes beyond",
+        ),
+        (
+            "keys",
+            "0000000100000010000000000000",
+            "at least 0 registrations, generation 1\n",
+            "14 bytes of data where 24",
+        ),
+        (
+            "keys",
+            &key_and_a_half,
+            "at least 1 registration, generation 1\n0xabc\n",
+            "18 bytes of data where 24",
+        ),
+    ] {
+        let helper = Helper::always(Answer::Good(bytes(data)));
+        let (status, output, errors) = run_with(&helper, &[command, "DEVICE"]);
+        assert_eq!((status, output), (Some(97), format!("{shown}(the rest of the list cannot be read)\n")));
+        assert!(errors.contains("cannot be read to its end: ") && errors.contains(why), "{errors}");
+        assert!(errors.contains("pr-ctl raw "), "{errors}");
+
+        let (status, output, errors) = run_with(&helper, &["--json", command, "DEVICE"]);
+        assert_eq!((status, output.lines().count()), (Some(97), 1), "{output}");
+        assert!(output.contains("\"complete\": false, \"error\": \"READ "), "{output}");
+        assert!(output.ends_with("\"exit_status\": 97}\n") && errors.contains(why), "{output}");
+    }
+    let helper = Helper::always(Answer::Good(bytes("0000000100000010000000000000")));
+    let (status, output, _) = run_with(&helper, &["watch", "DEVICE"]);
+    assert_eq!((status, output.as_str()), (Some(97), ""));
+}
+
 #[test]
 fn no_answer_in_time_exits_33() {
     let helper = Helper::always(Answer::Silence);
@@ -113,7 +160,12 @@ fn a_helper_that_cannot_be_reached_exits_35_and_says_what_to_do() {
         assert!(errors.contains(message) && errors.contains(socket), "{message}: {errors}");
     }
     remove_socket(&helper);
-    assert_eq!(run_with(&helper, &["keys", "DEVICE"]).0, Some(35));
+    let (status, _, errors) = run_with(&helper, &["keys", "DEVICE"]);
+    assert_eq!(status, Some(35));
+    let socket = helper.socket();
+    let text =
+        format!("cannot reach the helper at {}: No such file or directory (os error 2)", socket.display());
+    assert!(errors.contains(&text), "{errors}");
 }
 
 #[test]
@@ -125,6 +177,40 @@ fn a_device_that_cannot_be_opened_exits_15_and_says_what_to_do() {
     let (status, _, errors) = run(&["clear", "/", "--key", "1"]);
     assert_eq!(status, Some(15));
     assert!(errors.contains("cannot open / for writing: Is a directory"), "{errors}");
+}
+
+#[test]
+fn hints_tell_what_a_device_lacks() {
+    let in_list = SenseCode::INVALID_FIELD_IN_PARAMETER_LIST;
+    for (arguments, code, hint) in [
+        (
+            &["register", "DEVICE", "--new-key", "1", "--aptpl"][..],
+            in_list,
+            Some("may not support --aptpl (PTPL_C)"),
+        ),
+        (&["register-ignore", "DEVICE", "--new-key", "1", "--aptpl"], in_list, Some("pr-ctl capabilities ")),
+        (
+            &["register", "DEVICE", "--new-key", "1", "--transport-id", "sas,5000c50005b32001"],
+            in_list,
+            Some("--transport-id (SIP_C)"),
+        ),
+        (&["register", "DEVICE", "--new-key", "1"], in_list, None),
+        (&["status", "DEVICE"], SenseCode::INVALID_FIELD_IN_CDB, Some("does not support READ FULL STATUS")),
+        (
+            &["capabilities", "DEVICE"],
+            SenseCode::INVALID_FIELD_IN_CDB,
+            Some("does not support REPORT CAPABILITIES"),
+        ),
+        (&["keys", "DEVICE"], SenseCode::INVALID_FIELD_IN_CDB, None),
+    ] {
+        let helper = Helper::always(Answer::CheckCondition(code));
+        let (status, _, errors) = run_with(&helper, arguments);
+        assert_eq!(status, Some(5), "{errors}");
+        match hint {
+            Some(hint) => assert!(errors.contains(hint), "{hint}: {errors}"),
+            None => assert_eq!(errors.lines().count(), 1, "{errors}"),
+        }
+    }
 }
 
 /// The program as a user to whom neither device nor socket belong.

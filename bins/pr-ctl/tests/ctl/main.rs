@@ -7,6 +7,7 @@ mod arguments;
 mod changes;
 mod failures;
 mod helper;
+mod json;
 mod probe;
 mod raw;
 mod show;

@@ -105,6 +105,43 @@ fn what_is_wrong_is_told_with_what_to_do() {
     }
 }
 
+/// Not to have a command is no fault; to answer it with nonsense, or not at all, is one.
+#[test]
+fn malformed_answers_are_findings() {
+    let malformed = vec![0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
+    for (action, answer, status, finding) in [
+        (
+            3,
+            Answer::Good(malformed.clone()),
+            97,
+            "NO  READ FULL STATUS: the device's list of registrations cannot be ",
+        ),
+        (
+            0,
+            Answer::Good(malformed),
+            97,
+            "NO  READ KEYS: the device's list of keys cannot be read to its end: 14 bytes",
+        ),
+        (
+            2,
+            Answer::Good(vec![0, 4]),
+            97,
+            "NO  REPORT CAPABILITIES: the device's data cannot be read: 2 bytes of data",
+        ),
+        (3, Answer::Silence, 33, "NO  READ FULL STATUS: the helper has not answered in time"),
+    ] {
+        let helper = Helper::start(move |arrived| match (arrived.cdb[0], arrived.cdb[1]) {
+            (0x5e, asked) if asked == action => answer.clone(),
+            (0x5e, 2) => Answer::Good(vec![0, 8, 1, 0, 0, 0, 0, 0]),
+            (0x5e, _) => Answer::Good(vec![0; 8]),
+            _ => Answer::CheckCondition(SenseCode::INVALID_FIELD_IN_CDB),
+        });
+        let (exit_status, output, _) = run_with(&helper, &["--timeout", "1", "probe", "DEVICE"]);
+        assert_eq!(exit_status, Some(status), "{output}");
+        assert!(lines(&output).iter().any(|line| line.starts_with(finding)), "{finding}:\n{output}");
+    }
+}
+
 #[test]
 fn a_unit_attention_is_no_finding() {
     let attentions = std::sync::Mutex::new(3);

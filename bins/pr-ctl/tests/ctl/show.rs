@@ -1,8 +1,8 @@
 //! What is shown of a disk, for people and for programs.
 
 use scsi_sense::pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, IscsiName, IscsiSessionId, Keys, Reservation,
-    ReservationData, ReservationKey, ReservationType, Scope, TransportId, TypeMask,
+    Capabilities, FullStatus, IscsiName, IscsiSessionId, Keys, Registration, Reservation, ReservationData,
+    ReservationKey, ReservationType, Scope, TransportId, TypeMask,
 };
 
 use crate::{
@@ -41,7 +41,7 @@ fn full_status(keys: &[ReservationKey], data: &mut [u8]) -> usize {
     let length = TransportId::IscsiPort { name, session }.write(&mut iscsi).unwrap();
     TransportId::Sas { address: 0x5000_c500_05b3_2001 }.write(&mut sas).unwrap();
     let ids = [&iscsi[..length], &sas[..], b"?"];
-    let registrations = keys.iter().zip(ids).enumerate().map(|(index, (key, id))| FullStatusDescriptor {
+    let registrations = keys.iter().zip(ids).enumerate().map(|(index, (key, id))| Registration {
         key: *key,
         all_target_ports: index == 1,
         reservation_holder: index == 0,
@@ -72,13 +72,58 @@ fn keys_are_listed() {
 }
 
 #[test]
-fn a_list_that_is_too_long_says_so() {
+fn a_list_that_may_be_cut_says_so() {
     let keys: Vec<u64> = (0..2000).collect();
     let helper = disk(&keys);
     let output = shown(&helper, &["keys", "DEVICE"]);
-    assert!(output.ends_with("\n(there are more, for which there is no room in an answer)\n"));
+    assert!(output.starts_with("at least 1023 registrations, generation 7\n"), "{output}");
+    assert!(output.ends_with("\n(there may be more, for which there is no room in an answer)\n"));
     assert_eq!(output.lines().count(), 1 + 1023 + 1);
     assert!(shown(&helper, &["--json", "keys", "DEVICE"]).contains("\"complete\": false"));
+}
+
+/// Nine registrations as LIO tells them: ADDITIONAL LENGTH counts what fits the allocation length.
+#[test]
+fn lio_registrations_are_all_shown() {
+    let helper = Helper::start(|arrived| {
+        let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
+        let mut id = [0; 48];
+        let name = IscsiName::new(b"iqn.1993-08.org.debian:1:a").unwrap();
+        let session = IscsiSessionId::from_bytes([0, 2, 0x3d, 0, 0, 1]);
+        let length = TransportId::IscsiPort { name, session }.write(&mut id).unwrap();
+        let fitting = (1..=9).take_while(|number| 8 + number * (24 + length) <= room);
+        let registrations = fitting.map(|number| Registration {
+            key: ReservationKey(number as u64),
+            all_target_ports: false,
+            reservation_holder: number == 9,
+            scope: Scope::LogicalUnit,
+            kind: TYPE,
+            relative_port: 1,
+            transport_id_bytes: &id[..length],
+        });
+        let mut data = vec![0; room];
+        let length = FullStatus::build(7, registrations, &mut data).unwrap();
+        Answer::Good(data[..length].to_vec())
+    });
+    let output = shown(&helper, &["status", "DEVICE"]);
+    assert!(output.starts_with("9 registrations, generation 7\n"), "{output}");
+    assert!(output.lines().any(|line| line.starts_with("0x9  1            WRITE EXCLUSIVE, ")), "{output}");
+    assert!(shown(&helper, &["status", "DEVICE", "--json"]).ends_with("\"complete\": true}\n"));
+}
+
+/// As many registrations as an answer has room for, to the byte: nothing says that these are all.
+#[test]
+fn full_answers_are_not_called_complete() {
+    let helper = Helper::start(|arrived| {
+        let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
+        let mut data = vec![0; room];
+        let keys = (1..).map(ReservationKey).take(room / 8 - 1);
+        let length = Keys::build(7, keys, &mut data).unwrap();
+        Answer::Good(data[..length].to_vec())
+    });
+    assert!(shown(&helper, &["keys", "DEVICE", "--json"]).ends_with("\"complete\": false}\n"));
+    let output = shown(&helper, &["keys", "DEVICE"]);
+    assert!(output.starts_with("at least 1023 registrations, "), "{output}");
 }
 
 #[test]

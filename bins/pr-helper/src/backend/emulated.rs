@@ -24,7 +24,7 @@ use scsi_sense::{
 };
 
 use super::{Backend, Cause, Outcome, Target};
-use crate::logging;
+use crate::logging::{self, with_sources};
 
 /// The initiator of the socket that has no other name.
 pub(crate) const DEFAULT_INITIATOR: &str = "pr-helper";
@@ -209,18 +209,6 @@ fn nexus(name: &str) -> Result<Nexus, EmulateError> {
     let too_long = || EmulateError::Name(name.clone());
     let id = IscsiName::new(name.as_bytes()).map_err(|_| too_long())?;
     Nexus::new(TransportId::IscsiDevice { name: id }, TARGET_PORT).map_err(|_| too_long())
-}
-
-/// An error with all its causes.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

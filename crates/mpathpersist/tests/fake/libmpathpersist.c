@@ -9,7 +9,6 @@
  * - list: written by OUT, the parameter list that a device would get.
  * - result: what IN and OUT return.
  * - answer: what IN writes, from the start of its buffer.
- * - pointers: what IN writes then, pairs of where (uint64_t) and what: a distance from the start of the buffer.
  * - multipathd: "refused", "busy", "silent" or "running".
  */
 #include <errno.h>
@@ -77,17 +76,9 @@ int mpath_persistent_reserve_in(int fd, int action, void *answer, int noisy, int
 {
 	static unsigned char bytes[1 << 20];
 	size_t length = contents("answer", bytes, sizeof(bytes));
-	uint64_t pairs[64];
-	size_t count, index;
 
 	seen("in %d %d %d %d\n", fd, action, noisy, verbose);
 	memcpy(answer, bytes, length);
-	count = contents("pointers", pairs, sizeof(pairs)) / 16;
-	for (index = 0; index < count; index++) {
-		uint64_t pointer = (uintptr_t)answer + pairs[2 * index + 1];
-
-		memcpy((char *)answer + pairs[2 * index], &pointer, sizeof(pointer));
-	}
 	return number("result");
 }
 

@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_millis(30);
 #[track_caller]
 fn assert_unreachable(result: Result<impl std::fmt::Debug, Error>, kind: io::ErrorKind) {
     match result {
-        Err(Error::Unreachable(source)) if source.kind() == kind => {}
+        Err(Error::Unreachable { source, .. }) if source.kind() == kind => {}
         other => panic!("{other:?}"),
     }
 }

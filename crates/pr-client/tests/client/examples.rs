@@ -44,8 +44,8 @@ fn mio_asks_several_disks_and_is_told_of_one_that_is_lost() {
     let output = String::from_utf8(output).unwrap();
     let mut lines: Vec<_> = output.lines().map(|line| line.rsplit_once("device: ").unwrap().1).collect();
     lines.sort_unstable();
-    let lost =
-        "the connection to the helper was lost after the command was sent: whether it has run is unknown";
+    let lost = "the connection to the helper was lost after the command was sent: whether it has run is unknown: \
+                the helper closed the connection";
     assert_eq!(lines, ["2 keys", "2 keys", lost]);
     assert_eq!(helper.begun(), 3);
 }

@@ -136,7 +136,7 @@ fn a_client_gives_up_after_its_attempts_and_recovers_when_the_helper_is_back() {
         for _ in 0..2 {
             let error = Kind::In.run(&client, &device).unwrap_err();
             assert!(
-                matches!(&error, Error::Unreachable(source) if source.kind() == io::ErrorKind::NotFound),
+                matches!(&error, Error::Unreachable { source, .. } if source.kind() == io::ErrorKind::NotFound),
                 "{error:?}"
             );
             assert!(!error.may_have_run());
@@ -155,7 +155,7 @@ fn a_helper_that_greets_nobody_is_tried_as_often_as_was_said() {
         let client = options().attempts(attempts).connect(helper.path()).unwrap();
         helper.close_idle(1);
         let error = Kind::Out.run(&client, &helper.device()).unwrap_err();
-        assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
         assert_eq!((helper.begun(), helper.accepted()), (0, 1 + attempts as usize));
     }
 }
@@ -163,11 +163,16 @@ fn a_helper_that_greets_nobody_is_tried_as_often_as_was_said() {
 #[test]
 fn connecting_tries_once() {
     let helper = Helper::start(&[Plan::CloseAt(Stage::Greeting(0))]);
-    assert!(matches!(options().connect(helper.path()), Err(Error::Unreachable(_))));
+    assert!(matches!(options().connect(helper.path()), Err(Error::Unreachable { .. })));
     assert!(options().connect(helper.path()).is_ok());
-    assert!(matches!(options().connect("/nonexistent/socket"), Err(Error::Unreachable(_))));
+    let error = options().connect("/nonexistent/socket").unwrap_err();
+    assert_eq!(error.to_string(), "cannot reach the helper at /nonexistent/socket");
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "No such file or directory (os error 2)");
+    let whole = "cannot reach the helper at /nonexistent/socket: No such file or directory (os error 2)";
+    assert_eq!(format!("{error:#}"), whole);
     assert!(
-        matches!(options().connect("/".repeat(200)), Err(Error::Unreachable(_))),
+        matches!(options().connect("/".repeat(200)), Err(Error::Unreachable { .. })),
         "too long for a socket"
     );
 }

@@ -94,11 +94,11 @@ fn an_idle_connection_tells_when_the_helper_goes() {
     let (helper, mut connection) = greeted();
     assert!(matches!(connection.advance(), Ok(Step::Ready)));
     drop(helper);
-    assert!(matches!(connection.advance(), Err(Error::Unreachable(_))));
+    assert!(matches!(connection.advance(), Err(Error::Unreachable { .. })));
     for _ in 0..2 {
-        assert!(matches!(connection.advance(), Err(Error::Unreachable(_))), "it stays closed");
-        assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Unreachable(_))));
-        assert!(matches!(connection.write(null(), &REGISTER, &[0; 24]), Err(Error::Unreachable(_))));
+        assert!(matches!(connection.advance(), Err(Error::Unreachable { .. })), "it stays closed");
+        assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Unreachable { .. })));
+        assert!(matches!(connection.write(null(), &REGISTER, &[0; 24]), Err(Error::Unreachable { .. })));
     }
 }
 
@@ -107,7 +107,9 @@ fn what_was_said_unasked_is_taken_for_no_answer() {
     let (mut helper, mut connection) = greeted();
     helper.write_all(&[0; 104]).unwrap();
     let error = connection.read(null(), &READ_KEYS).unwrap_err();
-    assert!(matches!(&error, Error::Unreachable(source) if source.kind() == io::ErrorKind::InvalidData));
+    assert!(
+        matches!(&error, Error::Unreachable { source, .. } if source.kind() == io::ErrorKind::InvalidData)
+    );
     assert!(!error.may_have_run());
     let mut sent = Vec::new();
     drop(connection);
@@ -184,7 +186,7 @@ fn a_helper_that_goes_before_there_was_room_has_got_nothing() {
     connection.read(null(), &READ_KEYS).unwrap();
     drop((helper, filler));
     let error = connection.advance().unwrap_err();
-    assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 }
 
 #[test]
@@ -238,11 +240,11 @@ fn a_long_parameter_list_arrives_in_whole_with_one_descriptor() {
 fn whoever_cannot_connect_is_told_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
-    assert!(matches!(Connection::connect(&path), Err(Error::Unreachable(_))));
+    assert!(matches!(Connection::connect(&path), Err(Error::Unreachable { .. })));
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let refused = Connection::connect(&path).unwrap_err();
     assert!(
-        matches!(refused, Error::Unreachable(source) if source.kind() == io::ErrorKind::ConnectionRefused)
+        matches!(refused, Error::Unreachable { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
     );
 }
 
@@ -255,7 +257,7 @@ fn a_lost_connection_is_told_apart_from_one_that_never_was() {
             break error;
         }
     };
-    assert!(matches!(error, Error::Unreachable(_)), "{error:?}");
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
 
     let mut connection = Connection::connect(helper.path()).unwrap();
     while !matches!(connection.advance().unwrap(), Step::Ready) {

@@ -6,9 +6,9 @@ use pr_client::{Client, CommandError, CurrentReservation, Error};
 use scsi_sense::{
     SenseCode, SenseKey, Status,
     pr::{
-        BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InDataError, Keys,
-        RegisterAndMoveParameters, Reservation, ReservationData, ReservationKey, ReservationType, Scope,
-        TransportId, TransportIds, TypeMask,
+        BasicParameters, Capabilities, FullStatus, InDataError, IscsiName, IscsiSessionId, Keys,
+        RegisterAndMoveParameters, Registration, Reservation, ReservationData, ReservationKey,
+        ReservationType, Scope, TransportId, TransportIds, TypeMask,
     },
 };
 
@@ -35,14 +35,8 @@ fn allocation_lengths(helper: &Helper) -> Vec<u16> {
 }
 
 #[test]
-fn read_keys_asks_again_if_there_are_more() {
-    for (count, lengths, complete) in [
-        (0, &[512][..], true),
-        (63, &[512], true),
-        (64, &[512, 8192], true),
-        (1023, &[512, 8192], true),
-        (1024, &[512, 8192], false),
-    ] {
+fn read_keys_asks_for_everything_at_once() {
+    for (count, complete) in [(0, true), (64, true), (1022, true), (1023, false), (1024, false)] {
         let (helper, client, device) = disk(move |_| {
             let mut data = vec![0; 10_000];
             let length = Keys::build(7, (1..=count).map(ReservationKey), &mut data).unwrap();
@@ -53,27 +47,25 @@ fn read_keys_asks_again_if_there_are_more() {
         assert_eq!((keys.generation, keys.is_complete), (7, complete), "{count}");
         let expected: Vec<_> = (1..=count.min(1023)).map(ReservationKey).collect();
         assert_eq!(keys.keys, expected);
-        assert_eq!(allocation_lengths(&helper), lengths);
+        assert_eq!(allocation_lengths(&helper), [8192]);
         assert!(helper.arrived().iter().all(|arrived| arrived.cdb[..2] == [0x5e, 0]));
     }
 }
 
 #[test]
 fn read_full_status_has_each_registration_with_its_nexus() {
-    for (count, lengths, complete) in
-        [(2, &[512][..], true), (12, &[512, 8192], true), (200, &[512, 8192], false)]
-    {
+    for (count, complete) in [(2, true), (12, true), (164, true), (200, false)] {
         let (helper, client, device) = disk(move |_| {
             let mut id = [0; 24];
             SAS.write(&mut id).unwrap();
-            let registration = |number: u16| FullStatusDescriptor {
+            let registration = |number: u16| Registration {
                 key: ReservationKey(number.into()),
                 all_target_ports: number == 2,
                 reservation_holder: number == 1,
                 scope: Scope::LogicalUnit,
                 kind: TYPE,
                 relative_port: number,
-                transport_id_bytes: if number == 2 { b"no" } else { &id },
+                transport_id_bytes: if number == 2 { b"no" } else { &id[..] },
             };
             let mut data = vec![0; 10_000];
             let length = FullStatus::build(9, (1..=count).map(registration), &mut data).unwrap();
@@ -85,13 +77,97 @@ fn read_full_status_has_each_registration_with_its_nexus() {
         assert_eq!(status.registrations.len() == usize::from(count), complete);
         let [first, second, ..] = &status.registrations[..] else { panic!("{status:?}") };
         let held = Reservation { key: ReservationKey(1), scope: Scope::LogicalUnit, kind: TYPE };
-        assert_eq!((first.key, first.relative_port, first.reservation), (held.key, Some(1), Some(held)));
+        assert_eq!((first.key, first.target_port(), first.reservation()), (held.key, Some(1), Some(held)));
         assert_eq!(first.transport_id(), Ok(SAS));
-        assert_eq!((second.relative_port, second.reservation), (None, None));
+        assert_eq!((second.target_port(), second.reservation()), (None, None));
         assert!(second.transport_id().is_err());
         assert_eq!(second.transport_id_bytes, b"no");
-        assert_eq!(allocation_lengths(&helper), lengths);
+        assert_eq!(allocation_lengths(&helper), [8192]);
         assert!(helper.arrived().iter().all(|arrived| arrived.cdb[..2] == [0x5e, 3]));
+    }
+}
+
+/// READ KEYS as LIO answers it until 5.10: ADDITIONAL LENGTH counts the keys that fit.
+fn lio_keys(arrived: &Arrived, count: u64) -> Vec<u8> {
+    let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]])) - 8;
+    let keys: Vec<_> = (1..=count).map(ReservationKey).take(room / 8).collect();
+    let mut data = vec![0; 8 + keys.len() * 8];
+    Keys::build(7, keys, &mut data).unwrap();
+    data
+}
+
+/// READ FULL STATUS as LIO answers it: a registration is left out, and not counted, unless its TransportID would fit behind
+/// those before. The last one holds the reservation.
+fn lio_full_status(arrived: &Arrived, count: u64) -> Vec<u8> {
+    let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
+    let name = IscsiName::new(b"iqn.1993-08.org.debian:1:a").unwrap();
+    let session = IscsiSessionId::from_bytes([0, 2, 0x3d, 0, 0, 1]);
+    let mut id = [0; 256];
+    let length = TransportId::IscsiPort { name, session }.write(&mut id).unwrap();
+    let registrations = (1..=count).map(|key| Registration {
+        key: ReservationKey(key),
+        all_target_ports: false,
+        reservation_holder: key == count,
+        scope: Scope::LogicalUnit,
+        kind: TYPE,
+        relative_port: 1,
+        transport_id_bytes: &id[..length],
+    });
+    let fitting = registrations.enumerate().take_while(|(index, _)| index * (24 + length) + length <= room);
+    let mut data = vec![0; 20_000];
+    let length = FullStatus::build(7, fitting.map(|(_, one)| one), &mut data).unwrap();
+    data.truncate(length);
+    data
+}
+
+#[test]
+fn lio_lists_lose_nothing_unnoticed() {
+    for (count, shown, complete) in [(9, 9, true), (80, 80, true), (1022, 1022, true), (1023, 1023, false)] {
+        let (_helper, client, device) = disk(move |arrived| lio_keys(arrived, count));
+        let keys = client.read_keys(&device).unwrap();
+        assert_eq!((keys.keys.len(), keys.is_complete), (shown, complete), "{count}");
+    }
+    let (_helper, client, device) = disk(move |arrived| lio_keys(arrived, 2000));
+    let keys = client.read_keys(&device).unwrap();
+    assert_eq!((keys.keys.len(), keys.is_complete), (1023, false));
+
+    for (count, complete) in [(1, true), (9, true), (100, true), (200, false)] {
+        let (_helper, client, device) = disk(move |arrived| lio_full_status(arrived, count));
+        let status = client.read_full_status(&device).unwrap();
+        assert_eq!(status.is_complete, complete, "{count}");
+        let held = status.registrations.last().unwrap().reservation();
+        assert_eq!(held.is_some_and(|held| held.key.0 == count), complete, "the holder is there: {count}");
+    }
+}
+
+#[test]
+fn malformed_lists_are_an_error() {
+    // Descriptor length 400h where 16 bytes are left.
+    let status =
+        "00000001000000280000000000000abc0000000001050000000000010000040006000000500000000000000100000000";
+    let status: Vec<u8> =
+        (0..status.len()).step_by(2).map(|at| u8::from_str_radix(&status[at..at + 2], 16).unwrap()).collect();
+    let (_helper, client, device) = disk(move |_| status.clone());
+    let error = client.read_full_status(&device).unwrap_err();
+    let CommandError::Registrations { read, source: InDataError::Entry { at: 8 } } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!((&read.registrations[..], read.is_complete), (&[][..], false));
+    let text = "the device's list of registrations cannot be read to its end: the entry at byte 8 goes beyond the end \
+                of the list";
+    assert_eq!(format!("{error:#}"), text);
+
+    // ADDITIONAL LENGTH 10h, and one key and a half.
+    for (extra, keys) in [(&[0; 6][..], 0), (&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 1)] {
+        let data = [&[0, 0, 0, 1, 0, 0, 0, 0x10], extra].concat();
+        let (_helper, client, device) = disk(move |_| data.clone());
+        let error = client.read_keys(&device).unwrap_err();
+        let CommandError::Keys { read, source: InDataError::TooShort { needed: 24, .. } } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((read.keys.len(), read.is_complete), (keys, false));
+        let error = client.read_full_status(&device).unwrap_err();
+        assert!(matches!(error, CommandError::Registrations { .. }), "{error:?}");
     }
 }
 

@@ -127,7 +127,7 @@ fn while_the_helper_comes_and_goes_no_command_arrives_twice() {
                 lost += 1;
                 assert!(times <= 1);
             }
-            Err(Error::Unreachable(_)) => assert_eq!(times, 0),
+            Err(Error::Unreachable { .. }) => assert_eq!(times, 0),
             Err(other) => panic!("{other:?}"),
         }
     }

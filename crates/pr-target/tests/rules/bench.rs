@@ -273,6 +273,24 @@ fn what_is_no_persistent_reserve_or_not_for_this_unit_is_refused() {
     assert_eq!(ask(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 0, 0x04]), INVALID_CDB);
 }
 
+/// What is wrong with the CDB comes before a conflict, and a conflict before what is wrong with the list.
+#[test]
+fn conflict_comes_between_cdb_and_list() {
+    let mut unit = LogicalUnit::new(&[1]).unwrap();
+    let mut ask = |who: Who, cdb: &[u8], list: &[u8]| end(&unit.execute(&who.nexus(), cdb, list, &mut []));
+    assert_eq!(ask(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0], &basic(0, 1)), End::Good);
+    // CLEAR by B, which is not registered, and by A with a key that is not A's.
+    for (who, list) in [(B, basic(0, 0)), (A, basic(9, 0))] {
+        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &list), End::Conflict);
+        // SPEC_I_PT is for REGISTER only.
+        let mut wrong = list.clone();
+        wrong[20] |= 0x08;
+        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &wrong), End::Conflict, "the list");
+        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 4], &list), INVALID_CDB, "NACA");
+        assert_eq!(ask(who, &[0x5f, 0x1f, 0, 0, 0, 0, 0, 0, 24, 0], &list), INVALID_CDB, "service action");
+    }
+}
+
 #[test]
 fn a_unit_has_one_to_sixty_four_target_ports() {
     let ports: Vec<u16> = (1..=65).collect();

@@ -18,6 +18,11 @@ pub enum InDataError {
     },
     /// A length field says less than the fixed part of the data.
     Length(u32),
+    /// The last entry of a list goes beyond the end of the list.
+    Entry {
+        /// Where the entry begins, in bytes from the start of the data.
+        at: usize,
+    },
 }
 
 impl fmt::Display for InDataError {
@@ -25,6 +30,7 @@ impl fmt::Display for InDataError {
         match self {
             Self::TooShort { needed, got } => write!(f, "{got} bytes of data where {needed} are needed"),
             Self::Length(length) => write!(f, "a length of {length} bytes is too small for these data"),
+            Self::Entry { at } => write!(f, "the entry at byte {at} goes beyond the end of the list"),
         }
     }
 }
@@ -59,6 +65,33 @@ impl<'a> Listing<'a> {
 
     pub(super) fn is_truncated(&self) -> bool {
         usize::try_from(self.additional_length).map_or(true, |length| self.body.len() < length)
+    }
+
+    /// Whether a list is whole, of which `unread` bytes at its end are no whole entry, and no entry is longer than
+    /// `longest`.
+    ///
+    /// # Errors
+    ///
+    /// See `is_complete` of the public types.
+    pub(super) fn is_complete(
+        &self,
+        allocation_length: usize,
+        unread: usize,
+        longest: usize,
+    ) -> Result<bool, InDataError> {
+        let got = self.body.len().saturating_add(Self::HEADER);
+        if got >= allocation_length {
+            return Ok(false);
+        }
+        if self.is_truncated() {
+            let stated = usize::try_from(self.additional_length).unwrap_or(usize::MAX);
+            let needed = stated.saturating_add(Self::HEADER).min(allocation_length);
+            return Err(InDataError::TooShort { needed, got });
+        }
+        if unread > 0 {
+            return Err(InDataError::Entry { at: got.saturating_sub(unread) });
+        }
+        Ok(got.saturating_add(longest) <= allocation_length)
     }
 
     /// The bytes of the header.
@@ -97,6 +130,8 @@ macro_rules! listing_accessors {
         }
 
         /// Whether there are fewer bytes here than the device has.
+        ///
+        /// If not, that proves nothing of a list: see [`Keys::is_complete`](crate::pr::Keys::is_complete).
         pub fn is_truncated(&self) -> bool {
             self.listing.is_truncated()
         }

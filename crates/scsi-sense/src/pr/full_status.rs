@@ -2,7 +2,7 @@
 
 use super::data::{InDataError, Listing, listing_accessors};
 use super::kind::{join_scope_type, split_scope_type};
-use super::{ReservationKey, ReservationType, Scope, TransportId, TransportIdError};
+use super::{Reservation, ReservationKey, ReservationType, Scope, TransportId, TransportIdError};
 use crate::BuildError;
 use crate::build::Cursor;
 
@@ -12,9 +12,12 @@ pub struct FullStatus<'a> {
     listing: Listing<'a>,
 }
 
-/// One registration.
+/// One registration, with its I_T nexus.
+///
+/// `T` holds the bytes of the TransportID: `&[u8]` where they are those of a [`FullStatus`], `Vec<u8>` in a copy that is
+/// kept ([`map_bytes`](Self::map_bytes)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FullStatusDescriptor<'a> {
+pub struct Registration<T> {
     /// RESERVATION KEY, bytes 0-7.
     pub key: ReservationKey,
     /// `ALL_TG_PT`, byte 12 bit 1: it is with all target ports.
@@ -28,8 +31,11 @@ pub struct FullStatusDescriptor<'a> {
     /// RELATIVE TARGET PORT IDENTIFIER, bytes 18-19. Of no meaning if it is with all target ports.
     pub relative_port: u16,
     /// The TransportID's bytes, as many as ADDITIONAL DESCRIPTOR LENGTH (bytes 20-23) says.
-    pub transport_id_bytes: &'a [u8],
+    pub transport_id_bytes: T,
 }
+
+/// Bytes of a descriptor in front of the TransportID.
+const HEAD: usize = 24;
 
 /// Byte 12.
 const ALL_TG_PT: u8 = 0x02;
@@ -47,6 +53,26 @@ impl<'a> FullStatus<'a> {
 
     listing_accessors!();
 
+    /// Returns whether these certainly are all registrations that the device has, where `allocation_length` bytes were
+    /// asked for.
+    ///
+    /// ADDITIONAL LENGTH alone does not tell: by the standard it counts all descriptors, but some devices count only
+    /// those that fit the allocation length (Linux's LIO, all versions). So a list is complete if it leaves room for
+    /// another descriptor of the greatest length.
+    ///
+    /// # Errors
+    ///
+    /// The list ends early, though the allocation length had room: [`InDataError::TooShort`] if the device sent less
+    /// than ADDITIONAL LENGTH says, [`InDataError::Entry`] if a descriptor goes beyond the end. The registrations
+    /// before that can be had all the same.
+    pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
+        let mut registrations = self.iter();
+        let read: usize =
+            registrations.by_ref().map(|one| HEAD.saturating_add(one.transport_id_bytes.len())).sum();
+        let unread = self.listing.body.len().saturating_sub(read);
+        self.listing.is_complete(allocation_length, unread, HEAD.saturating_add(TransportId::MAX_LENGTH))
+    }
+
     /// The registrations that are here in whole.
     pub const fn iter(&self) -> FullStatusIter<'a> {
         FullStatusIter { rest: self.listing.body }
@@ -63,29 +89,67 @@ impl<'a> FullStatus<'a> {
     /// [`BuildError::TooLong`], if the data have more than 2^32-1 bytes.
     pub fn build<'d>(
         generation: u32,
-        descriptors: impl IntoIterator<Item = FullStatusDescriptor<'d>>,
+        registrations: impl IntoIterator<Item = Registration<&'d [u8]>>,
         buffer: &mut [u8],
     ) -> Result<usize, BuildError> {
         let mut cursor = Cursor::new(buffer);
         cursor.put_zeros(Listing::HEADER);
-        for descriptor in descriptors {
-            descriptor.put(&mut cursor)?;
+        for registration in registrations {
+            registration.put(&mut cursor)?;
         }
         Listing::finish(cursor, generation)
     }
 }
 
-impl<'a> FullStatusDescriptor<'a> {
-    /// The initiator port.
+impl<T> Registration<T> {
+    /// Returns the reservation, if this registration holds it.
+    pub fn reservation(&self) -> Option<Reservation> {
+        let Self { key, scope, kind, .. } = *self;
+        self.reservation_holder.then_some(Reservation { key, scope, kind })
+    }
+
+    /// Returns the target port of the I_T nexus; `None` if the registration is with all target ports.
+    pub fn target_port(&self) -> Option<u16> {
+        (!self.all_target_ports).then_some(self.relative_port)
+    }
+
+    /// Returns the registration with the TransportID's bytes held in another way: `map_bytes(<[u8]>::to_vec)`.
+    pub fn map_bytes<U>(self, convert: impl FnOnce(T) -> U) -> Registration<U> {
+        let Self {
+            key,
+            all_target_ports,
+            reservation_holder,
+            scope,
+            kind,
+            relative_port,
+            transport_id_bytes,
+        } = self;
+        let transport_id_bytes = convert(transport_id_bytes);
+        Registration {
+            key,
+            all_target_ports,
+            reservation_holder,
+            scope,
+            kind,
+            relative_port,
+            transport_id_bytes,
+        }
+    }
+}
+
+impl<T: AsRef<[u8]>> Registration<T> {
+    /// Returns the initiator port.
     ///
     /// # Errors
     ///
     /// [`TransportIdError`], if the device's TransportID is malformed; its bytes are still there.
-    pub fn transport_id(&self) -> Result<TransportId<'a>, TransportIdError> {
-        TransportId::split_first(self.transport_id_bytes).map(|(id, _)| id)
+    pub fn transport_id(&self) -> Result<TransportId<'_>, TransportIdError> {
+        TransportId::split_first(self.transport_id_bytes.as_ref()).map(|(id, _)| id)
     }
+}
 
-    fn decode(head: &[u8; 24], transport_id_bytes: &'a [u8]) -> Self {
+impl<'a> Registration<&'a [u8]> {
+    fn decode(head: &[u8; HEAD], transport_id_bytes: &'a [u8]) -> Self {
         let &[k0, k1, k2, k3, k4, k5, k6, k7, _, _, _, _, flags, scope_type, _, _, _, _, p0, p1, ..] = head;
         let (scope, kind) = split_scope_type(scope_type);
         Self {
@@ -118,7 +182,7 @@ impl<'a> FullStatusDescriptor<'a> {
 }
 
 impl<'a> IntoIterator for FullStatus<'a> {
-    type Item = FullStatusDescriptor<'a>;
+    type Item = Registration<&'a [u8]>;
     type IntoIter = FullStatusIter<'a>;
 
     fn into_iter(self) -> FullStatusIter<'a> {
@@ -127,7 +191,7 @@ impl<'a> IntoIterator for FullStatus<'a> {
 }
 
 impl<'a> IntoIterator for &FullStatus<'a> {
-    type Item = FullStatusDescriptor<'a>;
+    type Item = Registration<&'a [u8]>;
     type IntoIter = FullStatusIter<'a>;
 
     fn into_iter(self) -> FullStatusIter<'a> {
@@ -144,16 +208,16 @@ pub struct FullStatusIter<'a> {
 }
 
 impl<'a> Iterator for FullStatusIter<'a> {
-    type Item = FullStatusDescriptor<'a>;
+    type Item = Registration<&'a [u8]>;
 
-    fn next(&mut self) -> Option<FullStatusDescriptor<'a>> {
+    fn next(&mut self) -> Option<Registration<&'a [u8]>> {
         // Whatever comes behind a descriptor that is cut has no place of its own: it is the end.
-        let (head, rest) = core::mem::take(&mut self.rest).split_first_chunk::<24>()?;
+        let (head, rest) = core::mem::take(&mut self.rest).split_first_chunk::<HEAD>()?;
         let [.., l0, l1, l2, l3] = *head;
         let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).ok()?;
         let (transport_id, rest) = rest.split_at_checked(length)?;
         self.rest = rest;
-        Some(FullStatusDescriptor::decode(head, transport_id))
+        Some(Registration::decode(head, transport_id))
     }
 }
 

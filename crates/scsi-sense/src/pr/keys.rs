@@ -28,6 +28,9 @@ pub struct Keys<'a> {
     listing: Listing<'a>,
 }
 
+/// Bytes of a key.
+const KEY: usize = 8;
+
 impl<'a> Keys<'a> {
     /// Takes the data that a READ KEYS returned.
     ///
@@ -40,9 +43,24 @@ impl<'a> Keys<'a> {
 
     listing_accessors!();
 
+    /// Returns whether these certainly are all keys that the device has, where `allocation_length` bytes were asked for.
+    ///
+    /// ADDITIONAL LENGTH alone does not tell: by the standard it counts all keys, but some devices count only those
+    /// that fit the allocation length (Linux's LIO until 5.10). So a list is complete if it leaves room for another key.
+    ///
+    /// # Errors
+    ///
+    /// The list ends early, though the allocation length had room: [`InDataError::TooShort`] if the device sent less
+    /// than ADDITIONAL LENGTH says, [`InDataError::Entry`] if the last key is cut. The keys before that can be had all
+    /// the same.
+    pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
+        let unread = self.iter().0.remainder().len();
+        self.listing.is_complete(allocation_length, unread, KEY)
+    }
+
     /// The keys that are here in whole.
     pub fn iter(&self) -> KeyIter<'a> {
-        KeyIter(self.listing.body.chunks_exact(8))
+        KeyIter(self.listing.body.chunks_exact(KEY))
     }
 
     /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,

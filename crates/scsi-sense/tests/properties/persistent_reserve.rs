@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use scsi_sense::Cdb;
 use scsi_sense::pr::{
-    BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys, OutParameters,
-    OutServiceAction, PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, Reservation,
+    BasicParameters, Capabilities, FullStatus, InServiceAction, Keys, OutParameters, OutServiceAction,
+    PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, Registration, Reservation,
     ReservationData, ReservationKey, ReservationType, Scope, TransportId, TransportIds, TypeMask,
 };
 
@@ -61,11 +61,11 @@ fn parameter_lists() -> impl Strategy<Value = (OutServiceAction, OutParameters<'
     prop_oneof![basic, moving]
 }
 
-fn registrations() -> impl Strategy<Value = FullStatusDescriptor<'static>> {
+fn registrations() -> impl Strategy<Value = Registration<&'static [u8]>> {
     let bytes = prop::collection::vec(any::<u8>(), 0..80).prop_map(leak);
     (keys(), any::<(bool, bool, u16)>(), scopes(), kinds(), bytes).prop_map(
         |(key, (all_target_ports, reservation_holder, relative_port), scope, kind, transport_id_bytes)| {
-            FullStatusDescriptor {
+            Registration {
                 key,
                 all_target_ports,
                 reservation_holder,

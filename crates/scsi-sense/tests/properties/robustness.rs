@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use scsi_sense::pr::{
-    BasicParameters, Capabilities, FullStatus, FullStatusDescriptor, Keys, OutParameters, OutServiceAction,
-    PersistentReserveIn, PersistentReserveOut, ReservationData, ReservationKey, ReservationType, Scope,
-    TransportId, TransportIdBuf, TransportIds,
+    BasicParameters, Capabilities, FullStatus, Keys, OutParameters, OutServiceAction, PersistentReserveIn,
+    PersistentReserveOut, Registration, ReservationData, ReservationKey, ReservationType, Scope, TransportId,
+    TransportIdBuf, TransportIds,
 };
 use scsi_sense::{Cdb, Descriptor, Sense};
 
@@ -60,6 +60,9 @@ fn look_at_parameters(bytes: &[u8]) -> usize {
 fn look_at_data(bytes: &[u8]) -> usize {
     let keys = Keys::parse(bytes).map_or(0, |keys| {
         assert!(keys.iter().len() <= bytes.len() / 8);
+        for allocation_length in [0, bytes.len(), bytes.len() + 1, usize::MAX] {
+            assert!(!keys.is_truncated() || keys.is_complete(allocation_length) != Ok(true));
+        }
         keys.iter().map(|key| key.to_string().len()).sum()
     });
     let reservation = ReservationData::parse(bytes)
@@ -69,6 +72,10 @@ fn look_at_data(bytes: &[u8]) -> usize {
     let status = FullStatus::parse(bytes).map_or(0, |status| {
         let used: usize = status.iter().map(|one| 24 + one.transport_id_bytes.len()).sum();
         assert!(used + 8 <= bytes.len());
+        for allocation_length in [0, bytes.len(), bytes.len() + 1, usize::MAX] {
+            let is_whole = !status.is_truncated() && used as u64 + 8 == status.full_length();
+            assert!(is_whole || status.is_complete(allocation_length) != Ok(true));
+        }
         status.iter().map(|one| one.transport_id().map_or(0, |id| id.to_string().len())).sum()
     });
     keys + reservation + capabilities + status
@@ -106,7 +113,7 @@ fn right() -> impl Strategy<Value = Vec<u8>> {
         }),
         ids().prop_map(|ids| {
             let kept: Vec<_> = ids.iter().map(|id| TransportIdBuf::new(*id).unwrap()).collect();
-            let registrations = kept.iter().map(|id| FullStatusDescriptor {
+            let registrations = kept.iter().map(|id| Registration {
                 key: ReservationKey(1),
                 all_target_ports: false,
                 reservation_holder: true,

@@ -24,7 +24,7 @@ fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() 
     let hidden = hide_library();
     let daemon = daemon();
     daemon.wait_for_log("multipath maps are not served");
-    daemon.wait_for_log("libmpathpersist cannot be loaded");
+    daemon.wait_for_log("libmpathpersist is not installed");
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let said = lines_with(&daemon, "multipath");

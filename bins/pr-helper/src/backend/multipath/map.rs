@@ -18,6 +18,7 @@ use super::{
 use crate::{
     backend::{Cause, Outcome, scsi::Scsi},
     device::{self, Device, DeviceId, Disks, Kind, Refusal},
+    logging,
 };
 
 /// What is needed to serve maps.
@@ -29,16 +30,17 @@ pub(super) struct Maps {
 /// Why no map can be served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
-    #[error("{0}")]
+    #[error(transparent)]
     Library(#[from] mpathpersist::OpenError),
-    #[error("{0}")]
+    #[error(transparent)]
     DeviceMapper(#[from] dm_ioctl::Error),
 }
 
 impl OpenError {
-    /// Whether it will be no better later.
+    /// Whether multipath-tools is not installed. What is there and does not work may be mended at any time: the next worker
+    /// tries again.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Library(mpathpersist::OpenError::Load(_)))
+        matches!(self, Self::Library(mpathpersist::OpenError::NotInstalled(_)))
     }
 }
 
@@ -204,7 +206,7 @@ fn failed(code: SenseCode, cause: Cause) -> Outcome {
 }
 
 fn device_mapper(error: &dm_ioctl::Error) -> Outcome {
-    say!("{error}");
+    say!("{}", logging::with_sources(error));
     failed(SenseCode::IO_PROCESS_TERMINATED, Cause::DeviceMapper(errno(error)))
 }
 

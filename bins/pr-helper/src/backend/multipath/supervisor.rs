@@ -114,6 +114,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     match supervise(args.socket.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = logging::with_sources(&*error);
             log::error!("multipath supervisor: {error}; multipath maps will not be served");
             ExitCode::FAILURE
         }

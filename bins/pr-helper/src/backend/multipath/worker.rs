@@ -19,7 +19,7 @@ use super::{
     map::Maps,
     wire::{Errand, Hello, Reply},
 };
-use crate::{backend::Outcome, privileges};
+use crate::{backend::Outcome, logging::with_sources, privileges};
 
 /// How long a worker lives, so that a change of multipath.conf is seen soon.
 const LIFE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // It leads to the daemon's log, if that is still there.
-            let _ = writeln!(io::stderr(), "multipath worker: {error}");
+            let _ = writeln!(io::stderr(), "multipath worker: {}", with_sources(&*error));
             ExitCode::FAILURE
         }
     }
@@ -46,7 +46,7 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
     let mut maps = match Maps::open() {
         Ok(maps) => maps,
         Err(error) => {
-            let text = error.to_string();
+            let text = with_sources(&error);
             let hello = if error.is_final() { Hello::Never(&text) } else { Hello::Unfit(&text) };
             channel.send(&[&hello.encode()], &[])?;
             return Ok(());
