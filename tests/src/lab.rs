@@ -10,4 +10,4 @@ pub use commands::*;
 pub use disks::Disk;
 pub use faulty::Faulty;
 pub use map::{Map, State, clean};
-pub use multipath::{Multipath, hide_library, take_away, wait_for};
+pub use multipath::{Multipath, hide_library, set_recorded_key, take_away, wait_for};

@@ -57,6 +57,15 @@ impl SenseKey {
     pub const fn code(self) -> u8 {
         self.0
     }
+
+    /// Whether every client takes CHECK CONDITION with this sense key for a failure of the command.
+    ///
+    /// NO SENSE and RECOVERED ERROR are success to `sg3_utils`: its `sg_persist`, and `fence_scsi` with it, exit 0. Linux takes
+    /// RECOVERED ERROR for success. With COMPLETED the standard itself says that the command is done. A command that
+    /// failed must not be reported with one of these.
+    pub const fn is_failure(self) -> bool {
+        !matches!(self, Self::NO_SENSE | Self::RECOVERED_ERROR | Self::COMPLETED)
+    }
 }
 
 impl fmt::Display for SenseKey {
@@ -79,5 +88,13 @@ mod tests {
         }
         assert_eq!(SenseKey::new(5), SenseKey::ILLEGAL_REQUEST);
         assert_eq!(SenseKey::new(0xb).to_string(), "ABORTED COMMAND");
+    }
+
+    /// `sg_err_category_sense` of `sg3_utils`, and what its PERSISTENT RESERVE functions make of the category.
+    #[test]
+    fn keys_read_as_success_are_known() {
+        let success: std::vec::Vec<u8> =
+            (0..=0xf).filter(|code| !SenseKey::new(*code).is_failure()).collect();
+        assert_eq!(success, [0x0, 0x1, 0xf]);
     }
 }

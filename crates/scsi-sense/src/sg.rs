@@ -46,11 +46,12 @@ pub enum Verdict {
     /// The device's own status. If it is CHECK CONDITION, its sense data are in the sense buffer; whether those
     /// bytes are worth passing on, [`Sense::parse`](crate::Sense::parse) tells.
     Device(Status),
-    /// The device did not answer; this status stands for what happened between. It is never GOOD.
+    /// The device did not answer; this status stands for what happened between.
     Host {
-        /// The status to report.
+        /// The status to report: [a failure](Status::is_failure) to every client.
         status: Status,
-        /// The sense to report: there is one exactly if the status is CHECK CONDITION.
+        /// The sense to report: there is one exactly if the status is CHECK CONDITION, and its key is
+        /// [a failure](crate::SenseKey::is_failure) to every client.
         sense: Option<SenseCode>,
     },
 }
@@ -74,6 +75,9 @@ impl Verdict {
 /// The device's own word counts where there is one: RESERVATION CONFLICT always, CHECK CONDITION if its sense was
 /// delivered, any other status if the host adapter has no complaint. After that `host_status` is translated,
 /// then `driver_status`. The result is GOOD only if all three are zero.
+///
+/// Sense data that came with a complaint of the host adapter may say less than the complaint: if their key is
+/// [no failure](crate::SenseKey::is_failure), report [`without_device`] instead.
 pub const fn verdict(result: SgResult) -> Verdict {
     match result {
         SgResult::Errno(errno) => errno_verdict(errno),
@@ -83,13 +87,28 @@ pub const fn verdict(result: SgResult) -> Verdict {
     }
 }
 
+/// What the outcome of an `SG_IO` means if nothing that the device said counts: `None` if neither host adapter nor
+/// driver has a complaint.
+pub const fn without_device(result: SgResult) -> Option<Verdict> {
+    match result {
+        SgResult::Errno(errno) => Some(errno_verdict(errno)),
+        SgResult::Done { host_status: 0, driver_status, .. } => match driver_status & 0x0f {
+            // No complaint: the word for sense data that were delivered.
+            0 | DRIVER_SENSE => None,
+            _ => Some(driver_verdict(driver_status, false)),
+        },
+        SgResult::Done { host_status, .. } => Some(host_verdict(host_status)),
+    }
+}
+
 const fn done_verdict(status: Status, host_status: u16, driver_status: u16, has_sense: bool) -> Verdict {
     match status {
         Status::RESERVATION_CONFLICT => Verdict::Device(status),
         Status::CHECK_CONDITION if has_sense => Verdict::Device(status),
         _ if host_status != 0 => host_verdict(host_status),
         Status::CHECK_CONDITION => check_condition(SenseCode::IO_PROCESS_TERMINATED),
-        Status::GOOD if driver_status != 0 => driver_verdict(driver_status, has_sense),
+        // Also a status that some clients take for GOOD.
+        _ if driver_status != 0 && !status.is_failure() => driver_verdict(driver_status, has_sense),
         _ => Verdict::Device(status),
     }
 }
@@ -187,8 +206,9 @@ mod tests {
     /// What holds for every verdict: who answers for a status, and when there is sense.
     fn assert_consistent(verdict: Verdict) {
         if let Verdict::Host { status, sense } = verdict {
-            assert_ne!(status, Status::GOOD, "{verdict:?}");
+            assert!(status.is_failure(), "{verdict:?}");
             assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION, "{verdict:?}");
+            assert!(sense.is_none_or(|code| code.key.is_failure()), "{verdict:?}");
         }
     }
 
@@ -296,6 +316,29 @@ mod tests {
             assert_eq!(done(0, 0, driver_status, 0), sense(0xb, 0x00, 0x06), "{driver_status:02X}h");
             assert_eq!(done(0x08, 0, driver_status, 0), Verdict::Device(Status::BUSY));
         }
+    }
+
+    #[test]
+    fn a_complaint_beats_statuses_read_as_success() {
+        for status in (0..=u8::MAX).filter(|status| !Status(*status).is_failure()) {
+            assert_eq!(done(status, 0, 0x06, 0), sense(0xb, 0x2e, 0x02), "{status:02x}");
+            assert_eq!(done(status, 0x07, 0, 0), sense(0xb, 0x00, 0x06), "{status:02x}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_told_without_the_device() {
+        for host_status in 0..=u16::MAX {
+            for driver_status in [0, 0x01, 0x06, 0x08, 0x18, 0x80, 0xff] {
+                let result = SgResult::Done { status: 0x02, host_status, driver_status, sense_len: 18 };
+                let is_complaint = host_status != 0 || !matches!(driver_status & 0x0f, 0 | 0x08);
+                let verdict = without_device(result);
+                assert_eq!(verdict.is_some(), is_complaint, "{host_status:x} {driver_status:x}");
+                assert!(!matches!(verdict, Some(Verdict::Device(_))), "{host_status:x} {driver_status:x}");
+                verdict.into_iter().for_each(assert_consistent);
+            }
+        }
+        assert_eq!(without_device(SgResult::Errno(5)), Some(sense(0xb, 0x00, 0x06)));
     }
 
     #[test]

@@ -34,6 +34,23 @@ impl Status {
     /// Another I_T nexus aborted the command.
     pub const TASK_ABORTED: Self = Self(0x40);
 
+    /// Whether every client takes this status for a failure of the command.
+    ///
+    /// Beside GOOD, Linux takes CONDITION MET and the obsolete 10h, 14h and 22h for success. `sg3_utils` ignores reserved
+    /// bits, so that 80h is GOOD to it, and its `sg_persist` exits 0 for every status that it has no name for. A command
+    /// that failed must not be reported with one of these.
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::CHECK_CONDITION
+                | Self::BUSY
+                | Self::RESERVATION_CONFLICT
+                | Self::TASK_SET_FULL
+                | Self::ACA_ACTIVE
+                | Self::TASK_ABORTED
+        )
+    }
+
     /// The standard's name, if the code has one.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -67,5 +84,11 @@ mod tests {
             assert!(Status(code).to_string().ends_with(&std::format!("({code:02X}h)")));
         }
         assert_eq!(Status::TASK_SET_FULL.to_string(), "TASK SET FULL (28h)");
+    }
+
+    #[test]
+    fn unknown_statuses_are_no_failures() {
+        let failures: std::vec::Vec<u8> = (0..=u8::MAX).filter(|code| Status(*code).is_failure()).collect();
+        assert_eq!(failures, [0x02, 0x08, 0x18, 0x28, 0x30, 0x40]);
     }
 }

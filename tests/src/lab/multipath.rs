@@ -119,6 +119,14 @@ fn set_state(path: &Disk, state: &str) {
     fs::write(path.sysfs().join("state"), format!("{state}\n")).unwrap();
 }
 
+/// Has multipathd record another key for a map: nothing is registered by that.
+pub fn set_recorded_key(map: &Map, key: u64) {
+    let key = format!("{key:#x}");
+    let output =
+        Command::new("multipathd").args(["setprkey", "map", map.name(), "key", &key]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{output:?}");
+}
+
 /// What `multipathd show` says.
 fn show(what: &[&str]) -> String {
     let output = Command::new("multipathd").arg("show").args(what).output().unwrap();

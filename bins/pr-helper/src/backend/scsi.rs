@@ -5,8 +5,8 @@ use std::time::Duration;
 use pr_proto::{Command, Data};
 use rustix::io::Errno;
 use scsi_sense::{
-    Sense, SenseCode, Status,
-    sg::{SgResult, Verdict, verdict},
+    Sense, SenseCode, SenseKey, Status,
+    sg::{SgResult, Verdict, verdict, without_device},
 };
 
 use super::{Backend, Cause, Outcome, Target};
@@ -58,27 +58,35 @@ fn judge(result: SgResult, transferred: usize, sense: &[u8], id: DeviceId) -> Ou
             Cause::Transport { status, host_status, driver_status }
         }
     };
-    match (verdict(result), result) {
-        (Verdict::Device(status), SgResult::Done { sense_len, .. })
-            if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) =>
-        {
-            Outcome::Device { status, transferred, sense_len: sense_len.into() }
+    let (status, sense) = match (verdict(result), result) {
+        (Verdict::Device(status), SgResult::Done { sense_len, .. }) => {
+            let key = if status == Status::CHECK_CONDITION { sense_key(sense, sense_len) } else { None };
+            match (key, without_device(result)) {
+                // The key would hide the complaint: to its clients the command would be done.
+                (Some(key), Some(Verdict::Host { status, sense })) if !key.is_failure() => (status, sense),
+                // Sense data that is none would leave the guest to guess.
+                (None, _) if status == Status::CHECK_CONDITION => {
+                    (status, Some(SenseCode::IO_PROCESS_TERMINATED))
+                }
+                _ => return Outcome::Device { status, transferred, sense_len: sense_len.into() },
+            }
         }
-        // Sense data that is none would leave the guest to guess.
-        (Verdict::Device(_), _) => {
-            let sense = Some(SenseCode::IO_PROCESS_TERMINATED);
-            Outcome::Failed { status: Status::CHECK_CONDITION, sense, cause }
+        (Verdict::Device(_), SgResult::Errno(_)) => {
+            (Status::CHECK_CONDITION, Some(SenseCode::IO_PROCESS_TERMINATED))
         }
-        (Verdict::Host { status, sense }, _) => Outcome::Failed { status, sense, cause },
-    }
+        (Verdict::Host { status, sense }, _) => (status, sense),
+    };
+    Outcome::Failed { status, sense, cause }
 }
 
-fn is_sense(buffer: &[u8], length: u8) -> bool {
-    buffer.get(..length.into()).is_some_and(|sense| Sense::parse(sense).is_ok())
+fn sense_key(buffer: &[u8], length: u8) -> Option<SenseKey> {
+    Sense::parse(buffer.get(..length.into())?).ok()?.key()
 }
 
 #[cfg(test)]
 mod tests {
+    use pr_proto::Completion;
+
     use super::*;
 
     const ID: DeviceId = DeviceId::Block { major: 8, minor: 0 };
@@ -95,6 +103,52 @@ mod tests {
             if completion.status == Status::CHECK_CONDITION {
                 assert_eq!((completion.sense_len, sense[0]), (18, 0x70), "host_status {host_status:#x}");
             }
+        }
+    }
+
+    /// Whatever the device said beside a complaint of the host adapter or the driver: its sense data may be of before.
+    #[test]
+    fn no_complaint_reads_as_success() {
+        for status in 0..=u8::MAX {
+            for host_status in (0..=0x20).chain([0xff, 0x100, 0xffff]) {
+                for driver_status in [0, 0x06, 0x08, 0x18, 0x80] {
+                    for key in 0..=0xf {
+                        let device = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
+                        let descriptor = [0x72, key, 0, 0, 0, 0, 0, 0];
+                        for device in [&[][..], &[0x70, 0], &device, &descriptor] {
+                            let sense_len = device.len().try_into().unwrap();
+                            let result = SgResult::Done { status, host_status, driver_status, sense_len };
+                            let outcome = judge(result, 24, device, ID);
+                            let is_complaint = host_status != 0 || !matches!(driver_status & 0xf, 0 | 8);
+                            if is_complaint {
+                                let mut sense = [0; 96];
+                                sense[..device.len()].copy_from_slice(device);
+                                let completion = outcome.completion(&mut sense);
+                                assert!(reads_as_failure(completion, &sense), "{result:?} {device:02x?}");
+                            } else if let Outcome::Failed { status, sense, .. } = outcome {
+                                assert!(status.is_failure(), "{result:?}");
+                                assert!(sense.is_none_or(|code| code.key.is_failure()), "{result:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn reads_as_failure(Completion { status, sense_len, .. }: Completion, sense: &[u8]) -> bool {
+        let key = Sense::parse(&sense[..sense_len]).ok().and_then(|sense| sense.key());
+        status.is_failure() && (status != Status::CHECK_CONDITION || key.is_some_and(SenseKey::is_failure))
+    }
+
+    /// What is the disk's own is the guest's to judge.
+    #[test]
+    fn sense_of_a_device_without_complaint_is_untouched() {
+        for key in 0..=0xf {
+            let sense = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
+            let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len: 18 };
+            let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 18 };
+            assert_eq!(judge(result, 0, &sense, ID), expected, "sense key {key:x}");
         }
     }
 
@@ -124,7 +178,9 @@ mod tests {
         let fixed = SenseCode::RESERVATIONS_PREEMPTED.to_fixed();
         let expected = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 18 };
         assert_eq!(judge(result, 0, &fixed, ID), expected, "the device's own is not touched");
-        for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[]] {
+        for junk in [&[0; 18][..], &[0xff; 18], &[0x70], &[0x70, 0], &[0x72], &[]] {
+            let sense_len = junk.len().min(18).try_into().unwrap();
+            let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len };
             let mut sense = [0; 96];
             let completion = judge(result, 0, junk, ID).completion(&mut sense);
             assert_eq!(
