@@ -134,9 +134,9 @@ impl Outcome {
             Self::Device { status, transferred, sense_len } => {
                 return Completion { status, transferred, sense_len };
             }
-            Self::Failed { status, sense, .. } => (status, sense),
-            Self::Rejected(code) => (Status::CHECK_CONDITION, Some(code)),
-            Self::Refused(_) => (Status::CHECK_CONDITION, Some(SenseCode::INVALID_OPCODE)),
+            Self::Failed { status, sense, .. } => failure(status, sense),
+            Self::Rejected(code) => failure(Status::CHECK_CONDITION, Some(code)),
+            Self::Refused(_) => failure(Status::CHECK_CONDITION, Some(SenseCode::INVALID_OPCODE)),
         };
         let sense_len = code.map_or(0, |code| {
             let fixed = code.to_fixed();
@@ -146,6 +146,18 @@ impl Outcome {
             fixed.len()
         });
         Completion { status, transferred: 0, sense_len }
+    }
+}
+
+/// Status and sense data that every client takes for a failure: those given, if they are.
+///
+/// Some clients take some sense keys and statuses for success ([`SenseKey::is_failure`](scsi_sense::SenseKey::is_failure)),
+/// and a change that failed would look done to them. So this is the one place where an answer of ours gets its status.
+fn failure(status: Status, sense: Option<SenseCode>) -> (Status, Option<SenseCode>) {
+    match (status, sense) {
+        (Status::CHECK_CONDITION, Some(code)) if code.key.is_failure() => (status, sense),
+        (status, _) if status != Status::CHECK_CONDITION && status.is_failure() => (status, None),
+        _ => (Status::CHECK_CONDITION, Some(SenseCode::IO_PROCESS_TERMINATED)),
     }
 }
 
@@ -188,5 +200,51 @@ impl Backends {
             (Kind::File, Some(emulated)) => emulated.execute(target, command),
             (Kind::File, None) => Outcome::Refused(Refusal::NotADevice("file")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scsi_sense::{Sense, SenseKey};
+
+    use super::*;
+
+    /// A backend that is wrong about this would have a PREEMPT that failed look done.
+    #[test]
+    fn no_answer_of_ours_reads_as_success() {
+        let causes = [Cause::NoPath, Cause::Library(9), Cause::State, Cause::Worker(WorkerFault::Ended)];
+        let codes = (0..=0xf).flat_map(|key| {
+            [(0x00, 0x00), (0x00, 0x06), (0x26, 0x00)]
+                .map(|(asc, ascq)| SenseCode::new(SenseKey::new(key), asc, ascq))
+        });
+        let codes: Vec<SenseCode> = codes.collect();
+        let mut outcomes: Vec<Outcome> = codes.iter().copied().map(Outcome::Rejected).collect();
+        outcomes.push(Outcome::Refused(Refusal::PathOnly));
+        for status in (0..=u8::MAX).map(Status) {
+            for cause in causes {
+                let senses = codes.iter().copied().map(Some).chain([None]);
+                outcomes.extend(senses.map(|sense| Outcome::Failed { status, sense, cause }));
+            }
+        }
+        for outcome in outcomes {
+            let mut sense = [0; 96];
+            let Completion { status, transferred, sense_len } = outcome.completion(&mut sense);
+            assert!(status.is_failure() && transferred == 0, "{outcome:?}");
+            let key = Sense::parse(&sense[..sense_len]).ok().and_then(|sense| sense.key());
+            assert_eq!(key.is_some(), status == Status::CHECK_CONDITION, "{outcome:?}");
+            assert!(key.is_none_or(SenseKey::is_failure), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn answers_of_ours_stay_what_they_are() {
+        let busy = Outcome::Failed { status: Status::BUSY, sense: None, cause: Cause::Suspended };
+        assert_eq!(
+            busy.completion(&mut [0; 96]),
+            Completion { status: Status::BUSY, transferred: 0, sense_len: 0 }
+        );
+        let mut sense = [0; 96];
+        let rejected = Outcome::Rejected(SenseCode::INVALID_FIELD_IN_CDB).completion(&mut sense);
+        assert_eq!((rejected.status, sense[2], sense[12]), (Status::CHECK_CONDITION, 5, 0x24));
     }
 }

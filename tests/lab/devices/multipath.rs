@@ -5,11 +5,13 @@
 mod commands;
 mod hang;
 mod kubevirt;
+mod migration;
 mod missing;
 mod paths;
 mod processes;
 mod tables;
 mod transport_ids;
+mod types;
 
 use std::fs::File;
 

@@ -16,6 +16,7 @@ macro_rules! say {
 mod change;
 mod channel;
 mod map;
+mod nexus;
 mod output;
 mod path;
 pub(crate) mod supervisor;

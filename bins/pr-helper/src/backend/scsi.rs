@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pr_proto::{Command, Data};
-use scsi_sense::{Sense, SenseCode, Status};
+use scsi_sense::{SenseCode, Status};
 use sg_io::{Completion, Error, Verdict};
 
 use super::{Backend, Cause, Outcome, Target};
@@ -36,10 +36,8 @@ impl Backend for Scsi {
 /// Returns the outcome of a command that the kernel took. `sense` is the command's buffer, as the device filled it.
 fn answered(completion: Completion, sense: &[u8]) -> Outcome {
     let Completion { status, host_status, driver_status, sense_len, transferred, .. } = completion;
-    match completion.verdict() {
-        Verdict::Device(status) if status != Status::CHECK_CONDITION || is_sense(sense, sense_len) => {
-            Outcome::Device { status, transferred, sense_len: sense_len.into() }
-        }
+    match completion.verdict_with_sense(sense) {
+        Verdict::Device(status) => Outcome::Device { status, transferred, sense_len: sense_len.into() },
         verdict => failed(verdict, Cause::Transport { status, host_status, driver_status }),
     }
 }
@@ -66,10 +64,6 @@ fn failed(verdict: Verdict, cause: Cause) -> Outcome {
             Outcome::Failed { status: Status::CHECK_CONDITION, sense, cause }
         }
     }
-}
-
-fn is_sense(buffer: &[u8], length: u8) -> bool {
-    buffer.get(..length.into()).is_some_and(|sense| Sense::parse(sense).is_ok())
 }
 
 #[cfg(test)]

@@ -9,15 +9,19 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber};
 use mpathpersist::{Error, Failure, Generation, Library, RegisteredKey};
+use pr_proto::DATA_MAX;
 use scsi_sense::{
     Cdb, SenseCode, SenseKey, Status,
     pr::{
         BasicParameters, InServiceAction, Keys, OutParameters, OutServiceAction, PersistentReserveOut,
-        Reservation, ReservationData, ReservationKey, ReservationType, Scope,
+        Reservation, ReservationData, ReservationKey,
     },
 };
 
-use super::path::{self, Answered, Path};
+use super::{
+    nexus::{self, NO_KEY, Nexus as _},
+    path::{self, Answered, Route},
+};
 use crate::backend::scsi::Scsi;
 
 /// How long multipathd may take for an answer.
@@ -25,8 +29,6 @@ pub(super) const MULTIPATHD: Duration = Duration::from_secs(10);
 
 /// As many as multipath-tools know of.
 const TRANSPORT_IDS_MAX: usize = 32;
-
-const NO_KEY: ReservationKey = ReservationKey(0);
 
 /// Why a change was not made.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Change<'_> {
             }
             OutServiceAction::Release => self.release(command, &list),
             OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => self.preempt(command, &list),
-            _ => self.by_library(command, &list),
+            _ => self.by_library(command, &list).map(drop),
         }
     }
 
@@ -76,10 +78,10 @@ impl Change<'_> {
             if ids.iter().count() > TRANSPORT_IDS_MAX {
                 return Err(Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
             }
-            // Who is registered may not register others, and who says so without being it meets a conflict.
+            // SPEC_I_PT is for a nexus that is not registered (key zero). With the key that it has, it is INVALID FIELD IN
+            // PARAMETER LIST, with any other RESERVATION CONFLICT.
             if list.reservation_key != NO_KEY {
-                let is_registered = recorded.is_some_and(|recorded| recorded.key == list.reservation_key);
-                return Err(if is_registered {
+                return Err(if self.has_key(list.reservation_key)? {
                     Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
                 } else {
                     Unmade::Conflict
@@ -89,22 +91,25 @@ impl Change<'_> {
         if list.service_action_key == NO_KEY {
             self.release_before(command, list)?;
         }
+        let before = self.registered_before(command, list, recorded);
         let on_paths = BasicParameters { transport_ids: None, ..*list };
         let made = match self.by_library(command, &on_paths) {
-            Err(Unmade::Failed(Failure::SyntaxError)) => self.register_another(command, &on_paths, recorded),
-            other => other,
+            Err(Unmade::Failed(Failure::SyntaxError)) if recorded.is_some() => {
+                self.register_new(command, &on_paths, Unmade::Failed(Failure::SyntaxError))
+            }
+            // It met a conflict on some path, and has unregistered the others.
+            Err(Unmade::Conflict) if self.library.version().generation < Generation::From13 => {
+                self.register_new(command, &on_paths, Unmade::Conflict)
+            }
+            other => other.map(drop),
         };
         let made = made.and_then(|()| self.confirm(&on_paths, recorded));
         let made = match list.transport_ids {
-            Some(_) => made.and_then(|()| self.register_others(list, parameters)),
+            Some(_) => made.and_then(|()| nexus::register_others(&self.nexuses()?, list, parameters)),
             None => made,
         };
         if let Err(unmade) = &made {
             if matches!(unmade, Unmade::Failed(_)) || list.transport_ids.is_some() {
-                let before = match command.action {
-                    OutServiceAction::Register => list.reservation_key,
-                    _ => recorded.map_or(NO_KEY, |recorded| recorded.key),
-                };
                 self.take_back(list, before);
             }
             self.restore(recorded);
@@ -136,43 +141,63 @@ impl Change<'_> {
         }
     }
 
-    /// After a REGISTER that the library refused: it takes no key but the one in its configuration, or one that replaces
-    /// the key in multipathd's record.
-    fn register_another(
-        &mut self,
+    /// What to go back to, should a registration fail.
+    fn registered_before(
+        &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
         recorded: Option<RegisteredKey>,
-    ) -> Result<(), Unmade> {
-        let refused = Err(Unmade::Failed(Failure::SyntaxError));
-        if command.action != OutServiceAction::Register {
-            return refused;
-        }
-        if list.reservation_key != NO_KEY {
-            return if self.is_conflict(list.reservation_key)? { Err(Unmade::Conflict) } else { refused };
-        }
-        match recorded {
-            None => refused,
-            // Who is registered must say with which key.
-            Some(recorded) if self.keys()?.contains(&recorded.key) => Err(Unmade::Conflict),
-            // Another host has preempted the recorded key, so that nothing is registered that this could replace.
-            Some(_) => {
-                let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-                self.by_library(PersistentReserveOut { action, ..command }, list)
+    ) -> ReservationKey {
+        match (command.action, recorded) {
+            (OutServiceAction::Register, _) => list.reservation_key,
+            // Only if it is still registered: a host that was fenced must not get its key back by a command that failed.
+            (_, Some(RegisteredKey { key, .. }))
+                if list.service_action_key != NO_KEY && self.has_key(key).unwrap_or(false) =>
+            {
+                key
             }
+            _ => NO_KEY,
         }
     }
 
-    /// Whether a path would have met a conflict with this key: it is not registered at all, or another one is, by this
-    /// host.
+    /// After a REGISTER of a host without registration that the library did not make: it takes no key but the one in its
+    /// configuration, or one that replaces the key in multipathd's record, which may be there still after another host has
+    /// preempted it. Of a REGISTER with a key, `unmade` is what it comes to.
+    fn register_new(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+        unmade: Unmade,
+    ) -> Result<(), Unmade> {
+        if command.action != OutServiceAction::Register || list.reservation_key != NO_KEY {
+            return Err(unmade);
+        }
+        // A host that is registered must say with which key. Where multipathd has registered a path anew by its record, the
+        // others tell that the guest is not; from 0.13 on that is the library's view, too.
+        if !self.has_key(NO_KEY)? {
+            return Err(Unmade::Conflict);
+        }
+        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
+        self.by_library(PersistentReserveOut { action, ..command }, list).map(drop)
+    }
+
+    /// Whether a path is registered with this key, or, if it is zero, is not registered.
+    fn has_key(&self, key: ReservationKey) -> Result<bool, Unmade> {
+        nexus::has_key(&self.nexuses()?, key).ok_or(Unmade::Failed(Failure::Other))
+    }
+
+    /// Whether this host is certainly not registered with this key.
+    fn lacks_key(&self, key: ReservationKey) -> bool {
+        let is_unknown = self.keys().is_ok_and(|keys| keys.len() < KEYS_MAX && !keys.contains(&key));
+        is_unknown || self.nexuses().is_ok_and(|nexuses| nexus::lack_key(&nexuses, key))
+    }
+
+    /// Whether all paths would meet a conflict with this key. That it is recorded tells the library to ask them.
     fn is_conflict(&self, key: ReservationKey) -> Result<bool, Unmade> {
-        let recorded = self.recorded_key()?.map(|recorded| recorded.key);
-        if recorded == Some(key) {
+        if self.recorded_key()?.is_some_and(|recorded| recorded.key == key) {
             return Ok(false);
         }
-        let keys = self.keys()?;
-        // The record may be that of a change which was cut short. Then the guest's key may be the right one.
-        Ok(!keys.contains(&key) || recorded.is_some_and(|recorded| keys.contains(&recorded)))
+        Ok(key == NO_KEY || !self.has_key(key)?)
     }
 
     /// After a REGISTER that succeeded: makes sure that multipathd will register the key with paths that come back. Some
@@ -211,44 +236,9 @@ impl Change<'_> {
             transport_ids: None,
             ..*list
         };
-        for path in self.paths().unwrap_or_default().into_iter().filter_map(Path::open) {
-            path.change(self.scsi, REGISTER, &back.to_bytes());
+        for nexus in self.nexuses().unwrap_or_default() {
+            nexus.change(nexus::REGISTER, &back.to_bytes());
         }
-    }
-
-    /// Has one path register the TransportIDs of a REGISTER that has been made, without them, on all paths.
-    ///
-    /// The library cannot: its threads share the parameter list, and the first to be started takes SPEC_I_PT out of it
-    /// for all. The command then succeeds, and nobody else is registered. A disk takes TransportIDs only from who is
-    /// not registered yet, so the path is unregistered first; nothing is lost by that, as a moment ago it was not.
-    fn register_others(&self, list: &BasicParameters<'_>, parameters: &[u8]) -> Result<(), Unmade> {
-        let key = list.service_action_key;
-        let plain = BasicParameters { transport_ids: None, ..*list };
-        let undo = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..plain }.to_bytes();
-        let redo = plain.to_bytes();
-        for path in self.paths()?.into_iter().filter_map(Path::open) {
-            match path.change(self.scsi, REGISTER, &undo) {
-                Answered::Good => {}
-                // It may have been done all the same.
-                Answered::Nothing if path.change(self.scsi, REGISTER, &redo) == Answered::Nothing => {
-                    return Err(Unmade::Failed(Failure::Other));
-                }
-                _ => continue,
-            }
-            let answered = path.change(self.scsi, REGISTER, parameters);
-            if answered == Answered::Good {
-                return Ok(());
-            }
-            let again = path.change(self.scsi, REGISTER, &redo);
-            return Err(match answered {
-                // The path is registered, so the command without an answer was executed.
-                Answered::Nothing if again == Answered::Status(Status::RESERVATION_CONFLICT) => return Ok(()),
-                Answered::Status(Status::RESERVATION_CONFLICT) => Unmade::Conflict,
-                Answered::Sense(code) => Unmade::Rejected(code),
-                _ => Unmade::Failed(Failure::Other),
-            });
-        }
-        Err(Unmade::Failed(Failure::Other))
     }
 
     /// RELEASE. Until 0.12 the library clears all registrations when it finds that the reservation is still there, also if
@@ -257,10 +247,13 @@ impl Change<'_> {
         if self.library.version().generation < Generation::From13 {
             return self.release_by_paths(command, list);
         }
-        match self.library.reserve_out(self.map, command.action, command.scope, command.kind, list) {
-            // A disk says GOOD to who is registered, and changes nothing.
-            Err(Error::NotReservationHolder(_)) => self.release_by_paths(command, list),
-            Err(error) => Err(self.unmade(command, list, error)),
+        match self.call(command, list)? {
+            // A disk says GOOD to a registered nexus that does not hold the reservation, and INVALID RELEASE to its holder if
+            // scope or type are others; and changes nothing. LIO has another answer for the latter.
+            Err(Error::NotReservationHolder(_) | Error::InvalidRelease(_)) => {
+                self.release_by_paths(command, list)
+            }
+            Err(error) => Err(self.unmade(error)),
             Ok(()) => self.confirm_release(command, list),
         }
     }
@@ -276,8 +269,8 @@ impl Change<'_> {
         }
         let parameters = list.to_bytes();
         let (mut is_good, mut is_conflict) = (false, false);
-        for path in self.paths()?.into_iter().filter_map(Path::open) {
-            match path.change(self.scsi, command, &parameters) {
+        for nexus in self.nexuses()? {
+            match nexus.change(command, &parameters) {
                 Answered::Good => is_good = true,
                 Answered::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
                 Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
@@ -288,8 +281,13 @@ impl Change<'_> {
             }
         }
         if is_good {
-            self.confirm_release(command, list)
-        } else if is_conflict || !self.keys()?.contains(&list.reservation_key) {
+            self.confirm_release(command, list)?;
+            // LIO says so to the holder, if scope or type are others than the reservation's.
+            if is_conflict && self.reservation()?.is_some_and(|held| held.key == list.reservation_key) {
+                return Err(Unmade::Conflict);
+            }
+            Ok(())
+        } else if is_conflict || self.lacks_key(list.reservation_key) {
             Err(Unmade::Conflict)
         } else {
             Err(Unmade::Failed(Failure::Other))
@@ -317,74 +315,154 @@ impl Change<'_> {
 
     /// PREEMPT, PREEMPT AND ABORT.
     fn preempt(&mut self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
-        let recorded = self.recorded_key()?;
-        self.by_library(command, list)?;
+        let made = self.by_library(command, list);
         let key = list.reservation_key;
         let is_own = list.service_action_key == key || list.service_action_key == NO_KEY;
         // From 0.13 on the library does the rest itself.
-        if !is_own || self.library.version().generation >= Generation::From13 {
-            return Ok(());
-        }
-        self.complete_registration(key, recorded.is_some_and(|recorded| recorded.aptpl))
-    }
-
-    /// After a PREEMPT of the own key, by which the disk has unregistered all paths but the one that it came by: registers
-    /// them again, as long as that one still is. Another host may have preempted it meanwhile.
-    fn complete_registration(&self, key: ReservationKey, aptpl: bool) -> Result<(), Unmade> {
-        let again = BasicParameters { service_action_key: key, aptpl, ..BasicParameters::default() };
-        let same = BasicParameters { reservation_key: key, ..again }.to_bytes();
-        let ignoring =
-            PersistentReserveOut { action: OutServiceAction::RegisterAndIgnoreExistingKey, ..REGISTER };
-        let paths: Vec<Path> = self.paths()?.into_iter().filter_map(Path::open).collect();
-        let is_registered = |path: &&Path| path.change(self.scsi, REGISTER, &same) == Answered::Good;
-        let (registered, others): (Vec<&Path>, Vec<&Path>) = paths.iter().partition(is_registered);
-        let Some(first) = registered.first() else { return Ok(()) };
-        for path in &others {
-            path.change(self.scsi, ignoring, &again.to_bytes());
-        }
-        if path_is_fenced(first.change(self.scsi, REGISTER, &same)) {
-            let none = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..again };
-            for path in &others {
-                path.change(self.scsi, REGISTER, &none.to_bytes());
+        let is_whole =
+            matches!(made, Ok(By::Library)) && self.library.version().generation >= Generation::From13;
+        match made {
+            Ok(_) if !is_own || is_whole => Ok(()),
+            // Of a command that failed nobody knows whether the disk has done it.
+            Ok(_) | Err(Unmade::Failed(_)) if is_own => {
+                let completed = nexus::complete_registration(&self.nexuses()?, key);
+                made.and(completed)
             }
-            return Err(Unmade::Conflict);
+            other => other.map(drop),
         }
-        Ok(())
     }
 
+    /// Has the library make a change, and makes sure that it did.
     fn by_library(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<(), Unmade> {
+    ) -> Result<By, Unmade> {
+        let made = self.call(command, list)?;
+        match made {
+            Ok(()) => self.verify(command, list).map(|()| By::Library),
+            Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
+                self.by_a_path(command, list).map(|()| By::Path)
+            }
+            Err(error) => match self.unmade(error) {
+                // LIO does not call it a conflict, if there is no reservation.
+                Unmade::Failed(failure)
+                    if !is_registration(command.action)
+                        && failure != Failure::SyntaxError
+                        && self.lacks_key(list.reservation_key) =>
+                {
+                    Err(Unmade::Conflict)
+                }
+                unmade => Err(unmade),
+            },
+        }
+    }
+
+    /// Calls the library.
+    ///
+    /// It takes no key but the recorded one, and does not even ask a path about another. A guest that uses such a key, as one
+    /// does that has been preempted, must be told of the conflict. But if this host is registered with the key, then the
+    /// record is that of a change which was cut short: the key is recorded, and the call repeated.
+    fn call(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<Result<(), Error>, Unmade> {
         let PersistentReserveOut { action, scope, kind, .. } = command;
         let made = self.library.reserve_out(self.map, action, scope, kind, list);
-        made.map_err(|error| self.unmade(command, list, error))
+        // What a registration replaces may be nothing.
+        let is_new = action == OutServiceAction::RegisterAndIgnoreExistingKey
+            || action == OutServiceAction::Register && list.reservation_key == NO_KEY;
+        if is_new || !matches!(made, Err(Error::Library(Failure::SyntaxError))) {
+            return Ok(made);
+        }
+        let recorded = self.recorded_key()?;
+        if recorded.is_some_and(|recorded| recorded.key == list.reservation_key) {
+            return Ok(made);
+        }
+        if list.reservation_key == NO_KEY || !self.has_key(list.reservation_key)? {
+            return Err(Unmade::Conflict);
+        }
+        self.record(list.reservation_key)?;
+        let made = self.library.reserve_out(self.map, action, scope, kind, list);
+        if matches!(made, Err(Error::Library(Failure::SyntaxError))) {
+            self.restore(recorded);
+        }
+        Ok(made)
+    }
+
+    /// Has multipathd record a key with which this host is registered.
+    fn record(&self, key: ReservationKey) -> Result<(), Unmade> {
+        let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
+        let recorded =
+            self.library.set_registered_key(self.name, Some(RegisteredKey { key, aptpl }), MULTIPATHD);
+        recorded.map_err(|error| {
+            self.multipathd_failed(&error);
+            Unmade::Failed(Failure::SyntaxError)
+        })
+    }
+
+    /// Sends a change, which the library says is an ILLEGAL REQUEST, by one path: of the sense data the library tells only
+    /// the key.
+    fn by_a_path(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+        let parameters = list.to_bytes();
+        for nexus in self.nexuses()? {
+            match nexus.change(command, &parameters) {
+                Answered::Good => return Ok(()),
+                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(Unmade::Conflict),
+                Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
+                    return Err(Unmade::Rejected(code));
+                }
+                // It is away, or standing by.
+                Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
+            }
+        }
+        Err(Unmade::Failed(Failure::IllegalRequest))
+    }
+
+    /// After a change that the library says has succeeded: whether the disk has it. Of sense data in descriptor format the
+    /// library takes the additional sense code for the key, so that 01h is success to it.
+    fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+        let (key, other) = (list.reservation_key, list.service_action_key);
+        let is_there = match command.action {
+            OutServiceAction::Reserve => self.reservation()?.is_some_and(|held| {
+                (held.key == key || held.kind.is_all_registrants())
+                    && (held.scope, held.kind) == (command.scope, command.kind)
+            }),
+            OutServiceAction::Clear => !self.keys()?.contains(&key),
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort
+                if other != key && other != NO_KEY =>
+            {
+                !self.keys()?.contains(&other)
+            }
+            OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey
+                if other != NO_KEY =>
+            {
+                let keys = self.keys()?;
+                keys.contains(&other) || keys.len() >= KEYS_MAX
+            }
+            // Another host may have registered the same key.
+            OutServiceAction::Register if key != NO_KEY => {
+                !self.keys()?.contains(&key) || !self.has_key(key)?
+            }
+            _ => true,
+        };
+        if is_there {
+            return Ok(());
+        }
+        say!(
+            "{}: {}: the library says that it succeeded, and the disk does not have it",
+            self.name.escape_ascii(),
+            command.action
+        );
+        Err(Unmade::Failed(Failure::Other))
     }
 
     /// What an error of the library comes to.
-    fn unmade(&self, command: PersistentReserveOut, list: &BasicParameters<'_>, error: Error) -> Unmade {
-        let is_registration = matches!(
-            command.action,
-            OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey
-        );
+    fn unmade(&self, error: Error) -> Unmade {
         match error {
-            // It does not even ask a path about a key that is not the recorded one. A guest that uses such a key, as one
-            // does that has been preempted, must be told of the conflict.
-            Error::Library(Failure::SyntaxError) if !is_registration => {
-                match self.is_conflict(list.reservation_key) {
-                    Ok(true) => Unmade::Conflict,
-                    Ok(false) => Unmade::Failed(Failure::SyntaxError),
-                    Err(failed) => failed,
-                }
-            }
             Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
             Error::Library(failure) => Unmade::Failed(failure),
-            Error::InvalidRelease(_) => match self.is_conflict(list.reservation_key) {
-                Ok(false) => Unmade::Rejected(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION),
-                Ok(true) => Unmade::Conflict,
-                Err(failed) => failed,
-            },
             error => {
                 say!("{}: {error}", self.name.escape_ascii());
                 Unmade::Failed(Failure::Other)
@@ -415,11 +493,13 @@ impl Change<'_> {
         Unmade::Failed(Failure::Other)
     }
 
-    fn paths(&self) -> Result<Vec<DeviceNumber>, Unmade> {
-        path::of(self.control, self.number).map_err(|error| {
+    /// The paths that can be opened.
+    fn nexuses(&self) -> Result<Vec<Route<'_>>, Unmade> {
+        let paths: Vec<DeviceNumber> = path::of(self.control, self.number).map_err(|error| {
             say!("{}: {error}", self.name.escape_ascii());
             Unmade::Failed(Failure::MapError)
-        })
+        })?;
+        Ok(paths.into_iter().filter_map(|path| Route::open(path, self.scsi)).collect())
     }
 
     /// The keys that are registered with the disk.
@@ -437,25 +517,25 @@ impl Change<'_> {
     }
 
     fn read(&self, action: InServiceAction) -> Result<Vec<u8>, Unmade> {
-        let mut paths = self.paths()?.into_iter().filter_map(Path::open);
-        paths.find_map(|path| path.read(self.scsi, action)).ok_or(Unmade::Failed(Failure::Other))
+        let nexuses = self.nexuses()?;
+        nexuses.iter().find_map(|nexus| nexus.read(action)).ok_or(Unmade::Failed(Failure::Other))
     }
 }
 
-/// Whether a path that was registered is no more.
-fn path_is_fenced(answered: Answered) -> bool {
-    // LIO says NOT READY to who is not registered.
-    matches!(answered, Answered::Status(Status::RESERVATION_CONFLICT))
-        || matches!(answered, Answered::Sense(code) if code.key == SenseKey::NOT_READY)
+/// By what a change was made.
+enum By {
+    /// On all paths that it concerns.
+    Library,
+    /// By one path.
+    Path,
 }
 
-/// REGISTER to a single path; the length is that of the parameters.
-const REGISTER: PersistentReserveOut = PersistentReserveOut {
-    action: OutServiceAction::Register,
-    scope: Scope::LogicalUnit,
-    kind: ReservationType::Other(0),
-    parameter_list_length: 0,
-};
+/// More do not fit into what is read.
+const KEYS_MAX: usize = (DATA_MAX - 8) / 8;
+
+fn is_registration(action: OutServiceAction) -> bool {
+    matches!(action, OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey)
+}
 
 /// Reads a change, as far as it can be made on a map.
 fn parse<'a>(
@@ -470,11 +550,6 @@ fn parse<'a>(
             | OutServiceAction::ReplaceLostReservation
             | OutServiceAction::Other(_)
     ) {
-        return Err(in_cdb());
-    }
-    if command.action.has_type()
-        && (command.scope != Scope::LogicalUnit || matches!(command.kind, ReservationType::Other(_)))
-    {
         return Err(in_cdb());
     }
     match OutParameters::parse(command.action, parameters) {
@@ -512,9 +587,11 @@ mod tests {
             (out(7, 0, 24), ids(0, &[]), Some(field)),
             (out(8, 5, 24), ids(0, &[]), Some(field)),
             (out(0x1f, 0, 24), ids(0, &[]), Some(field)),
-            (out(1, 0, 24), ids(0, &[]), Some(field)),
-            (out(1, 0x15, 24), ids(0, &[]), Some(field)),
-            (out(4, 2, 24), ids(0, &[]), Some(field)),
+            // Scope and type are the disk's to judge.
+            (out(1, 0, 24), ids(0, &[]), None),
+            (out(1, 0x15, 24), ids(0, &[]), None),
+            (out(4, 0, 24), ids(0, &[]), None),
+            (out(5, 0xff, 24), ids(0, &[]), None),
             (out(0, 0, 25), ids(0, &[0]), Some(SenseCode::PARAMETER_LIST_LENGTH_ERROR)),
             (out(6, 0, 28), ids(8, &[0; 4]), Some(list)),
             (out(0, 0, 30), ids(8, &[0, 0, 0, 4, 6, 0]), Some(list)),

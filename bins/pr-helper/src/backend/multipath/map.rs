@@ -152,16 +152,9 @@ impl Maps {
     /// What a failure of the library comes to for the guest. Of sense data the library tells only the key; where there
     /// is more to know, the paths are asked.
     fn explain(&self, failure: Failure, map: DeviceNumber, timeout: Duration) -> Outcome {
-        let code = match failure {
-            Failure::SenseNotReady => self.ready(map, timeout, SenseCode::NOT_READY),
-            Failure::SenseMediumError => self.ready(map, timeout, SenseCode::UNRECOVERED_READ_ERROR),
-            Failure::SenseHardwareError => self.ready(map, timeout, SenseCode::INTERNAL_TARGET_FAILURE),
-            Failure::SenseAbortedCommand => self.ready(map, timeout, SenseCode::IO_PROCESS_TERMINATED),
-            Failure::SenseUnitAttention => SenseCode::SCSI_BUS_RESET_OCCURRED,
-            Failure::SenseInvalidOperation => SenseCode::INVALID_OPCODE,
-            Failure::IllegalRequest => SenseCode::INVALID_FIELD_IN_PARAMETER_LIST,
-            Failure::NoSense => SenseCode::NO_SENSE,
-            _ => SenseCode::LU_COMMUNICATION_FAILURE,
+        let code = match sense_of(failure) {
+            (general, Precision::OfKey) => self.ready(map, timeout, general),
+            (code, Precision::Full) => code,
         };
         failed(code, Cause::Library(failure.code()))
     }
@@ -174,6 +167,30 @@ impl Maps {
             (code.key == general.key).then_some(code)
         });
         specific.unwrap_or(general)
+    }
+}
+
+/// How much a code of the library tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Precision {
+    /// The sense key alone; a path may tell more.
+    OfKey,
+    Full,
+}
+
+/// What a failure of the library comes to: never a sense key that reads as success.
+fn sense_of(failure: Failure) -> (SenseCode, Precision) {
+    match failure {
+        Failure::SenseNotReady => (SenseCode::NOT_READY, Precision::OfKey),
+        Failure::SenseMediumError => (SenseCode::UNRECOVERED_READ_ERROR, Precision::OfKey),
+        Failure::SenseHardwareError => (SenseCode::INTERNAL_TARGET_FAILURE, Precision::OfKey),
+        Failure::SenseAbortedCommand => (SenseCode::IO_PROCESS_TERMINATED, Precision::OfKey),
+        Failure::SenseUnitAttention => (SenseCode::SCSI_BUS_RESET_OCCURRED, Precision::Full),
+        Failure::SenseInvalidOperation => (SenseCode::INVALID_OPCODE, Precision::Full),
+        Failure::IllegalRequest => (SenseCode::INVALID_FIELD_IN_PARAMETER_LIST, Precision::Full),
+        // CHECK CONDITION, and nothing that says why.
+        Failure::NoSense => (SenseCode::IO_PROCESS_TERMINATED, Precision::Full),
+        _ => (SenseCode::LU_COMMUNICATION_FAILURE, Precision::Full),
     }
 }
 
@@ -228,5 +245,22 @@ pub(crate) fn advice(code: i32) -> String {
         Some(Failure::SyntaxError) => "libmpathpersist takes no key for this map, or another one: put the line \"reservation_key file\" into the section \"defaults\" of /etc/multipath.conf, then mkdir -p /etc/multipath && multipathd reconfigure".into(),
         Some(failure) => format!("libmpathpersist: {failure}: {}", failure.advice()),
         None => "libmpathpersist said that it succeeded".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_library_code_reads_as_success() {
+        for failure in (-300..300).filter_map(Failure::new) {
+            let (code, _) = sense_of(failure);
+            assert!(code.key.is_failure(), "{failure:?}: {code}");
+            let outcome = failed(code, Cause::Library(failure.code()));
+            assert_eq!(outcome.completion(&mut [0; 96]).status, Status::CHECK_CONDITION);
+        }
+        let (code, _) = sense_of(Failure::NoSense);
+        assert_eq!(code, SenseCode::IO_PROCESS_TERMINATED);
     }
 }

@@ -10,6 +10,7 @@ use scsi_sense::{
     pr::{InServiceAction, PersistentReserveIn, PersistentReserveOut},
 };
 
+use super::nexus::Nexus;
 use crate::{
     backend::{Backend as _, Outcome, Target, scsi::Scsi},
     device::{Device, DeviceId, Disks, Kind},
@@ -32,6 +33,48 @@ pub(super) enum Answered {
     Status(Status),
     /// It did not answer.
     Nothing,
+}
+
+impl Answered {
+    /// What CHECK CONDITION with this sense says.
+    fn of(code: Option<SenseCode>) -> Self {
+        match code {
+            Some(code) if matches!(code.key, SenseKey::RECOVERED_ERROR | SenseKey::COMPLETED) => Self::Good,
+            Some(code) if code.key.is_failure() => Self::Sense(code),
+            // NO SENSE says nothing, and is no reason to give to a guest.
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Whether a nexus that was registered is no more.
+    pub(super) fn is_fenced(self) -> bool {
+        // LIO says NOT READY to a nexus that is not registered.
+        matches!(self, Self::Status(Status::RESERVATION_CONFLICT))
+            || matches!(self, Self::Sense(code) if code.key == SenseKey::NOT_READY)
+    }
+}
+
+/// A path, and how to send commands by it.
+pub(super) struct Route<'a> {
+    path: Path,
+    scsi: &'a Scsi,
+}
+
+impl<'a> Route<'a> {
+    /// Opens the path of this number, as [`Path::open`] does.
+    pub(super) fn open(number: DeviceNumber, scsi: &'a Scsi) -> Option<Self> {
+        Path::open(number).map(|path| Self { path, scsi })
+    }
+}
+
+impl Nexus for Route<'_> {
+    fn change(&self, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
+        self.path.change(self.scsi, command, parameters)
+    }
+
+    fn read(&self, action: InServiceAction) -> Option<Vec<u8>> {
+        self.path.read(self.scsi, action)
+    }
 }
 
 /// The paths of `map`; those that the kernel holds to be failed come last.
@@ -95,7 +138,7 @@ impl Path {
     }
 
     /// Sends a change to this path alone.
-    pub(super) fn change(&self, scsi: &Scsi, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
+    fn change(&self, scsi: &Scsi, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
         let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answered::Nothing };
         let cdb = PersistentReserveOut { parameter_list_length, ..command }.to_cdb();
         let mut sense = [0; SENSE_LEN];
@@ -103,8 +146,7 @@ impl Path {
         match self.ask(scsi, &mut command) {
             Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
             Outcome::Device { status: Status::CHECK_CONDITION, .. } => {
-                let code = Sense::parse(&sense).ok().and_then(|sense| sense.code());
-                code.map_or(Answered::Nothing, Answered::Sense)
+                Answered::of(Sense::parse(&sense).ok().and_then(|sense| sense.code()))
             }
             Outcome::Device { status, .. } => Answered::Status(status),
             _ => Answered::Nothing,
@@ -112,7 +154,7 @@ impl Path {
     }
 
     /// The data of PERSISTENT RESERVE IN, as far as [`DATA_MAX`] bytes go; `None` if the path does not have them.
-    pub(super) fn read(&self, scsi: &Scsi, action: InServiceAction) -> Option<Vec<u8>> {
+    fn read(&self, scsi: &Scsi, action: InServiceAction) -> Option<Vec<u8>> {
         let allocation_length = u16::try_from(DATA_MAX).ok()?;
         let cdb = PersistentReserveIn { action, allocation_length }.to_cdb();
         let mut sense = [0; SENSE_LEN];
@@ -162,5 +204,19 @@ mod tests {
         assert!(has_failed(status, path(1)));
         assert!(!has_failed(status, path(0)), "not a path of this map");
         assert!(!has_failed(b"8:1", path(1)));
+    }
+
+    #[test]
+    fn sense_keys_of_done_commands_are_good() {
+        for key in 0..=0xf {
+            let code = SenseCode::new(SenseKey::new(key), 0x26, 0);
+            let expected = match key {
+                0x0 => Answered::Nothing,
+                0x1 | 0xf => Answered::Good,
+                _ => Answered::Sense(code),
+            };
+            assert_eq!(Answered::of(Some(code)), expected);
+        }
+        assert_eq!(Answered::of(None), Answered::Nothing);
     }
 }

@@ -243,8 +243,14 @@ impl Reply {
                 (status == Status::GOOD || data.is_empty())
                     && (status == Status::CHECK_CONDITION) != sense.is_empty()
             }
-            Outcome::Failed { .. } => status != Status::GOOD,
-            Outcome::Rejected(_) | Outcome::Refused(_) => true,
+            // A failure to every client: see `SenseKey::is_failure`.
+            Outcome::Failed { sense: code, .. } => {
+                status.is_failure()
+                    && (status == Status::CHECK_CONDITION) == code.is_some()
+                    && code.is_none_or(|code| code.key.is_failure())
+            }
+            Outcome::Rejected(code) => code.key.is_failure(),
+            Outcome::Refused(_) => true,
         };
         let fits = sense.len() <= SENSE_LEN && data.len() == transferred && data.len() <= data_max;
         let reply = Self(outcome);
@@ -432,6 +438,8 @@ mod tests {
             [&Reply(outcome).encode_head().unwrap()[..], &vec![0x70; sense], &vec![1; data]].concat()
         };
         let device = |status, transferred, sense_len| Outcome::Device { status, transferred, sense_len };
+        let failed = |status, sense| Outcome::Failed { status, sense, cause: Cause::NoPath };
+        let recovered = SenseCode::new(scsi_sense::SenseKey::RECOVERED_ERROR, 0, 0);
         for (outcome, sense, data) in [
             (device(Status::GOOD, 25, 0), 0, 25),
             (device(Status::GOOD, 0, 18), 18, 0),
@@ -439,7 +447,15 @@ mod tests {
             (device(Status::CHECK_CONDITION, 1, 18), 18, 1),
             (device(Status::CHECK_CONDITION, 0, 97), 97, 0),
             (device(Status::RESERVATION_CONFLICT, 1, 0), 0, 1),
-            (Outcome::Failed { status: Status::GOOD, sense: None, cause: Cause::NoPath }, 0, 0),
+            (failed(Status::GOOD, None), 0, 0),
+            (failed(Status::CONDITION_MET, None), 0, 0),
+            (failed(Status(0x80), None), 0, 0),
+            (failed(Status::CHECK_CONDITION, None), 0, 0),
+            (failed(Status::CHECK_CONDITION, Some(SenseCode::NO_SENSE)), 0, 0),
+            (failed(Status::CHECK_CONDITION, Some(recovered)), 0, 0),
+            (failed(Status::BUSY, Some(SenseCode::IO_PROCESS_TERMINATED)), 0, 0),
+            (Outcome::Rejected(SenseCode::NO_SENSE), 0, 0),
+            (Outcome::Rejected(recovered), 0, 0),
         ] {
             assert_eq!(Reply::decode(&bytes(outcome, sense, data), 24), None, "{outcome:?}");
         }

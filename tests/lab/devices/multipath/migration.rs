@@ -1,0 +1,226 @@
+//! A guest that moves between two hosts, and hosts that use each other's keys: what a disk knows of a host is not what
+//! multipathd has on record for it.
+
+use scsi_sense::Status;
+
+use super::{
+    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, REGISTER_AND_IGNORE,
+    RELEASE, RESERVE, State, basic, change_disk, daemon, open,
+};
+
+const SPEC_I_PT: u8 = 0x08;
+const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
+
+/// The guest runs here with its key and reservation, and then on the other host: what QEMU 11 sends there.
+fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
+    host.does(REGISTER, 0, 0, KEY);
+    host.does(RESERVE, kind, KEY, 0);
+    other.does(REGISTER, 0, 0, KEY);
+    other.does(PREEMPT, kind, KEY, KEY);
+}
+
+#[test]
+fn guest_registers_anew_after_moving_away() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    for (new_key, kind) in [(NEW_KEY, 5), (KEY, 1), (NEW_KEY, 8)] {
+        move_away(&mut host, &other, kind);
+        let away = State::default().with_other(KEY).with_reservation(KEY, kind);
+        assert_eq!(map.state(), away, "type {kind}");
+        host.does(REGISTER, 0, 0, new_key);
+        assert_eq!(map.state(), map.registered(new_key).with_other(KEY).with_reservation(KEY, kind));
+        // And it is registered: the next must say with which key.
+        let again = host.change(REGISTER, 0, 0, OTHER_KEY);
+        assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
+        host.does(CLEAR, 0, new_key, 0);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn guest_registers_anew_after_a_clear() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    host.does(REGISTER, 0, 0, KEY);
+    host.does(RESERVE, 5, KEY, 0);
+    other.does(REGISTER, 0, 0, OTHER_KEY);
+    other.does(CLEAR, 0, OTHER_KEY, 0);
+    other.does(REGISTER, 0, 0, KEY);
+    host.does(REGISTER, 0, 0, NEW_KEY);
+    assert_eq!(map.state(), map.registered(NEW_KEY).with_other(KEY));
+    daemon.stop();
+}
+
+/// The whole way of a guest: there and back.
+#[test]
+fn guest_moves_away_and_back() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    move_away(&mut host, &other, 5);
+    host.does(REGISTER, 0, 0, KEY);
+    host.does(PREEMPT, 5, KEY, KEY);
+    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
+    daemon.stop();
+}
+
+/// multipathd registers the recorded key with a path that comes back, though the guest is elsewhere.
+#[test]
+fn one_path_registered_by_multipathd_is_no_conflict() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    for (number, new_key) in [(0, KEY), (1, KEY), (0, NEW_KEY), (1, NEW_KEY)] {
+        move_away(&mut host, &other, 5);
+        let path = open(&map.paths[number].block);
+        assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
+        host.does(REGISTER, 0, 0, new_key);
+        let both = map.registered(new_key).with_other(KEY).with_reservation(KEY, 5);
+        assert_eq!(map.state(), both, "path {number}");
+        host.does(CLEAR, 0, new_key, 0);
+    }
+    daemon.stop();
+}
+
+/// What an unregistered nexus may not do, with a key that another has. `PREEMPT` is of that key, and of a third one.
+fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
+    [
+        (RESERVE, 5, key, 0),
+        (RELEASE, 5, key, 0),
+        (CLEAR, 0, key, 0),
+        (PREEMPT, 5, key, key),
+        (PREEMPT, 5, key, NEW_KEY),
+        (REGISTER, 0, key, NEW_KEY),
+        (REGISTER, 0, key, 0),
+    ]
+}
+
+fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
+    let told = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
+        let reply = host.change(action, kind, key, new_key);
+        assert_eq!(map.state(), *state, "{what}: service action {action}");
+        (action, reply.status, reply.sense_code())
+    });
+    let expected = forbidden(OTHER_KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None));
+    assert_eq!(told, expected, "{what}");
+    // With TransportIDs, too.
+    let mut parameters = basic(OTHER_KEY, NEW_KEY);
+    let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
+    parameters[20] = SPEC_I_PT;
+    parameters.extend(24_u32.to_be_bytes());
+    parameters.extend(id);
+    let reply = host.send(REGISTER, 0, &parameters);
+    assert_eq!((reply.status, reply.sense_code()), (Status::RESERVATION_CONFLICT, None), "{what}");
+    assert_eq!(map.state(), *state, "{what}");
+}
+
+#[test]
+fn keys_of_other_hosts_are_a_conflict() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    other.does(REGISTER, 0, 0, OTHER_KEY);
+    other.does(RESERVE, 5, OTHER_KEY, 0);
+    let of_other = State::default().with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    assert_forbidden(&mut host, &map, &of_other, "never registered");
+
+    host.does(REGISTER, 0, 0, KEY);
+    let both = map.registered(KEY).with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    assert_forbidden(&mut host, &map, &both, "registered with another key");
+
+    other.does(PREEMPT, 5, OTHER_KEY, KEY);
+    assert_forbidden(&mut host, &map, &of_other, "preempted");
+
+    host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    host.does(REGISTER, 0, KEY, 0);
+    assert_forbidden(&mut host, &map, &of_other, "unregistered");
+    daemon.stop();
+}
+
+/// Both hosts have the same key, one is preempted: the recorded key is among READ KEYS, and is not this host's.
+#[test]
+fn recorded_key_of_another_host_is_a_conflict() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    move_away(&mut host, &other, 5);
+    let mut away = State::default().with_other(KEY).with_reservation(KEY, 5);
+    // And without a reservation, for which LIO has another answer than RESERVATION CONFLICT.
+    for is_held in [true, false] {
+        if !is_held {
+            other.does(RELEASE, 5, KEY, 0);
+            away.reservation = None;
+        }
+        let told = forbidden(KEY).map(|(action, kind, key, new_key)| {
+            let reply = host.change(action, kind, key, new_key);
+            assert_eq!(map.state(), away, "service action {action}");
+            (action, reply.status, reply.sense_code())
+        });
+        assert_eq!(told, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
+    }
+    daemon.stop();
+}
+
+/// A change that was cut short leaves another key on record than the registered one.
+#[test]
+fn wrong_record_is_put_right() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    other.does(REGISTER, 0, 0, OTHER_KEY);
+    let registered = map.registered(KEY).with_other(OTHER_KEY);
+    let held = registered.clone().with_reservation(KEY, 5);
+    for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
+        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        if action == RELEASE {
+            host.does(RESERVE, 5, KEY, 0);
+        }
+        tests::lab::set_recorded_key(&map, NEW_KEY);
+        let (new_key, expected) = match action {
+            RESERVE => (0, held.clone()),
+            RELEASE => (0, registered.clone()),
+            PREEMPT => (OTHER_KEY, map.registered(KEY)),
+            REGISTER => (NEW_KEY + 1, map.registered(NEW_KEY + 1)),
+            _ => (0, State::default()),
+        };
+        host.does(action, 5, KEY, new_key);
+        assert_eq!(map.state(), expected, "service action {action}");
+        if action == RESERVE {
+            host.does(RELEASE, 5, KEY, 0);
+        }
+    }
+    daemon.stop();
+}
+
+#[test]
+fn registered_hosts_may_not_register_others() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    host.does(REGISTER, 0, 0, KEY);
+    let mut parameters = basic(KEY, NEW_KEY);
+    let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
+    parameters[20] = SPEC_I_PT;
+    parameters.extend(24_u32.to_be_bytes());
+    parameters.extend(id);
+    assert_eq!(host.send(REGISTER, 0, &parameters).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+    assert_eq!(map.state(), map.registered(KEY));
+    daemon.stop();
+}

@@ -1,0 +1,232 @@
+//! Every service action with every scope and type: a map answers what a path answers.
+
+use std::{collections::BTreeSet, fs::File};
+
+use scsi_sense::Status;
+use tests::{
+    Reply,
+    lab::{Disk, clean},
+};
+
+use super::{
+    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT, REGISTER,
+    REGISTER_AND_IGNORE, RELEASE, REPLACE_LOST_RESERVATION, RESERVE, State, change_disk, daemon, open,
+};
+
+/// What this host and the other one have before the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// Both are registered.
+    Registered,
+    /// And this host holds a reservation of this type.
+    Holder(u8),
+    /// And the other host does.
+    OtherHolder(u8),
+}
+
+/// A disk with two nexuses that is no map: what a disk says is read there.
+struct Plain {
+    own: File,
+    other: File,
+}
+
+impl Plain {
+    fn new() -> Self {
+        Self { own: open(&Disk::nexus_a().block), other: open(&Disk::nexus_b().block) }
+    }
+
+    fn execute(&self, before: Before, (action, kind, key, new_key): Command) -> Outcome {
+        clean(&[self.own.try_clone().unwrap(), self.other.try_clone().unwrap()]);
+        let does = |disk: &File, action, kind, key, new_key| {
+            assert_eq!(change_disk(disk, action, kind, key, new_key).status, Status::GOOD);
+        };
+        if before != Before::Nothing {
+            does(&self.own, REGISTER, 0, 0, KEY);
+            does(&self.other, REGISTER, 0, 0, OTHER_KEY);
+        }
+        match before {
+            Before::Holder(kind) => does(&self.own, RESERVE, kind, KEY, 0),
+            Before::OtherHolder(kind) => does(&self.other, RESERVE, kind, OTHER_KEY, 0),
+            _ => {}
+        }
+        let reply = change_disk(&self.own, action, kind, key, new_key);
+        let own = Disk::nexus_a().initiator_port();
+        Outcome::new(&reply, &State::seen_by(&Disk::nexus_a()), &[own])
+    }
+}
+
+/// Service action, scope and type, the key, and the service action's key.
+type Command = (u8, u8, u64, u64);
+
+/// What came of a command.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    status: Status,
+    sense: Option<(u8, u8, u8)>,
+    /// Whether this host has registered it, and the key; all ports of this host stand for one nexus.
+    registered: BTreeSet<(bool, u64)>,
+    reservation: Option<(u64, u8)>,
+}
+
+impl Outcome {
+    fn new(reply: &Reply, state: &State, own: &[u64]) -> Self {
+        let by_own = state.registered.iter().filter(|(port, _)| own.contains(port)).count();
+        assert!([0, own.len()].contains(&by_own), "not all paths are registered: {state:x?}");
+        Self {
+            status: reply.status,
+            sense: reply.sense_code(),
+            registered: state.registered.iter().map(|(port, key)| (own.contains(port), *key)).collect(),
+            reservation: state.reservation,
+        }
+    }
+}
+
+/// Has the map in that state, with as few commands as may be.
+fn prepare(host: &mut Host, other: &OtherHost, map: &Map, before: Before) {
+    let both = map.registered(KEY).with_other(OTHER_KEY);
+    let expected = match before {
+        Before::Nothing => State::default(),
+        Before::Registered => both,
+        Before::Holder(kind) => both.with_reservation(KEY, kind),
+        Before::OtherHolder(kind) => both.with_reservation(OTHER_KEY, kind),
+    };
+    if map.state() == expected {
+        return;
+    }
+    other.does(REGISTER_AND_IGNORE, 0, 0, OTHER_KEY);
+    other.does(CLEAR, 0, OTHER_KEY, 0);
+    map.state();
+    if before != Before::Nothing {
+        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        other.does(REGISTER, 0, 0, OTHER_KEY);
+    }
+    match before {
+        Before::Holder(kind) => host.does(RESERVE, kind, KEY, 0),
+        Before::OtherHolder(kind) => other.does(RESERVE, kind, OTHER_KEY, 0),
+        _ => {}
+    }
+    assert_eq!(map.state(), expected);
+}
+
+/// Compares map and disk: for each service action with its keys, these scopes, and all types.
+fn compare(before: Before, commands: &[(u8, u64, u64)], scopes: &[u8]) {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    let other = OtherHost::new();
+    let plain = Plain::new();
+    let mut differences = Vec::new();
+    for &(action, key, new_key) in commands {
+        for scope_and_type in scopes.iter().flat_map(|scope| (0..16).map(move |kind| scope << 4 | kind)) {
+            let expected = plain.execute(before, (action, scope_and_type, key, new_key));
+            prepare(&mut host, &other, &map, before);
+            let reply = host.change(action, scope_and_type, key, new_key);
+            let outcome = Outcome::new(&reply, &map.state(), &map.ports());
+            if outcome != expected {
+                differences
+                    .push(format!("{action} {scope_and_type:02x}: {outcome:x?}, a disk {expected:x?}"));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{before:?}:\n{}", differences.join("\n"));
+    daemon.stop();
+}
+
+const ALL_SCOPES: [u8; 3] = [0, 1, 0xf];
+
+#[test]
+fn types_of_reserve_are_the_disks_to_judge() {
+    compare(Before::Registered, &[(RESERVE, KEY, 0)], &ALL_SCOPES);
+}
+
+#[test]
+fn types_of_reserve_by_the_holder() {
+    compare(Before::Holder(5), &[(RESERVE, KEY, 0)], &[0, 1]);
+}
+
+#[test]
+fn types_of_release_without_reservation() {
+    compare(Before::Registered, &[(RELEASE, KEY, 0)], &ALL_SCOPES);
+}
+
+#[test]
+fn types_of_release_by_the_holder() {
+    compare(Before::Holder(5), &[(RELEASE, KEY, 0)], &[0, 1]);
+}
+
+#[test]
+fn types_of_release_by_another_than_the_holder() {
+    compare(Before::OtherHolder(3), &[(RELEASE, KEY, 0)], &[0, 1]);
+}
+
+#[test]
+fn types_of_release_by_all_registrants() {
+    compare(Before::Holder(8), &[(RELEASE, KEY, 0)], &[0, 1]);
+}
+
+#[test]
+fn types_of_preempt_without_reservation() {
+    compare(Before::Registered, &[(PREEMPT, KEY, OTHER_KEY)], &ALL_SCOPES);
+}
+
+#[test]
+fn types_of_preempt_of_the_own_key() {
+    compare(Before::Registered, &[(PREEMPT, KEY, KEY)], &[0, 1]);
+}
+
+#[test]
+fn types_of_preempt_of_the_own_reservation() {
+    compare(Before::Holder(1), &[(PREEMPT, KEY, KEY)], &[0, 1]);
+}
+
+#[test]
+fn types_of_preempt_of_the_holder() {
+    compare(Before::OtherHolder(5), &[(PREEMPT, KEY, OTHER_KEY)], &[0, 1]);
+}
+
+#[test]
+fn types_of_preempt_of_nobody() {
+    // PREEMPT AND ABORT of nobody only: LIO over tcm_loop hangs when there is something to abort.
+    let commands = [(PREEMPT, KEY, NEW_KEY), (PREEMPT_AND_ABORT, KEY, NEW_KEY), (PREEMPT, KEY, 0)];
+    compare(Before::OtherHolder(5), &commands, &[0, 1]);
+}
+
+#[test]
+fn types_mean_nothing_to_registrations() {
+    let commands = [(REGISTER, KEY, NEW_KEY), (REGISTER_AND_IGNORE, 0, NEW_KEY), (CLEAR, KEY, 0)];
+    compare(Before::Holder(5), &commands, &[0, 1]);
+}
+
+#[test]
+fn types_mean_nothing_to_unregistered_hosts() {
+    let commands = [
+        (RESERVE, KEY, 0),
+        (RELEASE, KEY, 0),
+        (PREEMPT, KEY, KEY),
+        (CLEAR, KEY, 0),
+        (REGISTER, KEY, 0),
+        (REGISTER, 0, KEY),
+    ];
+    compare(Before::Nothing, &commands, &[0]);
+}
+
+/// The library cannot carry these: docs/compatibility.md.
+#[test]
+fn service_actions_without_a_library_are_invalid() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    host.does(REGISTER, 0, 0, KEY);
+    let state = map.state();
+    for action in (REPLACE_LOST_RESERVATION..0x20).chain([7]) {
+        for kind in [0, 1, 5, 0xf, 0x15] {
+            let reply = host.change(action, kind, KEY, NEW_KEY);
+            assert_eq!(reply.sense_code(), Some((5, 0x24, 0)), "service action {action}, {kind:02x}");
+        }
+    }
+    assert_eq!(map.state(), state);
+    daemon.stop();
+}
