@@ -9,6 +9,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber};
 use mpathpersist::{Error, Failure, Generation, Library, RegisteredKey};
+use pr_backend::Scsi;
 use pr_proto::DATA_MAX;
 use scsi_sense::{
     Cdb, SenseCode, SenseKey, Status,
@@ -18,43 +19,36 @@ use scsi_sense::{
     },
 };
 
-use super::{
-    nexus::{self, NO_KEY, Nexus as _},
-    path::{self, Answered, Route},
+use crate::{
+    cause,
+    change_error::Unmade,
+    nexus::{self, Answered, NO_KEY, Nexus as _},
+    path::{self, Route},
+    with_sources::with_sources,
+    worker_log::worker_log,
 };
-use crate::backend::scsi::Scsi;
 
 /// How long multipathd may take for an answer.
-pub(super) const MULTIPATHD: Duration = Duration::from_secs(10);
+pub(crate) const MULTIPATHD: Duration = Duration::from_secs(10);
 
 /// As many as multipath-tools know of.
 const TRANSPORT_IDS_MAX: usize = 32;
 
-/// Why a change was not made.
-#[derive(Debug)]
-pub(super) enum Unmade {
-    /// It cannot be made on a map, or by nobody.
-    Rejected(SenseCode),
-    /// RESERVATION CONFLICT.
-    Conflict,
-    Failed(Failure),
-}
-
 /// A map that is to be changed.
-pub(super) struct Change<'a> {
-    pub(super) library: &'a mut Library,
-    pub(super) control: &'a Control,
-    pub(super) map: BorrowedFd<'a>,
-    pub(super) number: DeviceNumber,
+pub(crate) struct Change<'a> {
+    pub(crate) library: &'a mut Library,
+    pub(crate) control: &'a Control,
+    pub(crate) map: BorrowedFd<'a>,
+    pub(crate) number: DeviceNumber,
     /// As device-mapper and multipathd have it.
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// For single paths.
-    pub(super) scsi: &'a Scsi,
+    pub(crate) scsi: &'a Scsi,
 }
 
 impl Change<'_> {
     /// Makes the change that a guest asks for.
-    pub(super) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), Unmade> {
+    pub(crate) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), Unmade> {
         let (command, list) = parse(cdb, parameters)?;
         match command.action {
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => {
@@ -109,7 +103,7 @@ impl Change<'_> {
             None => made,
         };
         if let Err(unmade) = &made {
-            if matches!(unmade, Unmade::Failed(_)) || list.transport_ids.is_some() {
+            if unmade.is_uncertain() || list.transport_ids.is_some() {
                 self.take_back(list, before);
             }
             self.restore(recorded);
@@ -236,7 +230,9 @@ impl Change<'_> {
             transport_ids: None,
             ..*list
         };
-        for nexus in self.nexuses().unwrap_or_default() {
+        // As many paths as can be opened: also after a lack of resources.
+        let paths = path::of(self.control, self.number).unwrap_or_default();
+        for nexus in paths.into_iter().filter_map(|path| Route::open(path, self.scsi).ok().flatten()) {
             nexus.change(nexus::REGISTER, &back.to_bytes());
         }
     }
@@ -303,7 +299,7 @@ impl Change<'_> {
         let released = (list.reservation_key, command.scope, command.kind);
         match self.reservation()? {
             Some(held) if (held.key, held.scope, held.kind) == released => {
-                say!(
+                worker_log!(
                     "{}: not released: a path that is away holds the reservation, or another host with the same key",
                     self.name.escape_ascii()
                 );
@@ -324,7 +320,7 @@ impl Change<'_> {
         match made {
             Ok(_) if !is_own || is_whole => Ok(()),
             // Of a command that failed nobody knows whether the disk has done it.
-            Ok(_) | Err(Unmade::Failed(_)) if is_own => {
+            Ok(_) | Err(Unmade::Failed(_) | Unmade::Shortage(_)) if is_own => {
                 let completed = nexus::complete_registration(&self.nexuses()?, key);
                 made.and(completed)
             }
@@ -396,9 +392,9 @@ impl Change<'_> {
         let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
         let recorded =
             self.library.set_registered_key(self.name, Some(RegisteredKey { key, aptpl }), MULTIPATHD);
-        recorded.map_err(|error| {
-            self.multipathd_failed(&error);
-            Unmade::Failed(Failure::SyntaxError)
+        recorded.map_err(|error| match self.multipathd_failed(&error) {
+            Unmade::Failed(_) => Unmade::Failed(Failure::SyntaxError),
+            unmade => unmade,
         })
     }
 
@@ -450,7 +446,7 @@ impl Change<'_> {
         if is_there {
             return Ok(());
         }
-        say!(
+        worker_log!(
             "{}: {}: the library says that it succeeded, and the disk does not have it",
             self.name.escape_ascii(),
             command.action
@@ -464,7 +460,7 @@ impl Change<'_> {
             Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
             Error::Library(failure) => Unmade::Failed(failure),
             error => {
-                say!("{}: {error}", self.name.escape_ascii());
+                worker_log!("{}: {error}", self.name.escape_ascii());
                 Unmade::Failed(Failure::Other)
             }
         }
@@ -489,17 +485,19 @@ impl Change<'_> {
     }
 
     fn multipathd_failed(&self, error: &io::Error) -> Unmade {
-        say!("{}: multipathd: {error}", self.name.escape_ascii());
-        Unmade::Failed(Failure::Other)
+        worker_log!("{}: multipathd: {error}", self.name.escape_ascii());
+        cause::of_shortage_with_multipathd(error).map_or(Unmade::Failed(Failure::Other), Unmade::Shortage)
     }
 
     /// The paths that can be opened.
     fn nexuses(&self) -> Result<Vec<Route<'_>>, Unmade> {
         let paths: Vec<DeviceNumber> = path::of(self.control, self.number).map_err(|error| {
-            say!("{}: {error}", self.name.escape_ascii());
-            Unmade::Failed(Failure::MapError)
+            worker_log!("{}: {}", self.name.escape_ascii(), with_sources(&error));
+            cause::of_shortage(&error).map_or(Unmade::Failed(Failure::MapError), Unmade::Shortage)
         })?;
-        Ok(paths.into_iter().filter_map(|path| Route::open(path, self.scsi)).collect())
+        let opened = paths.into_iter().filter_map(|path| Route::open(path, self.scsi).transpose());
+        // A path that could not be opened for a lack of resources here must not count as away.
+        opened.collect::<Result<_, _>>().map_err(Unmade::Shortage)
     }
 
     /// The keys that are registered with the disk.

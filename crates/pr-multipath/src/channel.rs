@@ -17,16 +17,16 @@ use rustix::{
 };
 
 /// The most descriptors that one message may bring.
-pub(super) const DESCRIPTORS_MAX: usize = 2;
+pub(crate) const DESCRIPTORS_MAX: usize = 2;
 
-/// One end.
+/// One end of a channel.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(crate) struct Channel(OwnedFd);
 
 /// What [`Channel::receive`] found.
 #[derive(Debug)]
-pub(super) enum Received {
-    /// A message of so many bytes, and what came with it.
+pub(crate) enum Received {
+    /// A message of so many bytes, and the descriptors that came with it.
     Message(usize, Vec<OwnedFd>),
     /// Nothing yet.
     Nothing,
@@ -35,19 +35,20 @@ pub(super) enum Received {
 }
 
 impl Channel {
-    pub(super) fn pair() -> io::Result<(Self, Self)> {
+    /// Returns both ends of a new channel.
+    pub(crate) fn pair() -> Result<(Self, Self), Errno> {
         let (one, other) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(one), Self(other)))
     }
 
-    /// The end that was passed as standard input.
-    pub(super) fn stdin() -> io::Result<Self> {
+    /// Returns the end that was passed as standard input.
+    pub(crate) fn stdin() -> io::Result<Self> {
         io::stdin().as_fd().try_clone_to_owned().map(Self)
     }
 
-    /// Sends a message, all of it or nothing. Never waits.
-    pub(super) fn send(&self, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    /// Sends a message, whole or not at all. Never blocks.
+    pub(crate) fn send(&self, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         // The space is aligned, and may hold one more than asked for.
@@ -60,9 +61,9 @@ impl Channel {
         rustix::net::sendmsg(&self.0, &parts, &mut control, flags).map(drop)
     }
 
-    /// Receives a message, if one is there. Never waits. One that is longer than `buffer`, or brings more than
+    /// Receives a message, if one is there. Never blocks. A message that is longer than `buffer`, or brings more than
     /// [`DESCRIPTORS_MAX`] descriptors, is [`Errno::MSGSIZE`].
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(buffer)];
@@ -70,7 +71,7 @@ impl Channel {
         let received = match rustix::net::recvmsg(&self.0, &mut parts, &mut control, flags) {
             Ok(received) => received,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
-            // What was sent last and not read: the other end is closed all the same.
+            // The other end was closed with messages unread.
             Err(Errno::CONNRESET) => return Ok(Received::End),
             Err(error) => return Err(error),
         };
@@ -90,20 +91,20 @@ impl Channel {
         Ok(Received::Message(received.bytes, descriptors))
     }
 
-    /// Nothing more is sent or received: the other end sees [`Received::End`].
-    pub(super) fn close(&self) -> Result<(), Errno> {
+    /// Ends the channel for both: the other end receives [`Received::End`].
+    pub(crate) fn close(&self) -> Result<(), Errno> {
         rustix::net::shutdown(&self.0, Shutdown::Both)
     }
 
-    /// Takes no more messages: from now on, [`send`](Self::send) fails at the other end with [`Errno::PIPE`]. What was
-    /// sent before can still be received.
-    pub(super) fn refuse_more(&self) -> Result<(), Errno> {
+    /// Takes no more messages: from now on, [`send`](Self::send) fails at the other end with [`Errno::PIPE`]. Messages that
+    /// were sent before can still be received.
+    pub(crate) fn refuse_more(&self) -> Result<(), Errno> {
         rustix::net::shutdown(&self.0, Shutdown::Read)
     }
 }
 
-/// Waits until one of `descriptors` is readable or closed; `false` if none was until `deadline`.
-pub(super) fn wait(descriptors: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool, Errno> {
+/// Blocks until one of `descriptors` is readable or closed; returns `false` if none was until `deadline`.
+pub(crate) fn wait(descriptors: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool, Errno> {
     let mut events: Vec<PollFd<'_>> =
         descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
     loop {
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_channel_is_at_its_end_on_both_sides() {
+    fn closed_channel_ends_on_both_sides() {
         let (one, other) = Channel::pair().unwrap();
         one.close().unwrap();
         assert!(matches!(receive(&one), Received::End));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_does_not_fit_is_an_error() {
+    fn oversized_message_is_an_error() {
         let (one, other) = Channel::pair().unwrap();
         one.send(&[b"abcde"], &[]).unwrap();
         assert_eq!(other.receive(&mut [0; 4]).unwrap_err(), Errno::MSGSIZE);
@@ -175,9 +176,9 @@ mod tests {
         assert_eq!(one.send(&[b"a"], &[one.as_fd(); 3]), Err(Errno::TOOMANYREFS));
     }
 
-    /// What a worker that leaves relies on: no command is lost between its last look and its end.
+    /// A worker that leaves relies on this: no command is lost between its last receive and its end.
     #[test]
-    fn after_refusing_more_what_came_before_is_there_and_nothing_comes() {
+    fn refused_messages_leave_earlier_ones_readable() {
         let (one, other) = Channel::pair().unwrap();
         one.send(&[b"a"], &[]).unwrap();
         other.refuse_more().unwrap();

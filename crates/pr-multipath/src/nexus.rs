@@ -7,17 +7,17 @@
 
 use mpathpersist::Failure;
 use scsi_sense::{
-    SenseKey, Status,
+    SenseCode, SenseKey, Status,
     pr::{
         BasicParameters, Capabilities, FullStatus, InServiceAction, OutServiceAction, PersistentReserveOut,
         ReservationKey, ReservationType, Scope, TransportIds,
     },
 };
 
-use super::{change::Unmade, path::Answered};
+use crate::change_error::Unmade;
 
 /// One I_T nexus.
-pub(super) trait Nexus {
+pub(crate) trait Nexus {
     /// Sends a change by this nexus alone. The command's length is that of `parameters`.
     fn change(&self, command: PersistentReserveOut, parameters: &[u8]) -> Answered;
 
@@ -25,11 +25,40 @@ pub(super) trait Nexus {
     fn read(&self, action: InServiceAction) -> Option<Vec<u8>>;
 }
 
+/// A path's answer to a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    Good,
+    Sense(SenseCode),
+    Status(Status),
+    /// It did not answer.
+    Nothing,
+}
+
+impl Answered {
+    /// Returns the answer that is CHECK CONDITION with this sense.
+    pub(crate) fn of(code: Option<SenseCode>) -> Self {
+        match code {
+            Some(code) if matches!(code.key, SenseKey::RECOVERED_ERROR | SenseKey::COMPLETED) => Self::Good,
+            Some(code) if code.key.is_failure() => Self::Sense(code),
+            // NO SENSE says nothing, and is no reason to give to a guest.
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Returns whether a nexus that was registered is no longer.
+    pub(crate) fn is_fenced(self) -> bool {
+        // LIO says NOT READY to a nexus that is not registered.
+        matches!(self, Self::Status(Status::RESERVATION_CONFLICT))
+            || matches!(self, Self::Sense(code) if code.key == SenseKey::NOT_READY)
+    }
+}
+
 /// Registers nothing: what SERVICE ACTION RESERVATION KEY or RESERVATION KEY is without a registration.
-pub(super) const NO_KEY: ReservationKey = ReservationKey(0);
+pub(crate) const NO_KEY: ReservationKey = ReservationKey(0);
 
 /// REGISTER to a single nexus; the length is that of the parameters.
-pub(super) const REGISTER: PersistentReserveOut = PersistentReserveOut {
+pub(crate) const REGISTER: PersistentReserveOut = PersistentReserveOut {
     action: OutServiceAction::Register,
     scope: Scope::LogicalUnit,
     kind: ReservationType::Other(0),
@@ -51,7 +80,7 @@ const TRIES: usize = 3;
 /// are the disk's own judgement of this nexus. READ FULL STATUS would have to be compared with this host's TransportIDs,
 /// which Linux does not tell for all transports, and is optional; RELEASE with another type than the reservation's changes
 /// nothing either, but LIO does not look at the key of a nexus that does not hold the reservation.
-pub(super) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<bool> {
+pub(crate) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<bool> {
     let mut said = None;
     for nexus in nexuses {
         match nexus.change(REGISTER, &register(key, key, key != NO_KEY && is_aptpl_active(nexus))) {
@@ -65,13 +94,13 @@ pub(super) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<boo
 }
 
 /// Whether all nexuses say that they do not have `key`; `false` if one of them is silent.
-pub(super) fn lack_key(nexuses: &[impl Nexus], key: ReservationKey) -> bool {
+pub(crate) fn lack_key(nexuses: &[impl Nexus], key: ReservationKey) -> bool {
     !nexuses.is_empty()
         && nexuses.iter().all(|nexus| has_key(std::slice::from_ref(nexus), key) == Some(false))
 }
 
 /// Whether the disk keeps reservations over a loss of power, which each REGISTER decides anew.
-pub(super) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
+pub(crate) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
     nexus
         .read(InServiceAction::ReportCapabilities)
         .and_then(|data| Capabilities::parse(&data).ok())
@@ -85,7 +114,7 @@ pub(super) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
 /// for all. The command then succeeds, and nobody else is registered. A disk takes TransportIDs only from a nexus that is
 /// not registered yet, so the nexus is unregistered first; nothing is lost by that, as a moment ago it was not. Meanwhile
 /// multipathd may register it, so that a registered nexus does not prove that the disk took the TransportIDs.
-pub(super) fn register_others(
+pub(crate) fn register_others(
     nexuses: &[impl Nexus],
     list: &BasicParameters<'_>,
     parameters: &[u8],
@@ -142,7 +171,7 @@ fn are_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: Reserv
 ///
 /// An error if it cannot be told, or a nexus that answers does not have the key in the end. Nexuses that are away are
 /// registered by multipathd when they come back.
-pub(super) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), Unmade> {
+pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), Unmade> {
     let failed = Err(Unmade::Failed(Failure::Other));
     let aptpl = nexuses.iter().any(is_aptpl_active);
     let same = register(key, key, aptpl);
@@ -317,6 +346,20 @@ mod tests {
 
     fn failed(made: &Result<(), Unmade>) -> bool {
         matches!(made, Err(Unmade::Failed(Failure::Other)))
+    }
+
+    #[test]
+    fn sense_keys_of_done_commands_are_good() {
+        for key in 0..=0xf {
+            let code = SenseCode::new(SenseKey::new(key), 0x26, 0);
+            let expected = match key {
+                0x0 => Answered::Nothing,
+                0x1 | 0xf => Answered::Good,
+                _ => Answered::Sense(code),
+            };
+            assert_eq!(Answered::of(Some(code)), expected);
+        }
+        assert_eq!(Answered::of(None), Answered::Nothing);
     }
 
     #[test]

@@ -1,42 +1,47 @@
-//! What a worker and its library print, as lines of the log.
+//! Lines that a worker and its library print, for the log.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use rustix::{fs::OFlags, io::Errno, pipe::PipeFlags};
 
-use crate::logging;
+use crate::{recent_lines::RecentLines, text};
 
 /// Longer lines are cut into several.
 const LINE_MAX: usize = 400;
 
 /// The reading end of a worker's standard output and standard error.
-pub(super) struct Output {
+pub(crate) struct Output {
     pipe: OwnedFd,
     line: Vec<u8>,
+    recent: Arc<RecentLines>,
     ended: bool,
 }
 
 impl Output {
-    /// The end to read from, which never blocks, and the end for the worker.
-    pub(super) fn pair() -> Result<(Self, OwnedFd), Errno> {
+    /// Returns the end to read from, which never blocks, and the end for the worker.
+    pub(crate) fn pair(recent: Arc<RecentLines>) -> Result<(Self, OwnedFd), Errno> {
         let (pipe, its_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        Ok((Self { pipe, line: Vec::new(), ended: false }, its_end))
+        Ok((Self { pipe, line: Vec::new(), recent, ended: false }, its_end))
     }
 
-    /// Logs all that is there.
-    pub(super) fn log(&mut self) {
-        self.read(|line| logging::warn_once(&format!("multipath: {line}")));
+    /// Logs all complete lines that are in the pipe.
+    pub(crate) fn log(&mut self) {
+        let recent = Arc::clone(&self.recent);
+        self.read(|line| recent.warn(&format!("multipath: {line}")));
     }
 
-    /// Whether nothing more can come.
-    pub(super) fn has_ended(&self) -> bool {
+    /// Returns whether the worker has closed its end.
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     fn read(&mut self, mut log: impl FnMut(&str)) {
         let mut buffer = [0; 1024];
-        // As much as a pipe holds: who prints without end must not keep us here.
+        // As much as a pipe holds: a worker that prints without end must not keep this thread here.
         for _ in 0..64 {
             let bytes = match rustix::io::read(&self.pipe, &mut buffer) {
                 Ok(0) => {
@@ -65,8 +70,8 @@ impl Output {
         let text = String::from_utf8_lossy(&self.line);
         let text = without_time(text.trim());
         if !text.is_empty() {
-            // What a device says of itself, its name say, may be in there.
-            log(&text.replace(|character: char| character.is_control(), " "));
+            // It may contain strings from a device, such as its name.
+            log(&text::printable(text, text.len()));
         }
         self.line.clear();
     }
@@ -78,7 +83,7 @@ impl AsFd for Output {
     }
 }
 
-/// A line without the seconds since boot that the library puts in front: `12.174749 | text`.
+/// Returns a line without the seconds since boot that the library puts in front: `12.174749 | text`.
 fn without_time(line: &str) -> &str {
     match line.split_once(" | ") {
         Some((time, text)) if time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text,
@@ -91,8 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_becomes_lines() {
-        let (mut output, writer) = Output::pair().unwrap();
+    fn output_is_split_into_lines() {
+        let (mut output, writer) = Output::pair(Arc::default()).unwrap();
         let mut lines = Vec::new();
         let write = |bytes: &[u8]| assert_eq!(rustix::io::write(&writer, bytes).unwrap(), bytes.len());
         write(b"12.174749 | one\n\n two\tx\x1b[1m\nthr");

@@ -3,67 +3,38 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dm_ioctl::{Control, DeviceNumber};
+use pr_backend::{Cause, Descriptor, DescriptorKind, DeviceId, Disks, NotServed, Outcome, Scsi};
 use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
 use rustix::fs::{Mode, OFlags};
 use scsi_sense::{
-    Sense, SenseCode, SenseKey, Status,
+    Sense, SenseKey, Status,
     pr::{InServiceAction, PersistentReserveIn, PersistentReserveOut},
 };
 
-use super::nexus::Nexus;
 use crate::{
-    backend::{Backend as _, Outcome, Target, scsi::Scsi},
-    device::{Device, DeviceId, Disks, Kind},
+    nexus::{Answered, Nexus},
+    worker_log::worker_log,
 };
 
 /// A path, opened.
-pub(super) struct Path {
+pub(crate) struct Path {
     descriptor: OwnedFd,
-    device: Device,
+    id: DeviceId,
 }
 
 /// How often a path is asked again that has a unit attention to report.
 const UNIT_ATTENTIONS: usize = 5;
 
-/// What a path said to a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answered {
-    Good,
-    Sense(SenseCode),
-    Status(Status),
-    /// It did not answer.
-    Nothing,
-}
-
-impl Answered {
-    /// What CHECK CONDITION with this sense says.
-    fn of(code: Option<SenseCode>) -> Self {
-        match code {
-            Some(code) if matches!(code.key, SenseKey::RECOVERED_ERROR | SenseKey::COMPLETED) => Self::Good,
-            Some(code) if code.key.is_failure() => Self::Sense(code),
-            // NO SENSE says nothing, and is no reason to give to a guest.
-            _ => Self::Nothing,
-        }
-    }
-
-    /// Whether a nexus that was registered is no more.
-    pub(super) fn is_fenced(self) -> bool {
-        // LIO says NOT READY to a nexus that is not registered.
-        matches!(self, Self::Status(Status::RESERVATION_CONFLICT))
-            || matches!(self, Self::Sense(code) if code.key == SenseKey::NOT_READY)
-    }
-}
-
 /// A path, and how to send commands by it.
-pub(super) struct Route<'a> {
+pub(crate) struct Route<'a> {
     path: Path,
     scsi: &'a Scsi,
 }
 
 impl<'a> Route<'a> {
     /// Opens the path of this number, as [`Path::open`] does.
-    pub(super) fn open(number: DeviceNumber, scsi: &'a Scsi) -> Option<Self> {
-        Path::open(number).map(|path| Self { path, scsi })
+    pub(crate) fn open(number: DeviceNumber, scsi: &'a Scsi) -> Result<Option<Self>, Cause> {
+        Ok(Path::open(number)?.map(|path| Self { path, scsi }))
     }
 }
 
@@ -77,8 +48,8 @@ impl Nexus for Route<'_> {
     }
 }
 
-/// The paths of `map`; those that the kernel holds to be failed come last.
-pub(super) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumber>, dm_ioctl::Error> {
+/// Returns the paths of `map`; paths that the kernel takes for failed come last.
+pub(crate) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumber>, dm_ioctl::Error> {
     let mut paths = control.dependencies(map)?;
     let status = control.status(map)?;
     paths.sort_by_key(|path| {
@@ -87,8 +58,8 @@ pub(super) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumbe
     Ok(paths)
 }
 
-/// Whether the status of a multipath target (drivers/md/dm-mpath.c, `multipath_status`) says `8:16 F`: the path's device
-/// number, and that it has failed.
+/// Returns whether the status of a multipath target (drivers/md/dm-mpath.c, `multipath_status`) has `8:16 F`: the path's
+/// device number, and that it has failed.
 fn has_failed(status: &[u8], path: DeviceNumber) -> bool {
     let name = format!("{}:{}", path.major, path.minor);
     let mut words = status.split(u8::is_ascii_whitespace);
@@ -101,37 +72,50 @@ fn has_failed(status: &[u8], path: DeviceNumber) -> bool {
 }
 
 impl Path {
-    /// Opens the disk of this number. `None` if that fails, or it is none that takes SCSI commands.
-    pub(super) fn open(number: DeviceNumber) -> Option<Self> {
+    /// Opens the disk of this number. `None` if that fails, or it is not a disk that takes SCSI commands.
+    ///
+    /// # Errors
+    ///
+    /// The cause, if this process or the host lacks a resource for it: that says nothing about the path.
+    pub(crate) fn open(number: DeviceNumber) -> Result<Option<Self>, Cause> {
         let DeviceNumber { major, minor } = number;
         let opened = name(number).and_then(|name| {
-            // It may be away: the answer to a command is worth more than to wait for it here.
+            // The path may be away: a command fails sooner than a blocking open.
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).map_err(Into::into)
         });
-        let descriptor = opened.inspect_err(|error| say!("path {major}:{minor}: {error}")).ok()?;
-        match Device::identify(descriptor.as_fd(), &Disks::default()) {
-            // The name may have become another's.
-            Ok(device) if device.kind == Kind::Scsi && device.id == (DeviceId::Block { major, minor }) => {
-                Some(Self { descriptor, device })
+        let descriptor = match opened {
+            Ok(descriptor) => descriptor,
+            Err(error) => {
+                worker_log!("path {major}:{minor}: {error}");
+                return Cause::of_shortage(&error).map_or(Ok(None), Err);
             }
-            _ => None,
+        };
+        let kind = Descriptor::examine(descriptor.as_fd(), &Disks::default())
+            .map(|descriptor: Descriptor<'_>| descriptor.kind());
+        match kind {
+            // The name may have become another device's.
+            Ok(DescriptorKind::Disk(id)) if id == (DeviceId::Block { major, minor }) => {
+                Ok(Some(Self { descriptor, id }))
+            }
+            Ok(_) | Err(NotServed::Refused(_)) => Ok(None),
+            Err(NotServed::Failed(failure)) => Err(failure.cause().clone()),
         }
     }
 
-    /// Puts a question to this path, again where it has a unit attention to report: that is about this path, and most
-    /// often about what was done by another. The library does not tell it either.
-    pub(super) fn ask(&self, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
+    /// Sends a command to this path, again if it has a unit attention to report: that concerns this path, and most often a
+    /// change by another. The library does not report it either.
+    pub(crate) fn ask(&self, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
         let mut asked = 0;
         loop {
-            // Nothing of an answer that did not come through.
+            // Nothing may remain of an answer that did not come through.
             command.sense.fill(0);
             if let Data::In(data) = &mut command.data {
                 data.fill(0);
             }
-            let outcome = scsi.execute(self.target(), command);
+            let outcome = scsi.send(self.descriptor.as_fd(), self.id, command);
             asked += 1;
-            if asked > UNIT_ATTENTIONS || !has_unit_attention(outcome, command.sense) {
+            if asked > UNIT_ATTENTIONS || !has_unit_attention(&outcome, command.sense) {
                 return outcome;
             }
         }
@@ -153,7 +137,7 @@ impl Path {
         }
     }
 
-    /// The data of PERSISTENT RESERVE IN, as far as [`DATA_MAX`] bytes go; `None` if the path does not have them.
+    /// Returns the data of PERSISTENT RESERVE IN, [`DATA_MAX`] bytes at most; `None` if the path does not return them.
     fn read(&self, scsi: &Scsi, action: InServiceAction) -> Option<Vec<u8>> {
         let allocation_length = u16::try_from(DATA_MAX).ok()?;
         let cdb = PersistentReserveIn { action, allocation_length }.to_cdb();
@@ -169,22 +153,19 @@ impl Path {
         }
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+    /// Returns the descriptor.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
-    }
-
-    fn target(&self) -> Target<'_> {
-        Target { descriptor: self.descriptor.as_fd(), device: self.device, listener: 0 }
     }
 }
 
-fn has_unit_attention(outcome: Outcome, sense: &[u8]) -> bool {
+fn has_unit_attention(outcome: &Outcome, sense: &[u8]) -> bool {
     let code = Sense::parse(sense).ok().and_then(|sense| sense.code());
     matches!(outcome, Outcome::Device { status: Status::CHECK_CONDITION, .. })
         && code.is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }
 
-/// The kernel's name of a block device, which is that of its node in /dev.
+/// Returns the kernel's name of a block device, which is that of its node in /dev.
 fn name(DeviceNumber { major, minor }: DeviceNumber) -> std::io::Result<String> {
     let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
     let name = link.file_name().unwrap_or_default();
@@ -197,26 +178,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_tells_which_paths_have_failed() {
+    fn failed_paths_are_found_in_status() {
         let status = b"2 0 0 0 2 1 A 0 1 2 8:16 A 0 0 1 E 0 1 2 8:1 F 3 0 1 ";
         let path = |minor| DeviceNumber { major: 8, minor };
         assert!(!has_failed(status, path(16)));
         assert!(has_failed(status, path(1)));
         assert!(!has_failed(status, path(0)), "not a path of this map");
         assert!(!has_failed(b"8:1", path(1)));
-    }
-
-    #[test]
-    fn sense_keys_of_done_commands_are_good() {
-        for key in 0..=0xf {
-            let code = SenseCode::new(SenseKey::new(key), 0x26, 0);
-            let expected = match key {
-                0x0 => Answered::Nothing,
-                0x1 | 0xf => Answered::Good,
-                _ => Answered::Sense(code),
-            };
-            assert_eq!(Answered::of(Some(code)), expected);
-        }
-        assert_eq!(Answered::of(None), Answered::Nothing);
     }
 }

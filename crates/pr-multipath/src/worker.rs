@@ -1,36 +1,38 @@
 //! A worker: the process that calls libmpathpersist, one command at a time.
 //!
-//! The library is not made for a daemon: it keeps what it read of its configuration, waits for as long as paths and
-//! multipathd take, and prints. So a worker lives for a while only, and whatever goes wrong in it costs its one command.
+//! The library is not made for a daemon: it keeps the configuration that it has read, blocks for as long as paths and
+//! multipathd take, and prints. So a worker lives for a short time only, and a fault in it costs one command.
 
 use std::{
-    io::{self, Write as _},
     os::fd::AsFd,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use nix::sys::{prctl, signal::Signal};
+use pr_backend::Outcome;
 use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
 use scsi_sense::{Cdb, Status, Transfer};
 
-use super::{
+use crate::{
+    capabilities, cause,
     channel::{self, Channel, Received},
     map::Maps,
-    wire::{Errand, Hello, Reply},
+    reply, signals,
+    wire::{Hello, WorkerRequest},
+    with_sources::with_sources,
+    worker_log::worker_log,
 };
-use crate::{backend::Outcome, logging::with_sources, privileges};
 
 /// How long a worker lives, so that a change of multipath.conf is seen soon.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// The worker process.
-pub(crate) fn main() -> ExitCode {
+/// Runs the worker process.
+pub(crate) fn run() -> ExitCode {
     match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // It leads to the daemon's log, if that is still there.
-            let _ = writeln!(io::stderr(), "multipath worker: {}", with_sources(&*error));
+            worker_log!("multipath worker: {}", with_sources(&*error));
             ExitCode::FAILURE
         }
     }
@@ -38,16 +40,22 @@ pub(crate) fn main() -> ExitCode {
 
 fn work() -> Result<(), Box<dyn std::error::Error>> {
     prctl::set_name(c"pr-helper-mpath")?;
-    super::ignore_the_daemons_signals()?;
-    // The supervisor ends it; should that be killed, nobody else would.
+    signals::block_those_of_the_daemon()?;
+    // The supervisor ends its workers. If it is killed, the kernel must.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    privileges::confine(&super::CAPABILITIES)?;
+    capabilities::confine()?;
     let channel = Channel::stdin()?;
     let mut maps = match Maps::open() {
         Ok(maps) => maps,
         Err(error) => {
             let text = with_sources(&error);
-            let hello = if error.is_final() { Hello::Never(&text) } else { Hello::Unfit(&text) };
+            let hello = if error.is_final() {
+                Hello::Never(&text)
+            } else if cause::of_shortage(&error).is_some() {
+                Hello::Shortage(&text)
+            } else {
+                Hello::Unfit(&text)
+            };
             channel.send(&[&hello.encode()], &[])?;
             return Ok(());
         }
@@ -60,45 +68,49 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
             return Ok(());
         }
     }
-    // From here on the daemon takes another; what it has sent already is still done.
+    // From here on the daemon takes another worker; a request that it has sent already is still served.
     channel.refuse_more()?;
     serve(&channel, &mut maps, &mut buffers)?;
     Ok(())
 }
 
-/// What a command is written to and answered from.
+/// Memory for a request and its answer.
 struct Buffers {
-    errand: Vec<u8>,
+    request: Vec<u8>,
     sense: [u8; SENSE_LEN],
     data: Vec<u8>,
 }
 
 impl Buffers {
     fn new() -> Self {
-        // One byte more than it takes, so that the data can begin at an odd address: see `Data::In`.
-        Self { errand: vec![0; Errand::LENGTH_MAX], sense: [0; SENSE_LEN], data: vec![0; DATA_MAX + 1] }
+        // One byte more than necessary, so that the data can begin at an odd address: see `Data::In`.
+        Self {
+            request: vec![0; WorkerRequest::LENGTH_MAX],
+            sense: [0; SENSE_LEN],
+            data: vec![0; DATA_MAX + 1],
+        }
     }
 }
 
-/// Does what the next message says, if there is one; `false` if the daemon has gone.
+/// Serves the next request, if there is one; returns `false` if the daemon has ended.
 fn serve(
     channel: &Channel,
     maps: &mut Maps,
-    Buffers { errand, sense, data }: &mut Buffers,
+    Buffers { request, sense, data }: &mut Buffers,
 ) -> Result<bool, Box<dyn std::error::Error>> {
-    let (length, mut descriptors) = match channel.receive(errand)? {
+    let (length, mut descriptors) = match channel.receive(request)? {
         Received::Message(length, descriptors) => (length, descriptors),
         Received::Nothing => return Ok(true),
         Received::End => return Ok(false),
     };
-    let errand = errand.get(..length).and_then(Errand::decode);
-    let (Some(errand), Some(map), true) = (errand, descriptors.pop(), descriptors.is_empty()) else {
-        return Err("the daemon sent what is no errand".into());
+    let request = request.get(..length).and_then(WorkerRequest::decode);
+    let (Some(request), Some(map), true) = (request, descriptors.pop(), descriptors.is_empty()) else {
+        return Err("the daemon sent a malformed request".into());
     };
-    let (timeout, cdb, parameters) = match errand {
-        Errand::Run { timeout, cdb, parameters } => (timeout, cdb, parameters),
-        Errand::Resume => {
-            let head = Reply(maps.resume(map.as_fd())).encode_head().ok_or(UNTOLD)?;
+    let (timeout, cdb, parameters) = match request {
+        WorkerRequest::Run { timeout, cdb, parameters } => (timeout, cdb, parameters),
+        WorkerRequest::Resume => {
+            let head = reply::encode_head(&maps.resume(map.as_fd())).ok_or(UNENCODABLE)?;
             channel.send(&[&head], &[])?;
             return Ok(true);
         }
@@ -120,21 +132,21 @@ fn serve(
         Outcome::Device { status: Status::CHECK_CONDITION, sense_len, .. } => (sense_len, 0),
         _ => (0, 0),
     };
-    let sense = command.sense.get(..sense_len).ok_or(UNTOLD)?;
+    let sense = command.sense.get(..sense_len).ok_or(UNENCODABLE)?;
     let data = match &command.data {
-        Data::In(data) => data.get(..transferred).ok_or(UNTOLD)?,
+        Data::In(data) => data.get(..transferred).ok_or(UNENCODABLE)?,
         Data::Out(_) => &[],
     };
     let outcome = match outcome {
-        // What the reply says and what it holds must agree.
+        // The lengths in the reply must be those of its parts.
         Outcome::Device { status, .. } => {
             Outcome::Device { status, transferred: data.len(), sense_len: sense.len() }
         }
         other => other,
     };
-    let head = Reply(outcome).encode_head().ok_or(UNTOLD)?;
+    let head = reply::encode_head(&outcome).ok_or(UNENCODABLE)?;
     channel.send(&[&head, sense, data], &[])?;
     Ok(true)
 }
 
-const UNTOLD: &str = "the outcome is none that a worker can tell";
+const UNENCODABLE: &str = "the outcome cannot be encoded";
