@@ -55,6 +55,14 @@ impl Faulty {
         self.rule(&format!("2 1 {opcode:x} {host_byte:x} 0 0 0 0 0"));
     }
 
+    /// Has commands with this opcode end with CHECK CONDITION and these codes: sense key, additional sense code and its
+    /// qualifier.
+    pub fn answer(&self, opcode: u8, (key, asc, ascq): (u8, u8, u8), descriptor_format: bool) {
+        let format = if descriptor_format { "1" } else { "0" };
+        fs::write("/sys/module/scsi_debug/parameters/dsense", format).unwrap();
+        self.rule(&format!("2 1 {opcode:x} 0 0 2 {key:x} {asc:x} {ascq:x}"));
+    }
+
     /// Has commands with this opcode never end.
     pub fn hang(&self, opcode: u8) {
         self.rule(&format!("0 1 {opcode:x}"));

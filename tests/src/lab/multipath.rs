@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -30,12 +30,21 @@ impl Multipath {
 
     /// With this line in the section `defaults` of multipath.conf.
     pub fn with(line: &str) -> Self {
+        Self::new(line, None)
+    }
+
+    /// With a map of this disk, too, which has a name of its own.
+    pub fn with_also(disk: &Path) -> Self {
+        Self::new("reservation_key file", Some(disk))
+    }
+
+    fn new(line: &str, also: Option<&Path>) -> Self {
         // Their nodes are made by udevd, and their tables need these; multipath-tools' unit file has modprobe, too.
         let modules =
             Command::new("modprobe").args(["-a", "dm_multipath", "dm_service_time"]).status().unwrap();
         assert!(modules.success());
         fs::create_dir_all("/etc/multipath").unwrap();
-        fs::write("/etc/multipath.conf", configuration(line)).unwrap();
+        fs::write("/etc/multipath.conf", configuration(line, also)).unwrap();
         let _ = fs::remove_file(KEYS);
         // A test that was killed while it had hidden the library could not put it back.
         unhide_library();
@@ -45,7 +54,7 @@ impl Multipath {
             }
             map.clean();
         }
-        let udevd = start_udevd();
+        let udevd = start_udevd(also);
         let mut host = Self { multipathd: None, _udevd: udevd };
         host.start_multipathd();
         host
@@ -119,11 +128,10 @@ fn set_state(path: &Disk, state: &str) {
     fs::write(path.sysfs().join("state"), format!("{state}\n")).unwrap();
 }
 
-/// Has multipathd record another key for a map: nothing is registered by that.
-pub fn set_recorded_key(map: &Map, key: u64) {
+/// Has multipathd record another key for the map of this name: nothing is registered by that.
+pub fn set_recorded_key(map: &str, key: u64) {
     let key = format!("{key:#x}");
-    let output =
-        Command::new("multipathd").args(["setprkey", "map", map.name(), "key", &key]).output().unwrap();
+    let output = Command::new("multipathd").args(["setprkey", "map", map, "key", &key]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok", "{output:?}");
 }
 
@@ -134,11 +142,13 @@ fn show(what: &[&str]) -> String {
 }
 
 /// multipath.conf with one line more among the defaults. It leaves all disks alone but those of the two maps, and of
-/// these the path that stands for another host.
-fn configuration(line: &str) -> String {
+/// these the path that stands for another host, and `also`.
+fn configuration(line: &str, also: Option<&Path>) -> String {
     let maps = [Map::a(), Map::b()].map(|map| (wwid(&map.paths[0]), map.name().to_owned()));
     let [(a, name_a), (b, name_b)] = maps;
     let elsewhere = Disk::map_a_elsewhere();
+    // Of a disk of scsi_debug.
+    let exception = if also.is_some() { "|3?333333.*" } else { "" };
     format!(
         "defaults {{
             find_multipaths no
@@ -151,7 +161,7 @@ fn configuration(line: &str) -> String {
             wwid \".*\"
         }}
         blacklist_exceptions {{
-            wwid \"^({a}|{b})$\"
+            wwid \"^({a}|{b}{exception})$\"
         }}
         overrides {{
             no_path_retry fail
@@ -177,21 +187,23 @@ fn wwid(path: &Disk) -> String {
     format!("3{}", name.trim().strip_prefix("naa.").unwrap())
 }
 
-fn start_udevd() -> Service {
+fn start_udevd(also: Option<&Path>) -> Service {
     let mut command = Command::new("udevadm");
     let service = Service::start("udevd", command.arg0("systemd-udevd"));
     let udevadm = |arguments: &[&str]| {
         Command::new("udevadm").args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
     };
     eventually("udevd answers", || udevadm(&["control", "--ping"]).success());
-    let paths: Vec<Disk> = Disk::map_a().into_iter().chain(Disk::map_b()).collect();
-    let is_known = |path: &Disk| {
-        let number = fs::read_to_string(Path::new("/sys/class/block").join(path.name()).join("dev")).unwrap();
+    let paths = Disk::map_a().into_iter().chain(Disk::map_b()).map(|path| path.block);
+    let paths: Vec<PathBuf> = paths.chain(also.map(Path::to_owned)).collect();
+    let is_known = |path: &PathBuf| {
+        let name = path.file_name().unwrap();
+        let number = fs::read_to_string(Path::new("/sys/class/block").join(name).join("dev")).unwrap();
         Path::new(&format!("/run/udev/data/b{}", number.trim())).exists()
     };
     // What it found out once stays, and takes a second.
     if !paths.iter().all(is_known) {
-        let names = paths.iter().map(|path| path.block.to_str().unwrap());
+        let names = paths.iter().map(|path| path.to_str().unwrap());
         let trigger: Vec<&str> = ["trigger", "--action=add", "--settle"].into_iter().chain(names).collect();
         assert!(udevadm(&trigger).success());
     }

@@ -253,7 +253,7 @@ impl Change<'_> {
             Err(Error::NotReservationHolder(_) | Error::InvalidRelease(_)) => {
                 self.release_by_paths(command, list)
             }
-            Err(error) => Err(self.unmade(error)),
+            Err(error) => Err(self.unmade(command, list, error)),
             Ok(()) => self.confirm_release(command, list),
         }
     }
@@ -344,17 +344,7 @@ impl Change<'_> {
             Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
                 self.by_a_path(command, list).map(|()| By::Path)
             }
-            Err(error) => match self.unmade(error) {
-                // LIO does not call it a conflict, if there is no reservation.
-                Unmade::Failed(failure)
-                    if !is_registration(command.action)
-                        && failure != Failure::SyntaxError
-                        && self.lacks_key(list.reservation_key) =>
-                {
-                    Err(Unmade::Conflict)
-                }
-                unmade => Err(unmade),
-            },
+            Err(error) => Err(self.unmade(command, list, error)),
         }
     }
 
@@ -459,15 +449,23 @@ impl Change<'_> {
     }
 
     /// What an error of the library comes to.
-    fn unmade(&self, error: Error) -> Unmade {
-        match error {
-            Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
-            Error::Library(failure) => Unmade::Failed(failure),
+    fn unmade(&self, command: PersistentReserveOut, list: &BasicParameters<'_>, error: Error) -> Unmade {
+        let failure = match error {
+            Error::Library(Failure::ReservationConflict) => return Unmade::Conflict,
+            Error::Library(failure) => failure,
             error => {
                 say!("{}: {error}", self.name.escape_ascii());
-                Unmade::Failed(Failure::Other)
+                Failure::Other
             }
+        };
+        // Where there is no reservation, LIO does not call it a conflict.
+        if !is_registration(command.action)
+            && failure != Failure::SyntaxError
+            && self.lacks_key(list.reservation_key)
+        {
+            return Unmade::Conflict;
         }
+        Unmade::Failed(failure)
     }
 
     /// The key that multipathd has on record for the map, if it has one.
