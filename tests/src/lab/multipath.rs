@@ -147,8 +147,11 @@ fn configuration(line: &str, also: Option<&Path>) -> String {
     let maps = [Map::a(), Map::b()].map(|map| (wwid(&map.paths[0]), map.name().to_owned()));
     let [(a, name_a), (b, name_b)] = maps;
     let elsewhere = Disk::map_a_elsewhere();
-    // Of a disk of scsi_debug.
-    let exception = if also.is_some() { "|3?333333.*" } else { "" };
+    // Of a disk of scsi_debug, which has no property that udev knows it by.
+    let (exception, property) = match also {
+        Some(_) => ("|3?333333.*|.*scsi_debug.*", "property \".*\""),
+        None => ("", ""),
+    };
     format!(
         "defaults {{
             find_multipaths no
@@ -162,6 +165,7 @@ fn configuration(line: &str, also: Option<&Path>) -> String {
         }}
         blacklist_exceptions {{
             wwid \"^({a}|{b}{exception})$\"
+            {property}
         }}
         overrides {{
             no_path_retry fail
