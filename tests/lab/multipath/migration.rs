@@ -151,7 +151,7 @@ fn keys_of_other_hosts_are_a_conflict() {
 
 /// Both hosts have the same key, one is preempted: the recorded key is among READ KEYS, and is not this host's.
 #[test]
-fn recorded_key_of_another_host_is_a_conflict() {
+fn recorded_keys_of_others_are_a_conflict() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();

@@ -137,7 +137,7 @@ fn compare(before: Before, commands: &[(u8, u64, u64)], scopes: &[u8]) {
 const ALL_SCOPES: [u8; 3] = [0, 1, 0xf];
 
 #[test]
-fn types_of_reserve_are_the_disks_to_judge() {
+fn types_of_reserve_without_reservation() {
     compare(Before::Registered, &[(RESERVE, KEY, 0)], &ALL_SCOPES);
 }
 
@@ -157,7 +157,7 @@ fn types_of_release_by_the_holder() {
 }
 
 #[test]
-fn types_of_release_by_another_than_the_holder() {
+fn types_of_release_by_other_hosts() {
     compare(Before::OtherHolder(3), &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
@@ -206,7 +206,7 @@ fn types_mean_nothing_to_first_registrations() {
 
 /// The library does not ask a path: docs/compatibility.md. A disk may look at the type first.
 #[test]
-fn unregistered_hosts_meet_a_conflict_with_any_type() {
+fn unregistered_hosts_always_meet_a_conflict() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();

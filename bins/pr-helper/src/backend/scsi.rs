@@ -141,9 +141,9 @@ mod tests {
         status.is_failure() && (status != Status::CHECK_CONDITION || key.is_some_and(SenseKey::is_failure))
     }
 
-    /// What is the disk's own is the guest's to judge.
+    /// The guest judges the disk's own sense data.
     #[test]
-    fn sense_of_a_device_without_complaint_is_untouched() {
+    fn sense_of_devices_is_untouched() {
         for key in 0..=0xf {
             let sense = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
             let result = SgResult::Done { status: 2, host_status: 0, driver_status: 8, sense_len: 18 };
