@@ -135,7 +135,7 @@ impl Change<'_> {
         }
     }
 
-    /// What to go back to, should a registration fail.
+    /// Returns the key that a registration replaces, to go back to should it fail.
     fn registered_before(
         &self,
         command: PersistentReserveOut,
@@ -154,9 +154,9 @@ impl Change<'_> {
         }
     }
 
-    /// After a REGISTER of a host without registration that the library did not make: it takes no key but the one in its
-    /// configuration, or one that replaces the key in multipathd's record, which may be there still after another host has
-    /// preempted it. Of a REGISTER with a key, `unmade` is what it comes to.
+    /// Registers a first key which the library did not register: it takes no key but the one in its configuration, or one
+    /// that replaces the key in multipathd's record, which may be there still after another host has preempted it. A
+    /// REGISTER that replaces a key comes to `unmade`.
     fn register_new(
         &mut self,
         command: PersistentReserveOut,
@@ -175,18 +175,19 @@ impl Change<'_> {
         self.by_library(PersistentReserveOut { action, ..command }, list).map(drop)
     }
 
-    /// Whether a path is registered with this key, or, if it is zero, is not registered.
+    /// Returns whether a path is registered with this key, or, if it is zero, is not registered.
     fn has_key(&self, key: ReservationKey) -> Result<bool, Unmade> {
         nexus::has_key(&self.nexuses()?, key).ok_or(Unmade::Failed(Failure::Other))
     }
 
-    /// Whether this host is certainly not registered with this key.
+    /// Returns whether this host is certainly not registered with this key.
     fn lacks_key(&self, key: ReservationKey) -> bool {
         let is_unknown = self.keys().is_ok_and(|keys| keys.len() < KEYS_MAX && !keys.contains(&key));
         is_unknown || self.nexuses().is_ok_and(|nexuses| nexus::lack_key(&nexuses, key))
     }
 
-    /// Whether all paths would meet a conflict with this key. That it is recorded tells the library to ask them.
+    /// Returns whether all paths would meet a conflict with this key: not yet, if it is the recorded one, which the library
+    /// puts to them.
     fn is_conflict(&self, key: ReservationKey) -> Result<bool, Unmade> {
         if self.recorded_key()?.is_some_and(|recorded| recorded.key == key) {
             return Ok(false);
@@ -249,7 +250,7 @@ impl Change<'_> {
             Err(Error::NotReservationHolder(_) | Error::InvalidRelease(_)) => {
                 self.release_by_paths(command, list)
             }
-            Err(error) => Err(self.unmade(error)),
+            Err(error) => Err(self.unmade(command, list, error)),
             Ok(()) => self.confirm_release(command, list),
         }
     }
@@ -328,7 +329,7 @@ impl Change<'_> {
         }
     }
 
-    /// Has the library make a change, and makes sure that it did.
+    /// Makes a change by the library, and makes sure that the disk has it.
     fn by_library(
         &mut self,
         command: PersistentReserveOut,
@@ -340,24 +341,14 @@ impl Change<'_> {
             Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
                 self.by_a_path(command, list).map(|()| By::Path)
             }
-            Err(error) => match self.unmade(error) {
-                // LIO does not call it a conflict, if there is no reservation.
-                Unmade::Failed(failure)
-                    if !is_registration(command.action)
-                        && failure != Failure::SyntaxError
-                        && self.lacks_key(list.reservation_key) =>
-                {
-                    Err(Unmade::Conflict)
-                }
-                unmade => Err(unmade),
-            },
+            Err(error) => Err(self.unmade(command, list, error)),
         }
     }
 
     /// Calls the library.
     ///
-    /// It takes no key but the recorded one, and does not even ask a path about another. A guest that uses such a key, as one
-    /// does that has been preempted, must be told of the conflict. But if this host is registered with the key, then the
+    /// It takes no key but the recorded one, and does not even ask a path about another. A guest that uses another key, for
+    /// example after it was preempted, must be told of the conflict. But if this host is registered with the key, then the
     /// record is that of a change which was cut short: the key is recorded, and the call repeated.
     fn call(
         &mut self,
@@ -387,7 +378,7 @@ impl Change<'_> {
         Ok(made)
     }
 
-    /// Has multipathd record a key with which this host is registered.
+    /// Records, in multipathd, a key with which this host is registered.
     fn record(&self, key: ReservationKey) -> Result<(), Unmade> {
         let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
         let recorded =
@@ -416,7 +407,7 @@ impl Change<'_> {
         Err(Unmade::Failed(Failure::IllegalRequest))
     }
 
-    /// After a change that the library says has succeeded: whether the disk has it. Of sense data in descriptor format the
+    /// Checks that the disk has a change which the library says has succeeded. Of sense data in descriptor format the
     /// library takes the additional sense code for the key, so that 01h is success to it.
     fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
         let (key, other) = (list.reservation_key, list.service_action_key);
@@ -455,15 +446,23 @@ impl Change<'_> {
     }
 
     /// What an error of the library comes to.
-    fn unmade(&self, error: Error) -> Unmade {
-        match error {
-            Error::Library(Failure::ReservationConflict) => Unmade::Conflict,
-            Error::Library(failure) => Unmade::Failed(failure),
+    fn unmade(&self, command: PersistentReserveOut, list: &BasicParameters<'_>, error: Error) -> Unmade {
+        let failure = match error {
+            Error::Library(Failure::ReservationConflict) => return Unmade::Conflict,
+            Error::Library(failure) => failure,
             error => {
                 worker_log!("{}: {error}", self.name.escape_ascii());
-                Unmade::Failed(Failure::Other)
+                Failure::Other
             }
+        };
+        // Where there is no reservation, LIO does not call it a conflict.
+        if !is_registration(command.action)
+            && failure != Failure::SyntaxError
+            && self.lacks_key(list.reservation_key)
+        {
+            return Unmade::Conflict;
         }
+        Unmade::Failed(failure)
     }
 
     /// The key that multipathd has on record for the map, if it has one.
@@ -520,7 +519,7 @@ impl Change<'_> {
     }
 }
 
-/// By what a change was made.
+/// How a change was made.
 enum By {
     /// On all paths that it concerns.
     Library,

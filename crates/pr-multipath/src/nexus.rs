@@ -54,7 +54,7 @@ impl Answered {
     }
 }
 
-/// Registers nothing: what SERVICE ACTION RESERVATION KEY or RESERVATION KEY is without a registration.
+/// The key of a nexus without a registration.
 pub(crate) const NO_KEY: ReservationKey = ReservationKey(0);
 
 /// REGISTER to a single nexus; the length is that of the parameters.
@@ -71,8 +71,8 @@ const REGISTER_AND_IGNORE: PersistentReserveOut =
 /// How often a nexus is tried that multipathd registers in between.
 const TRIES: usize = 3;
 
-/// Whether one of these nexuses is registered with `key`, or, if that is [`NO_KEY`], is not registered; `None` if no nexus
-/// says so.
+/// Returns whether one of these nexuses is registered with `key`, or, if that is [`NO_KEY`], is not registered; `None` if no
+/// nexus says so.
 ///
 /// The question is a REGISTER of that key in place of itself. A nexus that has another key, or none, answers RESERVATION
 /// CONFLICT and is unchanged. One that has it answers GOOD, and keeps it: at most PRGENERATION is counted up (SPC-4 clause
@@ -93,13 +93,13 @@ pub(crate) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<boo
     said
 }
 
-/// Whether all nexuses say that they do not have `key`; `false` if one of them is silent.
+/// Returns whether all nexuses say that they do not have `key`; `false` if one of them is silent.
 pub(crate) fn lack_key(nexuses: &[impl Nexus], key: ReservationKey) -> bool {
     !nexuses.is_empty()
         && nexuses.iter().all(|nexus| has_key(std::slice::from_ref(nexus), key) == Some(false))
 }
 
-/// Whether the disk keeps reservations over a loss of power, which each REGISTER decides anew.
+/// Returns whether the disk keeps reservations over a loss of power, which each REGISTER decides anew.
 pub(crate) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
     nexus
         .read(InServiceAction::ReportCapabilities)
@@ -107,7 +107,7 @@ pub(crate) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
         .is_some_and(|capabilities| capabilities.persist_through_power_loss_activated)
 }
 
-/// Has one nexus register the TransportIDs of a REGISTER that has been made, without them, on all nexuses. `parameters` are
+/// Registers by one nexus the TransportIDs of a REGISTER that has been made, without them, on all nexuses. `parameters` are
 /// those of the REGISTER, and `list` the same.
 ///
 /// The library cannot: its threads share the parameter list, and the first to be started takes SPEC_I_PT out of it
@@ -155,7 +155,7 @@ pub(crate) fn register_others(
     failed
 }
 
-/// Whether the disk has all these initiator ports registered with `key`. A disk without READ FULL STATUS cannot say so.
+/// Returns whether the disk has all these initiator ports registered with `key`. A disk without READ FULL STATUS cannot say so.
 fn are_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: ReservationKey) -> bool {
     let data = nexus.read(InServiceAction::ReadFullStatus).unwrap_or_default();
     let Ok(status) = FullStatus::parse(&data) else { return false };
@@ -166,10 +166,10 @@ fn are_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: Reserv
     })
 }
 
-/// After a PREEMPT of the own key, by which the disk has unregistered all nexuses but the one that it came by: registers
-/// them again, as long as that one still is. Another host may have preempted it meanwhile.
+/// Registers all nexuses again after a PREEMPT of the own key, by which the disk has unregistered all but the nexus that it
+/// came by. That nexus must be registered still: another host may have preempted the key meanwhile.
 ///
-/// An error if it cannot be told, or a nexus that answers does not have the key in the end. Nexuses that are away are
+/// Fails if that cannot be told, or if a nexus that answers does not have the key in the end. Nexuses that are away are
 /// registered by multipathd when they come back.
 pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), Unmade> {
     let failed = Err(Unmade::Failed(Failure::Other));
