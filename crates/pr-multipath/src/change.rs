@@ -21,7 +21,7 @@ use scsi_sense::{
 
 use crate::{
     cause,
-    change_error::Unmade,
+    change_error::ChangeError,
     nexus::{self, Answered, NO_KEY, Nexus as _},
     path::{self, Route},
     with_sources::with_sources,
@@ -48,7 +48,7 @@ pub(crate) struct Change<'a> {
 
 impl Change<'_> {
     /// Makes the change that a guest asks for.
-    pub(crate) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), Unmade> {
+    pub(crate) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), ChangeError> {
         let (command, list) = parse(cdb, parameters)?;
         match command.action {
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => {
@@ -66,19 +66,19 @@ impl Change<'_> {
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
         parameters: &[u8],
-    ) -> Result<(), Unmade> {
+    ) -> Result<(), ChangeError> {
         let recorded = self.recorded_key()?;
         if let Some(ids) = list.transport_ids {
             if ids.iter().count() > TRANSPORT_IDS_MAX {
-                return Err(Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
+                return Err(ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
             }
             // SPEC_I_PT is for a nexus that is not registered (key zero). With the key that it has, it is INVALID FIELD IN
             // PARAMETER LIST, with any other RESERVATION CONFLICT.
             if list.reservation_key != NO_KEY {
                 return Err(if self.has_key(list.reservation_key)? {
-                    Unmade::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
+                    ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
                 } else {
-                    Unmade::Conflict
+                    ChangeError::Conflict
                 });
             }
         }
@@ -88,12 +88,12 @@ impl Change<'_> {
         let before = self.registered_before(command, list, recorded);
         let on_paths = BasicParameters { transport_ids: None, ..*list };
         let made = match self.by_library(command, &on_paths) {
-            Err(Unmade::Failed(Failure::SyntaxError)) if recorded.is_some() => {
-                self.register_new(command, &on_paths, Unmade::Failed(Failure::SyntaxError))
+            Err(ChangeError::Failed(Failure::SyntaxError)) if recorded.is_some() => {
+                self.register_new(command, &on_paths, ChangeError::Failed(Failure::SyntaxError))
             }
             // It met a conflict on some path, and has unregistered the others.
-            Err(Unmade::Conflict) if self.library.version().generation < Generation::From13 => {
-                self.register_new(command, &on_paths, Unmade::Conflict)
+            Err(ChangeError::Conflict) if self.library.version().generation < Generation::From13 => {
+                self.register_new(command, &on_paths, ChangeError::Conflict)
             }
             other => other.map(drop),
         };
@@ -102,8 +102,8 @@ impl Change<'_> {
             Some(_) => made.and_then(|()| nexus::register_others(&self.nexuses()?, list, parameters)),
             None => made,
         };
-        if let Err(unmade) = &made {
-            if unmade.is_uncertain() || list.transport_ids.is_some() {
+        if let Err(error) = &made {
+            if error.is_uncertain() || list.transport_ids.is_some() {
                 self.take_back(list, before);
             }
             self.restore(recorded);
@@ -117,7 +117,7 @@ impl Change<'_> {
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<(), Unmade> {
+    ) -> Result<(), ChangeError> {
         if self.library.version().generation >= Generation::From13
             || command.action != OutServiceAction::Register
         {
@@ -156,28 +156,28 @@ impl Change<'_> {
 
     /// Registers a first key which the library did not register: it takes no key but the one in its configuration, or one
     /// that replaces the key in multipathd's record, which may be there still after another host has preempted it. A
-    /// REGISTER that replaces a key comes to `unmade`.
+    /// REGISTER that replaces a key comes to `error`.
     fn register_new(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-        unmade: Unmade,
-    ) -> Result<(), Unmade> {
+        error: ChangeError,
+    ) -> Result<(), ChangeError> {
         if command.action != OutServiceAction::Register || list.reservation_key != NO_KEY {
-            return Err(unmade);
+            return Err(error);
         }
         // A host that is registered must say with which key. Where multipathd has registered a path anew by its record, the
         // others tell that the guest is not; from 0.13 on that is the library's view, too.
         if !self.has_key(NO_KEY)? {
-            return Err(Unmade::Conflict);
+            return Err(ChangeError::Conflict);
         }
         let action = OutServiceAction::RegisterAndIgnoreExistingKey;
         self.by_library(PersistentReserveOut { action, ..command }, list).map(drop)
     }
 
     /// Returns whether a path is registered with this key, or, if it is zero, is not registered.
-    fn has_key(&self, key: ReservationKey) -> Result<bool, Unmade> {
-        nexus::has_key(&self.nexuses()?, key).ok_or(Unmade::Failed(Failure::Other))
+    fn has_key(&self, key: ReservationKey) -> Result<bool, ChangeError> {
+        nexus::has_key(&self.nexuses()?, key).ok_or(ChangeError::Failed(Failure::Other))
     }
 
     /// Returns whether this host is certainly not registered with this key.
@@ -188,7 +188,7 @@ impl Change<'_> {
 
     /// Returns whether all paths would meet a conflict with this key: not yet, if it is the recorded one, which the library
     /// puts to them.
-    fn is_conflict(&self, key: ReservationKey) -> Result<bool, Unmade> {
+    fn is_conflict(&self, key: ReservationKey) -> Result<bool, ChangeError> {
         if self.recorded_key()?.is_some_and(|recorded| recorded.key == key) {
             return Ok(false);
         }
@@ -197,7 +197,11 @@ impl Change<'_> {
 
     /// After a REGISTER that succeeded: makes sure that multipathd will register the key with paths that come back. Some
     /// versions do not see to that.
-    fn confirm(&mut self, list: &BasicParameters<'_>, before: Option<RegisteredKey>) -> Result<(), Unmade> {
+    fn confirm(
+        &mut self,
+        list: &BasicParameters<'_>,
+        before: Option<RegisteredKey>,
+    ) -> Result<(), ChangeError> {
         if list.service_action_key == NO_KEY {
             return Ok(());
         }
@@ -215,7 +219,7 @@ impl Change<'_> {
                     .map_err(|error| self.multipathd_failed(&error))
             }
             Some(recorded) if recorded.key == wanted.key => Ok(()),
-            _ => Err(Unmade::Failed(Failure::SyntaxError)),
+            _ => Err(ChangeError::Failed(Failure::SyntaxError)),
         }
     }
 
@@ -240,7 +244,11 @@ impl Change<'_> {
 
     /// RELEASE. Until 0.12 the library clears all registrations when it finds that the reservation is still there, also if
     /// it is another's.
-    fn release(&mut self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+    fn release(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), ChangeError> {
         if self.library.version().generation < Generation::From13 {
             return self.release_by_paths(command, list);
         }
@@ -250,7 +258,7 @@ impl Change<'_> {
             Err(Error::NotReservationHolder(_) | Error::InvalidRelease(_)) => {
                 self.release_by_paths(command, list)
             }
-            Err(error) => Err(self.unmade(command, list, error)),
+            Err(error) => Err(self.change_error(command, list, error)),
             Ok(()) => self.confirm_release(command, list),
         }
     }
@@ -260,9 +268,9 @@ impl Change<'_> {
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<(), Unmade> {
+    ) -> Result<(), ChangeError> {
         if self.is_conflict(list.reservation_key)? {
-            return Err(Unmade::Conflict);
+            return Err(ChangeError::Conflict);
         }
         let parameters = list.to_bytes();
         let (mut is_good, mut is_conflict) = (false, false);
@@ -271,7 +279,7 @@ impl Change<'_> {
                 Answered::Good => is_good = true,
                 Answered::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
                 Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
-                    return Err(Unmade::Rejected(code));
+                    return Err(ChangeError::Rejected(code));
                 }
                 // It is away, or standing by.
                 Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
@@ -281,13 +289,13 @@ impl Change<'_> {
             self.confirm_release(command, list)?;
             // LIO says so to the holder, if scope or type are others than the reservation's.
             if is_conflict && self.reservation()?.is_some_and(|held| held.key == list.reservation_key) {
-                return Err(Unmade::Conflict);
+                return Err(ChangeError::Conflict);
             }
             Ok(())
         } else if is_conflict || self.lacks_key(list.reservation_key) {
-            Err(Unmade::Conflict)
+            Err(ChangeError::Conflict)
         } else {
-            Err(Unmade::Failed(Failure::Other))
+            Err(ChangeError::Failed(Failure::Other))
         }
     }
 
@@ -296,7 +304,7 @@ impl Change<'_> {
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<(), Unmade> {
+    ) -> Result<(), ChangeError> {
         let released = (list.reservation_key, command.scope, command.kind);
         match self.reservation()? {
             Some(held) if (held.key, held.scope, held.kind) == released => {
@@ -304,14 +312,18 @@ impl Change<'_> {
                     "{}: not released: a path that is away holds the reservation, or another host with the same key",
                     self.name.escape_ascii()
                 );
-                Err(Unmade::Failed(Failure::Other))
+                Err(ChangeError::Failed(Failure::Other))
             }
             _ => Ok(()),
         }
     }
 
     /// PREEMPT, PREEMPT AND ABORT.
-    fn preempt(&mut self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+    fn preempt(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), ChangeError> {
         let made = self.by_library(command, list);
         let key = list.reservation_key;
         let is_own = list.service_action_key == key || list.service_action_key == NO_KEY;
@@ -321,7 +333,7 @@ impl Change<'_> {
         match made {
             Ok(_) if !is_own || is_whole => Ok(()),
             // Of a command that failed nobody knows whether the disk has done it.
-            Ok(_) | Err(Unmade::Failed(_) | Unmade::Shortage(_)) if is_own => {
+            Ok(_) | Err(ChangeError::Failed(_) | ChangeError::Shortage(_)) if is_own => {
                 let completed = nexus::complete_registration(&self.nexuses()?, key);
                 made.and(completed)
             }
@@ -334,14 +346,14 @@ impl Change<'_> {
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<By, Unmade> {
+    ) -> Result<By, ChangeError> {
         let made = self.call(command, list)?;
         match made {
             Ok(()) => self.verify(command, list).map(|()| By::Library),
             Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
                 self.by_a_path(command, list).map(|()| By::Path)
             }
-            Err(error) => Err(self.unmade(command, list, error)),
+            Err(error) => Err(self.change_error(command, list, error)),
         }
     }
 
@@ -354,7 +366,7 @@ impl Change<'_> {
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<Result<(), Error>, Unmade> {
+    ) -> Result<Result<(), Error>, ChangeError> {
         let PersistentReserveOut { action, scope, kind, .. } = command;
         let made = self.library.reserve_out(self.map, action, scope, kind, list);
         // What a registration replaces may be nothing.
@@ -368,7 +380,7 @@ impl Change<'_> {
             return Ok(made);
         }
         if list.reservation_key == NO_KEY || !self.has_key(list.reservation_key)? {
-            return Err(Unmade::Conflict);
+            return Err(ChangeError::Conflict);
         }
         self.record(list.reservation_key)?;
         let made = self.library.reserve_out(self.map, action, scope, kind, list);
@@ -379,37 +391,41 @@ impl Change<'_> {
     }
 
     /// Records, in multipathd, a key with which this host is registered.
-    fn record(&self, key: ReservationKey) -> Result<(), Unmade> {
+    fn record(&self, key: ReservationKey) -> Result<(), ChangeError> {
         let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
         let recorded =
             self.library.set_registered_key(self.name, Some(RegisteredKey { key, aptpl }), MULTIPATHD);
         recorded.map_err(|error| match self.multipathd_failed(&error) {
-            Unmade::Failed(_) => Unmade::Failed(Failure::SyntaxError),
-            unmade => unmade,
+            ChangeError::Failed(_) => ChangeError::Failed(Failure::SyntaxError),
+            error => error,
         })
     }
 
     /// Sends a change, which the library says is an ILLEGAL REQUEST, by one path: of the sense data the library tells only
     /// the key.
-    fn by_a_path(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+    fn by_a_path(
+        &self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+    ) -> Result<(), ChangeError> {
         let parameters = list.to_bytes();
         for nexus in self.nexuses()? {
             match nexus.change(command, &parameters) {
                 Answered::Good => return Ok(()),
-                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(Unmade::Conflict),
+                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(ChangeError::Conflict),
                 Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
-                    return Err(Unmade::Rejected(code));
+                    return Err(ChangeError::Rejected(code));
                 }
                 // It is away, or standing by.
                 Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
             }
         }
-        Err(Unmade::Failed(Failure::IllegalRequest))
+        Err(ChangeError::Failed(Failure::IllegalRequest))
     }
 
     /// Checks that the disk has a change which the library says has succeeded. Of sense data in descriptor format the
     /// library takes the additional sense code for the key, so that 01h is success to it.
-    fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), Unmade> {
+    fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), ChangeError> {
         let (key, other) = (list.reservation_key, list.service_action_key);
         let is_there = match command.action {
             OutServiceAction::Reserve => self.reservation()?.is_some_and(|held| {
@@ -442,13 +458,18 @@ impl Change<'_> {
             self.name.escape_ascii(),
             command.action
         );
-        Err(Unmade::Failed(Failure::Other))
+        Err(ChangeError::Failed(Failure::Other))
     }
 
-    /// What an error of the library comes to.
-    fn unmade(&self, command: PersistentReserveOut, list: &BasicParameters<'_>, error: Error) -> Unmade {
+    /// Returns the error that an error of the library comes to.
+    fn change_error(
+        &self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+        error: Error,
+    ) -> ChangeError {
         let failure = match error {
-            Error::Library(Failure::ReservationConflict) => return Unmade::Conflict,
+            Error::Library(Failure::ReservationConflict) => return ChangeError::Conflict,
             Error::Library(failure) => failure,
             error => {
                 worker_log!("{}: {error}", self.name.escape_ascii());
@@ -460,13 +481,13 @@ impl Change<'_> {
             && failure != Failure::SyntaxError
             && self.lacks_key(list.reservation_key)
         {
-            return Unmade::Conflict;
+            return ChangeError::Conflict;
         }
-        Unmade::Failed(failure)
+        ChangeError::Failed(failure)
     }
 
     /// The key that multipathd has on record for the map, if it has one.
-    fn recorded_key(&self) -> Result<Option<RegisteredKey>, Unmade> {
+    fn recorded_key(&self) -> Result<Option<RegisteredKey>, ChangeError> {
         self.library.registered_key(self.name, MULTIPATHD).map_err(|error| self.multipathd_failed(&error))
     }
 
@@ -483,39 +504,40 @@ impl Change<'_> {
         }
     }
 
-    fn multipathd_failed(&self, error: &io::Error) -> Unmade {
+    fn multipathd_failed(&self, error: &io::Error) -> ChangeError {
         worker_log!("{}: multipathd: {error}", self.name.escape_ascii());
-        cause::of_shortage_with_multipathd(error).map_or(Unmade::Failed(Failure::Other), Unmade::Shortage)
+        cause::of_shortage_with_multipathd(error)
+            .map_or(ChangeError::Failed(Failure::Other), ChangeError::Shortage)
     }
 
     /// The paths that can be opened.
-    fn nexuses(&self) -> Result<Vec<Route<'_>>, Unmade> {
+    fn nexuses(&self) -> Result<Vec<Route<'_>>, ChangeError> {
         let paths: Vec<DeviceNumber> = path::of(self.control, self.number).map_err(|error| {
             worker_log!("{}: {}", self.name.escape_ascii(), with_sources(&error));
-            cause::of_shortage(&error).map_or(Unmade::Failed(Failure::MapError), Unmade::Shortage)
+            cause::of_shortage(&error).map_or(ChangeError::Failed(Failure::MapError), ChangeError::Shortage)
         })?;
         let opened = paths.into_iter().filter_map(|path| Route::open(path, self.scsi).transpose());
         // A path that could not be opened for a lack of resources here must not count as away.
-        opened.collect::<Result<_, _>>().map_err(Unmade::Shortage)
+        opened.collect::<Result<_, _>>().map_err(ChangeError::Shortage)
     }
 
     /// The keys that are registered with the disk.
-    fn keys(&self) -> Result<Vec<ReservationKey>, Unmade> {
+    fn keys(&self) -> Result<Vec<ReservationKey>, ChangeError> {
         let data = self.read(InServiceAction::ReadKeys)?;
-        let keys = Keys::parse(&data).map_err(|_| Unmade::Failed(Failure::Other))?;
+        let keys = Keys::parse(&data).map_err(|_| ChangeError::Failed(Failure::Other))?;
         Ok(keys.iter().collect())
     }
 
     /// The reservation of the disk.
-    fn reservation(&self) -> Result<Option<Reservation>, Unmade> {
+    fn reservation(&self) -> Result<Option<Reservation>, ChangeError> {
         let data = self.read(InServiceAction::ReadReservation)?;
-        let data = ReservationData::parse(&data).map_err(|_| Unmade::Failed(Failure::Other))?;
-        data.reservation().map_err(|_| Unmade::Failed(Failure::Other))
+        let data = ReservationData::parse(&data).map_err(|_| ChangeError::Failed(Failure::Other))?;
+        data.reservation().map_err(|_| ChangeError::Failed(Failure::Other))
     }
 
-    fn read(&self, action: InServiceAction) -> Result<Vec<u8>, Unmade> {
+    fn read(&self, action: InServiceAction) -> Result<Vec<u8>, ChangeError> {
         let nexuses = self.nexuses()?;
-        nexuses.iter().find_map(|nexus| nexus.read(action)).ok_or(Unmade::Failed(Failure::Other))
+        nexuses.iter().find_map(|nexus| nexus.read(action)).ok_or(ChangeError::Failed(Failure::Other))
     }
 }
 
@@ -538,8 +560,8 @@ fn is_registration(action: OutServiceAction) -> bool {
 fn parse<'a>(
     cdb: &[u8],
     parameters: &'a [u8],
-) -> Result<(PersistentReserveOut, BasicParameters<'a>), Unmade> {
-    let in_cdb = || Unmade::Rejected(SenseCode::INVALID_FIELD_IN_CDB);
+) -> Result<(PersistentReserveOut, BasicParameters<'a>), ChangeError> {
+    let in_cdb = || ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_CDB);
     let command = Cdb::new(cdb).and_then(PersistentReserveOut::try_from).map_err(|_| in_cdb())?;
     if matches!(
         command.action,
@@ -552,7 +574,7 @@ fn parse<'a>(
     match OutParameters::parse(command.action, parameters) {
         Ok(OutParameters::Basic(list)) => Ok((command, list)),
         Ok(OutParameters::RegisterAndMove(_)) => Err(in_cdb()),
-        Err(error) => Err(Unmade::Rejected(error.sense_code())),
+        Err(error) => Err(ChangeError::Rejected(error.sense_code())),
     }
 }
 
@@ -562,7 +584,7 @@ mod tests {
 
     fn rejected(cdb: [u8; 10], parameters: &[u8]) -> Option<SenseCode> {
         match parse(&cdb, parameters) {
-            Err(Unmade::Rejected(code)) => Some(code),
+            Err(ChangeError::Rejected(code)) => Some(code),
             Ok(_) => None,
             Err(other) => panic!("{other:?}"),
         }

@@ -6,7 +6,7 @@ use scsi_sense::SenseCode;
 
 /// Why a change was not made.
 #[derive(Debug)]
-pub(crate) enum Unmade {
+pub(crate) enum ChangeError {
     /// It cannot be made on a map, or not at all.
     Rejected(SenseCode),
     /// RESERVATION CONFLICT.
@@ -17,7 +17,7 @@ pub(crate) enum Unmade {
     Shortage(Cause),
 }
 
-impl Unmade {
+impl ChangeError {
     /// Returns whether the disk may have made the change, or part of it.
     pub(crate) fn is_uncertain(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::Shortage(_))

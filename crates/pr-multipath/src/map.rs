@@ -17,7 +17,7 @@ use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
 use crate::{
     cause,
     change::{Change, MULTIPATHD},
-    change_error::Unmade,
+    change_error::ChangeError,
     path::{self, Path},
     refusal,
     worker_log::worker_log,
@@ -111,10 +111,10 @@ impl Maps {
         };
         match change.make(command.cdb, parameters) {
             Ok(()) => Outcome::bare(Status::GOOD),
-            Err(Unmade::Conflict) => Outcome::bare(Status::RESERVATION_CONFLICT),
-            Err(Unmade::Rejected(code)) => Outcome::Rejected(code),
-            Err(Unmade::Failed(failure)) => self.explain(failure, number, timeout),
-            Err(Unmade::Shortage(cause)) => busy(cause),
+            Err(ChangeError::Conflict) => Outcome::bare(Status::RESERVATION_CONFLICT),
+            Err(ChangeError::Rejected(code)) => Outcome::Rejected(code),
+            Err(ChangeError::Failed(failure)) => self.explain(failure, number, timeout),
+            Err(ChangeError::Shortage(cause)) => busy(cause),
         }
     }
 

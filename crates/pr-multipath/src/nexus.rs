@@ -14,7 +14,7 @@ use scsi_sense::{
     },
 };
 
-use crate::change_error::Unmade;
+use crate::change_error::ChangeError;
 
 /// One I_T nexus.
 pub(crate) trait Nexus {
@@ -118,12 +118,12 @@ pub(crate) fn register_others(
     nexuses: &[impl Nexus],
     list: &BasicParameters<'_>,
     parameters: &[u8],
-) -> Result<(), Unmade> {
+) -> Result<(), ChangeError> {
     let key = list.service_action_key;
     let plain = BasicParameters { transport_ids: None, ..*list };
     let undo = BasicParameters { reservation_key: key, service_action_key: NO_KEY, ..plain }.to_bytes();
     let redo = plain.to_bytes();
-    let failed = Err(Unmade::Failed(Failure::Other));
+    let failed = Err(ChangeError::Failed(Failure::Other));
     for nexus in nexuses {
         for _ in 0..TRIES {
             match nexus.change(REGISTER, &undo) {
@@ -144,9 +144,9 @@ pub(crate) fn register_others(
                     return Ok(());
                 }
                 Answered::Status(Status::RESERVATION_CONFLICT) if is_registered => {}
-                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(Unmade::Conflict),
+                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(ChangeError::Conflict),
                 Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
-                    return Err(Unmade::Rejected(code));
+                    return Err(ChangeError::Rejected(code));
                 }
                 _ => return failed,
             }
@@ -171,8 +171,8 @@ fn are_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: Reserv
 ///
 /// Fails if that cannot be told, or if a nexus that answers does not have the key in the end. Nexuses that are away are
 /// registered by multipathd when they come back.
-pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), Unmade> {
-    let failed = Err(Unmade::Failed(Failure::Other));
+pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), ChangeError> {
+    let failed = Err(ChangeError::Failed(Failure::Other));
     let aptpl = nexuses.iter().any(is_aptpl_active);
     let same = register(key, key, aptpl);
     let answers: Vec<_> = nexuses.iter().map(|nexus| (nexus, nexus.change(REGISTER, &same))).collect();
@@ -189,7 +189,7 @@ pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey)
         for nexus in others {
             nexus.change(REGISTER, &register(key, NO_KEY, aptpl));
         }
-        return Err(Unmade::Conflict);
+        return Err(ChangeError::Conflict);
     }
     if unregistered == 0 { Ok(()) } else { failed }
 }
@@ -344,8 +344,8 @@ mod tests {
         ports
     }
 
-    fn failed(made: &Result<(), Unmade>) -> bool {
-        matches!(made, Err(Unmade::Failed(Failure::Other)))
+    fn failed(made: &Result<(), ChangeError>) -> bool {
+        matches!(made, Err(ChangeError::Failed(Failure::Other)))
     }
 
     #[test]
@@ -410,7 +410,7 @@ mod tests {
     }
 
     /// A REGISTER with the TransportID of the other host, of which both paths have been registered.
-    fn register_elsewhere(disk: &RefCell<LogicalUnit>, ways: &[Way]) -> Result<(), Unmade> {
+    fn register_elsewhere(disk: &RefCell<LogicalUnit>, ways: &[Way]) -> Result<(), ChangeError> {
         has_registered(disk, 1, KEY);
         has_registered(disk, 2, KEY);
         let mut buffer = [0; 64];
@@ -523,7 +523,7 @@ mod tests {
         // While the second path is registered, the first is preempted.
         let preempted = by_ways(&disk, 1, &[Way::Open, Way::Preempted, Way::Open]);
         let made = complete_registration(&[preempted, path(&disk, 2)], KEY);
-        assert!(matches!(made, Err(Unmade::Conflict)), "{made:?}");
+        assert!(matches!(made, Err(ChangeError::Conflict)), "{made:?}");
         assert_eq!(registered(&disk, KEY), []);
     }
 }
