@@ -591,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_over_several_paths_is_rejected_before_anything_is_done() {
+    fn changes_impossible_on_maps_are_rejected() {
         let out = |action, scope_type, length: u8| [0x5f, action, scope_type, 0, 0, 0, 0, 0, length, 0];
         let ids = |flags: u8, rest: &[u8]| {
             let mut list = [0; 24].to_vec();

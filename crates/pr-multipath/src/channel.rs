@@ -44,7 +44,7 @@ impl Channel {
 
     /// Returns the end that was passed as standard input.
     pub(crate) fn stdin() -> io::Result<Self> {
-        io::stdin().as_fd().try_clone_to_owned().map(Self)
+        io::stdin().as_fd().try_clone_to_owned().map(Self::from)
     }
 
     /// Sends a message, whole or not at all. Never blocks.
@@ -122,6 +122,12 @@ pub(crate) fn wait(descriptors: &[BorrowedFd<'_>], deadline: Option<Instant>) ->
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
     }
 }
 

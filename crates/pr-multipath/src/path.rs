@@ -1,6 +1,9 @@
 //! The paths of a map.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use dm_ioctl::{Control, DeviceNumber};
 use pr_backend::{Cause, Descriptor, DescriptorKind, DeviceId, Disks, NotServed, Outcome, Scsi};
@@ -86,10 +89,7 @@ impl Path {
         });
         let descriptor = match opened {
             Ok(descriptor) => descriptor,
-            Err(error) => {
-                worker_log!("path {major}:{minor}: {error}");
-                return Cause::of_shortage(&error).map_or(Ok(None), Err);
-            }
+            Err(error) => return not_opened(number, &error),
         };
         let kind = Descriptor::examine(descriptor.as_fd(), &Disks::default())
             .map(|descriptor: Descriptor<'_>| descriptor.kind());
@@ -165,8 +165,14 @@ fn has_unit_attention(outcome: &Outcome, sense: &[u8]) -> bool {
         && code.is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }
 
+/// Returns what an error of opening a path means: `None`, or the cause if this process or the host lacks a resource.
+fn not_opened(DeviceNumber { major, minor }: DeviceNumber, error: &io::Error) -> Result<Option<Path>, Cause> {
+    worker_log!("path {major}:{minor}: {error}");
+    Cause::of_shortage(error).map_or(Ok(None), Err)
+}
+
 /// Returns the kernel's name of a block device, which is that of its node in /dev.
-fn name(DeviceNumber { major, minor }: DeviceNumber) -> std::io::Result<String> {
+fn name(DeviceNumber { major, minor }: DeviceNumber) -> io::Result<String> {
     let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
     let name = link.file_name().unwrap_or_default();
     // In /sys a slash of a name is an exclamation mark.
@@ -176,6 +182,22 @@ fn name(DeviceNumber { major, minor }: DeviceNumber) -> std::io::Result<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A path that cannot be opened for a lack of descriptors is not away: a REGISTER must not be complete without it.
+    #[test]
+    fn shortage_does_not_take_paths_away() {
+        let path = DeviceNumber { major: 8, minor: 16 };
+        let opened = |errno| not_opened(path, &io::Error::from_raw_os_error(errno));
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+            match opened(errno) {
+                Err(cause) => assert_eq!(cause.label(), "shortage", "{errno}"),
+                Ok(_) => panic!("{errno} is no shortage"),
+            }
+        }
+        for errno in [libc::ENOENT, libc::ENXIO, libc::EACCES, libc::EIO] {
+            assert!(matches!(opened(errno), Ok(None)), "{errno}");
+        }
+    }
 
     #[test]
     fn failed_paths_are_found_in_status() {

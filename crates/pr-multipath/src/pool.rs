@@ -210,3 +210,168 @@ impl Pool {
         self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::fd::{AsFd as _, OwnedFd},
+    };
+
+    use super::*;
+    use crate::{
+        channel::{self, Channel, Received},
+        reply,
+        wire::{Hello, SupervisorCommand},
+    };
+
+    const MAP: DeviceId = DeviceId::Block { major: 253, minor: 1 };
+    const OTHER: DeviceId = DeviceId::Block { major: 253, minor: 2 };
+    const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+    const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+
+    /// The test in the place of supervisor and workers.
+    struct Fake {
+        supervisor: Channel,
+    }
+
+    /// A worker's ends of its channel and its output.
+    struct FakeWorker {
+        channel: Channel,
+        _output: OwnedFd,
+    }
+
+    fn pool() -> (Arc<Pool>, Fake) {
+        let (channel, supervisor) = Channel::pair().unwrap();
+        (Arc::new(Pool::new(SupervisorClient::new(channel), Arc::default())), Fake { supervisor })
+    }
+
+    /// Returns the next message, which must come.
+    fn receive(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
+        let deadline = Instant::now().checked_add(START);
+        assert!(channel::wait(&[channel.as_fd()], deadline).unwrap(), "there is no message");
+        let mut buffer = [0; WorkerRequest::LENGTH_MAX];
+        match channel.receive(&mut buffer).unwrap() {
+            Received::Message(length, descriptors) => (buffer[..length].to_vec(), descriptors),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    impl Fake {
+        /// Plays a worker that was asked for and is ready.
+        fn start_worker(&self) -> FakeWorker {
+            let (message, descriptors) = receive(&self.supervisor);
+            assert!(matches!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Start(_))));
+            let [channel, output] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
+            let worker = FakeWorker { channel: channel.into(), _output: output };
+            worker.channel.send(&[&Hello::Ready("a test").encode()], &[]).unwrap();
+            worker
+        }
+
+        fn is_asked_for_nothing(&self) -> bool {
+            matches!(self.supervisor.receive(&mut [0; SupervisorCommand::LENGTH]).unwrap(), Received::Nothing)
+        }
+    }
+
+    impl FakeWorker {
+        /// Returns whether the next request is to resume a map.
+        fn is_asked_to_resume(&self) -> bool {
+            let (message, descriptors) = receive(&self.channel);
+            assert_eq!(descriptors.len(), 1);
+            WorkerRequest::decode(&message) == Some(WorkerRequest::Resume)
+        }
+
+        fn answer(&self, status: Status) {
+            let head = reply::encode_head(&Outcome::bare(status)).unwrap();
+            self.channel.send(&[&head], &[]).unwrap();
+        }
+    }
+
+    /// Runs a command in a thread, with a worker's deadline of six times `timeout`.
+    fn execute(
+        pool: &Arc<Pool>,
+        cdb: [u8; 10],
+        timeout: Duration,
+    ) -> thread::JoinHandle<Result<Outcome, WorkerError>> {
+        let pool = Arc::clone(pool);
+        thread::spawn(move || {
+            let map = File::open("/dev/null").unwrap();
+            let (mut data, mut sense) = ([0; 8], [0; 96]);
+            let data = if cdb[0] == 0x5f { Data::Out(&[0; 24]) } else { Data::In(&mut data) };
+            pool.execute(MAP, map.as_fd(), timeout, &mut Command { cdb: &cdb, data, sense: &mut sense })
+        })
+    }
+
+    #[test]
+    fn idle_worker_is_used_again() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, REGISTER, START);
+        let worker = fake.start_worker();
+        assert!(!worker.is_asked_to_resume());
+        worker.answer(Status::RESERVATION_CONFLICT);
+        assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::RESERVATION_CONFLICT)));
+        let command = execute(&pool, REGISTER, START);
+        assert!(!worker.is_asked_to_resume());
+        worker.answer(Status::GOOD);
+        assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
+        assert!(fake.is_asked_for_nothing());
+    }
+
+    #[test]
+    fn worker_that_has_left_is_replaced() {
+        let (pool, fake) = pool();
+        for _ in 0..2 {
+            let command = execute(&pool, REGISTER, START);
+            let worker = fake.start_worker();
+            assert!(!worker.is_asked_to_resume());
+            worker.answer(Status::GOOD);
+            assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
+        }
+        assert_eq!(pool.idle.lock().unwrap().len(), 1, "the first has left");
+    }
+
+    /// A worker that is killed can wait for a disk: until it has ended it may still change the map.
+    #[test]
+    fn map_of_lost_worker_is_quarantined() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, REGISTER, Duration::from_millis(1));
+        let lost = fake.start_worker();
+        assert!(!lost.is_asked_to_resume());
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::Late.into()));
+        let (message, _) = receive(&fake.supervisor);
+        assert_eq!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Kill(1)));
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        assert_eq!(pool.wait_for_recovery(OTHER, Duration::ZERO), Ok(()), "other maps are served");
+        // An answer that comes too late does not end the quarantine.
+        lost.answer(Status::GOOD);
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::from_millis(50)), Err(WorkerFault::Unfinished));
+        drop(lost);
+        let next = fake.start_worker();
+        assert!(next.is_asked_to_resume());
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        next.answer(Status::GOOD);
+        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+    }
+
+    #[test]
+    fn lost_reader_needs_no_resume() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, READ_KEYS, START);
+        let worker = fake.start_worker();
+        assert!(!worker.is_asked_to_resume());
+        // It crashes.
+        drop(worker);
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
+        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+        assert!(fake.is_asked_for_nothing());
+    }
+
+    #[test]
+    fn missing_supervisor_is_a_fault() {
+        let (pool, fake) = pool();
+        drop(fake);
+        let command = execute(&pool, REGISTER, START);
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::NoSupervisor.into()));
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Ok(()), "nothing was lost");
+    }
+}

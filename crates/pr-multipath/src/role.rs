@@ -10,7 +10,8 @@ use crate::{
 /// A process behind the backend. The backend starts the program that it is linked into again, with a role word as first
 /// argument.
 ///
-/// `main` must look for a role before it does anything else: a program that does not would run as a second daemon.
+/// `main` must look for a role before it does anything else. A program that does not would start itself as a second daemon
+/// each time it calls [`Multipath::start`](crate::Multipath::start).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Role {
     /// Starts and kills workers. Has the [`arguments`](crate::Config::arguments) of the configuration.

@@ -30,7 +30,12 @@ impl SupervisorClient {
             command.stderr(Stdio::null());
         }
         let child = command.spawn()?;
-        Ok((Self { channel, next: AtomicU64::new(1) }, child))
+        Ok((Self::new(channel), child))
+    }
+
+    /// Returns the daemon's end of the supervisor at the other end of `channel`.
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self { channel, next: AtomicU64::new(1) }
     }
 
     /// Has a worker started, with these as its standard input and output; returns its number. A failure shows by the end of
