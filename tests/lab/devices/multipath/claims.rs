@@ -49,7 +49,7 @@ fn failures_without_sense_are_failures_to_clients() {
         let reply = host.change(action, 5, KEY, new_key);
         assert_failure(&format!("service action {action}"), &reply);
     }
-    assert_eq!(host.change(PREEMPT, 5, KEY, OTHER_KEY).sense_code(), IO_PROCESS_TERMINATED);
+    assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), IO_PROCESS_TERMINATED);
     faulty.heal();
     daemon.stop();
 }

@@ -36,8 +36,12 @@ impl Plain {
         Self { own: open(&Disk::nexus_a().block), other: open(&Disk::nexus_b().block) }
     }
 
-    fn execute(&self, before: Before, (action, kind, key, new_key): Command) -> Outcome {
+    fn clean(&self) {
         clean(&[self.own.try_clone().unwrap(), self.other.try_clone().unwrap()]);
+    }
+
+    fn execute(&self, before: Before, (action, kind, key, new_key): Command) -> Outcome {
+        self.clean();
         let does = |disk: &File, action, kind, key, new_key| {
             assert_eq!(change_disk(disk, action, kind, key, new_key).status, Status::GOOD);
         };
@@ -53,6 +57,13 @@ impl Plain {
         let reply = change_disk(&self.own, action, kind, key, new_key);
         let own = Disk::nexus_a().initiator_port();
         Outcome::new(&reply, &State::seen_by(&Disk::nexus_a()), &[own])
+    }
+}
+
+/// Other tests use the disk, too.
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.clean();
     }
 }
 
