@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::{Daemon, Options};
+use test_support::{Daemon, Options};
 
 /// Starts a daemon for which the dynamic loader looks in a directory first, where the library has this content. `None`: the
 /// daemon lacks the privileges that maps take.
