@@ -20,6 +20,7 @@ mod logging;
 mod metrics;
 mod notify;
 mod pidfile;
+mod place;
 mod pool;
 mod privileges;
 mod server;
@@ -239,7 +240,7 @@ fn listen<'a>(
 
 /// The socket of `--metrics-socket`, its owner's alone: who may send commands need not see what others do.
 fn listen_for_metrics(path: &Path) -> Result<Listener, String> {
-    let access = Access { mode: Some(0o600), ..Access::default() };
+    let access = Access { mode: Some(0o600), without_descriptors: true, ..Access::default() };
     Listener::bind(path, &access).map_err(|error| format!("--metrics-socket: {error}"))
 }
 
@@ -250,6 +251,7 @@ fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {
         mode: args.socket_mode,
         owner: owner.map(|(uid, _)| uid.as_raw()),
         group: group.map(nix::unistd::Gid::as_raw),
+        without_descriptors: false,
     })
 }
 
