@@ -8,8 +8,8 @@ use std::{
     collections::HashMap,
     fs, io,
     os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,7 +17,10 @@ use std::{
 
 use pr_proto::{Command, Data};
 use pr_target::{FileStore, LogicalUnit, Nexus};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::{
+    fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags},
+    io::Errno,
+};
 use scsi_sense::{
     SenseCode, Status,
     pr::{IscsiName, TransportId},
@@ -41,8 +44,8 @@ const UNITS_MAX: usize = 4096;
 /// The backend.
 pub(crate) struct Emulated {
     directory: PathBuf,
-    /// Held as long as this lives: another daemon with the same directory would not know of our changes.
-    _lock: OwnedFd,
+    /// The directory, locked as long as this lives: another daemon with the same directory would not know of our changes.
+    lock: OwnedFd,
     /// Of the listening sockets, in their order.
     nexuses: Vec<Nexus>,
     units: Mutex<HashMap<File, Arc<Mutex<Option<Unit>>>>>,
@@ -89,20 +92,22 @@ impl Emulated {
         }
         let failed = |error| EmulateError::Directory { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-        // Whoever can put files there could have others overwritten.
-        let metadata = fs::symlink_metadata(directory).map_err(failed)?;
-        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0;
-        if !metadata.is_dir() || !is_ours {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = match rustix::fs::open(directory, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(EmulateError::Unsafe(directory.to_owned())),
+            opened => opened.map_err(|error| failed(error.into()))?,
+        };
+        // A user that can put files there could have others overwritten.
+        let stat = rustix::fs::fstat(&lock).map_err(|error| failed(error.into()))?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
             return Err(EmulateError::Unsafe(directory.to_owned()));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(EmulateError::InUse(directory.to_owned())),
+            Err(Errno::WOULDBLOCK) => return Err(EmulateError::InUse(directory.to_owned())),
             Err(error) => return Err(failed(error.into())),
         }
-        Ok(Self { directory: directory.to_owned(), _lock: lock, nexuses, units: Mutex::new(HashMap::new()) })
+        Ok(Self { directory: directory.to_owned(), lock, nexuses, units: Mutex::new(HashMap::new()) })
     }
 
     /// Where the reservations of `file` are, or will be.
@@ -128,11 +133,20 @@ impl Emulated {
 
     /// The reservations of `file`, read from its state if there is any.
     fn open_unit(&self, file: File) -> Result<Unit, Cause> {
-        let path = self.directory.join(file.state_name());
-        Unit::open(&[TARGET_PORT], FileStore::new(&path)).map_err(|error| {
+        let name = file.state_name();
+        Unit::open(&[TARGET_PORT], FileStore::new(self.locked_directory().join(&name))).map_err(|error| {
+            let path = self.directory.join(&name);
             logging::warn_once(&format!("--emulate: {}: {}", path.display(), with_sources(&error)));
             Cause::State
         })
+    }
+
+    /// Returns a path to the directory that is locked, also after another has taken its place: reservations must not get
+    /// lost by a path that leads elsewhere.
+    fn locked_directory(&self) -> PathBuf {
+        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
+        // Without /proc the path must do.
+        if by_descriptor.is_dir() { by_descriptor } else { self.directory.clone() }
     }
 }
 
@@ -165,7 +179,8 @@ impl Backend for Emulated {
             Data::Out(parameters) => unit.execute(nexus, command.cdb, parameters, &mut []),
         };
         if let Some(error) = unit.take_save_error() {
-            logging::warn_once(&format!("--emulate: {}", with_sources(&error)));
+            let path = self.directory.join(file.state_name());
+            logging::warn_once(&format!("--emulate: {}: {}", path.display(), with_sources(&error)));
             return failed(Cause::State);
         }
         if unit.is_untouched() {
@@ -252,5 +267,16 @@ mod tests {
         assert!(matches!(Emulated::open(&path, &["a"]), Err(EmulateError::InUse(_))));
         drop(one);
         Emulated::open(&path, &["a"]).unwrap();
+    }
+
+    #[test]
+    fn state_stays_in_the_locked_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, away] = ["state", "away"].map(|name| directory.path().join(name));
+        let emulated = Emulated::open(&path, &["a"]).unwrap();
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(emulated.locked_directory().join("file"), "").unwrap();
+        assert!(away.join("file").exists() && !path.join("file").exists());
     }
 }
