@@ -13,6 +13,7 @@ mod load;
 mod metrics;
 mod openmetrics;
 mod options;
+mod places;
 mod start;
 mod stop;
 
