@@ -14,6 +14,7 @@ mod metrics;
 mod multipath;
 mod openmetrics;
 mod options;
+mod places;
 mod start;
 mod stop;
 

@@ -45,6 +45,26 @@ pub(crate) fn close_inherited() {
     let _ = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
 }
 
+/// Has the kernel refuse messages with descriptors that clients of this listening socket send (`SO_PASSRIGHTS` of
+/// `<asm-generic/socket.h>`). An error if the kernel (before 6.16) cannot.
+pub(crate) fn refuse_descriptors(listener: BorrowedFd<'_>) -> io::Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    const LENGTH: libc::socklen_t = 4;
+    let pass: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed, so it is open; the kernel reads four bytes, an int, from a variable of that type
+    // that outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const pass).cast(),
+            LENGTH,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The number that the kernel gives a disk when it appears, and never again (`BLKGETDISKSEQ` of `<linux/fs.h>`). `None` if
 /// the kernel (before 5.15) has none; it asks the driver then, so this is for disks only.
 pub(crate) fn disk_sequence(block_device: BorrowedFd<'_>) -> Option<u64> {

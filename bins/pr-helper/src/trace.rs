@@ -4,11 +4,16 @@
 use std::{
     fmt, fs,
     io::{self, Write},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use scsi_sense::{Sense, Status};
 
 use crate::{
@@ -16,6 +21,7 @@ use crate::{
     connection::{CommandName, Peer},
     device::{Device, Refusal},
     logging::Stderr,
+    place::Place,
 };
 
 /// The one event there is: a command has ended.
@@ -97,9 +103,7 @@ impl Tracer {
             }
         }
         let writer: Box<dyn Write + Send> = match &options.file {
-            Some(path) => {
-                Box::new(fs::File::options().append(true).create(true).open(path).map_err(failed(path))?)
-            }
+            Some(path) => Box::new(open_to_append(path).map_err(failed(path))?),
             None => Box::new(Stderr),
         };
         Ok(Self(enabled.then(|| Mutex::new(writer))))
@@ -121,6 +125,31 @@ impl Tracer {
             );
             // A full disk must not stop reservations.
             let _ = writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        }
+    }
+}
+
+/// Opens a file to append to, or makes it. In a directory that other users can put links into, it must be a file of its
+/// own: root's records must not reach root's other files.
+fn open_to_append(path: &Path) -> io::Result<fs::File> {
+    let place = Place::of(path)?;
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    let mode = Mode::from_raw_mode(0o666);
+    if place.is_trusted()? {
+        return Ok(place.open(flags, mode)?);
+    }
+    let refused = || {
+        let why =
+            "is a link, or no regular file, in a directory that other users can write to: choose another";
+        io::Error::new(io::ErrorKind::InvalidInput, why)
+    };
+    // Does not wait for the other end of a FIFO.
+    match place.open(flags | OFlags::NOFOLLOW | OFlags::NONBLOCK, mode) {
+        Err(Errno::LOOP | Errno::NXIO) => Err(refused()),
+        Err(error) => Err(error.into()),
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            if metadata.is_file() && metadata.nlink() == 1 { Ok(file) } else { Err(refused()) }
         }
     }
 }
@@ -195,6 +224,35 @@ mod tests {
         for pattern in ["", "pr_helper", "*x*", "pr_helper_command?", "Pr_*", "?"] {
             assert!(!matches(pattern, COMMAND), "{pattern}");
         }
+    }
+
+    #[test]
+    fn links_of_other_users_are_not_followed() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let directory = tempfile::tempdir().unwrap();
+        let [victim, path] = ["victim", "trace"].map(|name| directory.path().join(name));
+        let allow = |mode| fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        fs::write(&victim, "").unwrap();
+        // Only root and this user could have made them.
+        allow(0o700);
+        symlink(&victim, &path).unwrap();
+        open_to_append(&path).unwrap();
+        allow(0o1777);
+        assert!(open_to_append(&path).is_err(), "a symbolic link");
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+        assert!(open_to_append(&path).is_err(), "a hard link");
+        fs::remove_file(&path).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(open_to_append(&path).is_err(), "a FIFO");
+        fs::remove_file(&path).unwrap();
+        for text in ["a", "b"] {
+            open_to_append(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "ab");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "");
     }
 
     #[test]

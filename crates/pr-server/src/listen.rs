@@ -1,22 +1,22 @@
 //! The socket that clients connect to: made here, or by systemd.
 
 use std::{
-    fs, io,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{fs::FileTypeExt as _, fs::MetadataExt as _, fs::PermissionsExt as _},
-    },
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
-    fs::{FlockOperation, Mode, OFlags},
+    fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
+
+use crate::{place::Place, sys};
 
 /// As many as the kernel allows (`net.core.somaxconn`): a host that starts all its guests at once.
 const BACKLOG: i32 = 4096;
@@ -27,6 +27,8 @@ pub(crate) struct Access {
     pub(crate) mode: Option<u32>,
     pub(crate) owner: Option<u32>,
     pub(crate) group: Option<u32>,
+    /// Clients have no descriptors to pass: messages with descriptors are refused, if the kernel can do that.
+    pub(crate) without_descriptors: bool,
 }
 
 /// Why there is no socket to listen on.
@@ -36,6 +38,10 @@ pub(crate) enum ListenError {
     Live(PathBuf),
     #[error("{0}: exists and is not a socket; it is left alone: remove it, or choose another path")]
     NotASocket(PathBuf),
+    #[error(
+        "{0}: the socket was replaced while it was made: its directory must be writable by root and the helper's user only"
+    )]
+    Replaced(PathBuf),
     #[error("{path}: {doing}: {error}")]
     Path { path: PathBuf, doing: &'static str, error: io::Error },
     #[error("socket activation: {0} sockets were passed where one is expected")]
@@ -57,40 +63,44 @@ pub(crate) struct Listener {
     file: Option<File>,
 }
 
-/// The file of a socket, known again by its inode.
+/// The file of a socket: its place, and the inode that was there.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
-    path: PathBuf,
+    place: Place,
     device: u64,
     inode: u64,
 }
 
 impl Listener {
     /// Listens on `path`. Takes the place of a socket that nobody listens on; of nothing else.
+    ///
+    /// The owner of the directory may replace the file at any time, also by a link to a file of root's. So mode and owner
+    /// are never set by path: the file is made with its mode, and its owner is set by a descriptor, after a check that this
+    /// is the file that was made. Nobody can connect before all that is done.
     pub(crate) fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
         let failed =
             |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
         let address =
             SocketAddrUnix::new(path).map_err(|error| failed("not a path for a socket")(error.into()))?;
-        let (_lock, _) = lock_directory(path).map_err(failed("cannot open its directory"))?;
-        make_way(path, &address)?;
+        let place = Place::of(path).map_err(failed("cannot open its directory"))?;
+        let (_lock, _) = lock_directory(&place).map_err(failed("cannot open its directory"))?;
+        make_way(&place, &address)?;
 
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| failed("socket")(error.into()))?;
-        rustix::net::bind(&socket, &address).map_err(|error| failed("cannot be bound")(error.into()))?;
-        // From here on the file goes again if anything fails.
-        let file = File::of(path).map_err(failed("cannot be examined"))?;
+        bind_with_mode(&socket, &address, access.mode)
+            .map_err(|error| failed("cannot be bound")(error.into()))?;
+        let file = File::at(&place).map_err(failed("cannot be examined"))?;
+        // From here on the file is removed if anything fails.
         let listener = Self { socket, file: Some(file) };
-        if access.owner.is_some() || access.group.is_some() {
-            std::os::unix::fs::chown(path, access.owner, access.group)
-                .map_err(failed("cannot change its owner"))?;
+        give_access(&place, access)?;
+        if access.without_descriptors {
+            // Before the first client: each connection inherits this. A kernel before 6.16 lacks it.
+            if let Err(error) = sys::refuse_descriptors(listener.socket.as_fd()) {
+                log::debug!("{}: clients may pass descriptors: {error}", path.display());
+            }
         }
-        if let Some(mode) = access.mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))
-                .map_err(failed("cannot change its mode"))?;
-        }
-        // Last: who can connect finds everything as it was ordered.
         rustix::net::listen(&listener.socket, BACKLOG).map_err(|error| failed("listen")(error.into()))?;
         Ok(listener)
     }
@@ -151,27 +161,34 @@ impl Drop for Listener {
 
 impl File {
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Self::at(&Place::of(path)?)
+    }
+
+    fn at(place: &Place) -> io::Result<Self> {
+        let stat = place.stat()?;
+        if !is_socket(&stat) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no longer a socket"));
+        }
+        Ok(Self { place: place.clone(), device: stat.st_dev, inode: stat.st_ino })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
     }
 
     /// Whether it is still there, and still the same.
     pub(crate) fn is_there(&self) -> bool {
-        Self::of(&self.path).is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode))
+        self.place.stat().is_ok_and(|now| (now.st_dev, now.st_ino) == (self.device, self.inode))
     }
 
     /// Removes the file if its maker has ended and left it behind.
     pub(crate) fn remove_if_left_behind(&self) {
         let is_abandoned = || -> io::Result<bool> {
-            let address = SocketAddrUnix::new(&self.path)?;
+            let address = SocketAddrUnix::new(self.path())?;
             Ok(matches!(try_to_connect(&address), Err(Errno::CONNREFUSED)))
         };
         // Without the lock it could be that of one who has bound it and is about to listen.
-        let Ok((_lock, true)) = lock_directory(&self.path) else { return };
+        let Ok((_lock, true)) = lock_directory(&self.place) else { return };
         if is_abandoned().unwrap_or(false) {
             self.remove();
         }
@@ -180,19 +197,89 @@ impl File {
     /// Removes the file if it is still the one that was made.
     fn remove(&self) {
         if !self.is_there() {
-            log::debug!("{}: no longer ours, left alone", self.path.display());
-        } else if let Err(error) = fs::remove_file(&self.path) {
-            log::debug!("{}: cannot be removed: {error}", self.path.display());
+            log::debug!("{}: no longer ours, left alone", self.path().display());
+        } else if let Err(error) = self.place.remove() {
+            log::debug!("{}: cannot be removed: {error}", self.path().display());
         }
     }
 }
 
+fn is_socket(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+}
+
+/// Binds a socket so that its file is made with this mode, or 0777 less the umask.
+fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Option<u32>) -> Result<(), Errno> {
+    // bind(2) makes the file with the socket's own mode, less the umask.
+    let _umask = match mode {
+        Some(mode) => {
+            rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?;
+            Some(NoUmask::new())
+        }
+        None => None,
+    };
+    rustix::net::bind(socket, address)
+}
+
+/// Keeps the umask at 0. It is the whole process's: sockets are bound before there are other threads.
+struct NoUmask {
+    before: Mode,
+    _lock: MutexGuard<'static, ()>,
+}
+
+impl NoUmask {
+    fn new() -> Self {
+        static LOCK: Mutex<()> = Mutex::new(());
+        let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { before: rustix::process::umask(Mode::empty()), _lock: lock }
+    }
+}
+
+impl Drop for NoUmask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.before);
+    }
+}
+
+/// Gives the socket that was bound at `place` its owner and group, and its mode where a default ACL of the directory has
+/// changed that.
+fn give_access(place: &Place, access: &Access) -> Result<(), ListenError> {
+    let failed = |doing| {
+        move |error: Errno| ListenError::Path { path: place.path().to_owned(), doing, error: error.into() }
+    };
+    let (owner, group) = (access.owner.map(Uid::from_raw), access.group.map(Gid::from_raw));
+    if owner.is_none() && group.is_none() && access.mode.is_none() {
+        return Ok(());
+    }
+    let socket =
+        place.open(OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(failed("cannot be examined"))?;
+    let stat = rustix::fs::fstat(&socket).map_err(failed("cannot be examined"))?;
+    let has_mode = access.mode.is_none_or(|mode| stat.st_mode & 0o777 == mode);
+    if owner.is_none() && group.is_none() && has_mode {
+        return Ok(());
+    }
+    // Others can bring a socket here that is not theirs only by a hard link, or from a directory of their own.
+    let own = rustix::process::geteuid();
+    let is_owned = [Some(own), owner].contains(&Some(Uid::from_raw(stat.st_uid)));
+    if !is_socket(&stat) || stat.st_nlink != 1 || !is_owned {
+        return Err(ListenError::Replaced(place.path().to_owned()));
+    }
+    if owner.is_some() || group.is_some() {
+        rustix::fs::chownat(&socket, c"", owner, group, AtFlags::EMPTY_PATH)
+            .map_err(failed("cannot change its owner"))?;
+    }
+    if let Some(mode) = access.mode.filter(|_| !has_mode) {
+        // fchmod(2) does not take such a descriptor, and fchmodat2(2) is too new (6.6).
+        let descriptor = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        rustix::fs::chmod(descriptor, Mode::from_raw_mode(mode)).map_err(failed("cannot change its mode"))?;
+    }
+    Ok(())
+}
+
 /// Keeps two helpers that start at once from each finding the other's socket dead: one goes first. The lock is given
 /// back with the descriptor. Returns also whether there is one.
-fn lock_directory(path: &Path) -> io::Result<(OwnedFd, bool)> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let descriptor =
-        rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+fn lock_directory(place: &Place) -> io::Result<(OwnedFd, bool)> {
+    let descriptor = place.open_directory()?;
     // Anybody may hold this lock, for as long as they like: so it is not waited for long.
     for _ in 0..20 {
         match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
@@ -207,24 +294,24 @@ fn lock_directory(path: &Path) -> io::Result<(OwnedFd, bool)> {
 }
 
 /// Removes a socket that nobody listens on.
-fn make_way(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
-    let failed = |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+fn make_way(place: &Place, address: &SocketAddrUnix) -> Result<(), ListenError> {
+    let path = place.path();
+    let failed =
+        |doing| move |error: Errno| ListenError::Path { path: path.to_owned(), doing, error: error.into() };
+    match place.stat() {
+        Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(failed("cannot be examined")(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ListenError::NotASocket(path.to_owned()));
-        }
+        Ok(stat) if !is_socket(&stat) => return Err(ListenError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
     match try_to_connect(address) {
         Err(Errno::CONNREFUSED) => {
             log::info!("{}: replacing a socket that nobody listens on", path.display());
-            fs::remove_file(path).map_err(failed("cannot be replaced"))
+            place.remove().map_err(failed("cannot be replaced"))
         }
         // A full queue has somebody who is slow to empty it; another kind of socket, somebody else.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(ListenError::Live(path.to_owned())),
-        Err(error) => Err(failed("cannot tell whether it is in use")(error.into())),
+        Err(error) => Err(failed("cannot tell whether it is in use")(error)),
     }
 }
 
@@ -237,7 +324,15 @@ fn try_to_connect(address: &SocketAddrUnix) -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::{
+        fs,
+        os::unix::{
+            fs::{MetadataExt as _, PermissionsExt as _, symlink},
+            net::{UnixDatagram, UnixListener, UnixStream},
+        },
+        sync::atomic::{AtomicBool, Ordering},
+        time::Instant,
+    };
 
     use super::*;
 
@@ -255,6 +350,123 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_umask_takes_nothing_from_an_ordered_mode() {
+        let (_directory, path) = place();
+        for mode in [0o600, 0o660, 0o666, 0o777, 0] {
+            let _listener = Listener::bind(&path, &Access { mode: Some(mode), ..Access::default() }).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, mode);
+        }
+    }
+
+    /// Set when dropped, also by a panic.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs `action` while the directory's owner replaces each socket at `path` by a link to `victim`.
+    fn with_replacements(victim: &Path, path: &Path, action: impl FnOnce()) {
+        let link = path.with_extension("link");
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let over = Over(&is_over);
+            scope.spawn(|| {
+                let is_socket = || {
+                    let stat = rustix::fs::lstat(path);
+                    stat.is_ok_and(|stat| super::is_socket(&stat))
+                };
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = symlink(victim, &link);
+                    while !is_socket() && !is_over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                    let _ = fs::rename(&link, path);
+                }
+            });
+            action();
+            drop(over);
+        });
+    }
+
+    /// Setting mode and owner by path loses this race in less than a second.
+    #[test]
+    fn a_link_in_the_sockets_place_is_not_followed() {
+        let (_directory, path) = place();
+        let victims = tempfile::tempdir().unwrap();
+        let victim = victims.path().join("victim");
+        fs::write(&victim, "").unwrap();
+        fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+        // To give a file away takes root.
+        let other = rustix::process::geteuid().is_root().then_some(12_345);
+        let access = Access { mode: Some(0o606), owner: other, group: other, ..Access::default() };
+        let before = fs::metadata(&victim).unwrap();
+        let begun = Instant::now();
+        with_replacements(&victim, &path, || {
+            while begun.elapsed() < Duration::from_secs(2) {
+                // An error if the socket was replaced in time.
+                let listener = Listener::bind(&path, &access);
+                let after = fs::metadata(&victim).unwrap();
+                assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+                assert_eq!(after.mode(), before.mode());
+                drop(listener);
+                let _ = fs::remove_file(&path);
+            }
+        });
+        assert!(victim.exists());
+    }
+
+    #[test]
+    fn only_an_own_socket_with_one_name_is_given_away() {
+        let (_directory, path) = place();
+        let file = Place::of(&path).unwrap();
+        let own = rustix::process::geteuid().as_raw();
+        let access = Access { mode: Some(0o606), owner: Some(own), ..Access::default() };
+        let refuses = || matches!(give_access(&file, &access), Err(ListenError::Replaced(_)));
+        let modes = || fs::symlink_metadata(&path).unwrap().mode() & 0o777;
+
+        let other = path.with_extension("other");
+        let _other = UnixListener::bind(&other).unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&other, &path).unwrap();
+        assert!(refuses(), "a symbolic link");
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&other, &path).unwrap();
+        assert!(refuses(), "a hard link");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(refuses(), "a file");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o600);
+
+        fs::rename(&other, &path).unwrap();
+        if own == 0 {
+            std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+            assert!(refuses(), "another user's");
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
+        assert_eq!(modes(), 0o600);
+        give_access(&file, &access).unwrap();
+        assert_eq!(modes(), 0o606, "by descriptor");
+    }
+
+    #[test]
+    fn a_replaced_directory_keeps_its_files() {
+        let (directory, path) = place();
+        let [here, away] = ["here", "away"].map(|name| directory.path().join(name));
+        fs::create_dir(&here).unwrap();
+        let listener = Listener::bind(&here.join("socket"), &Access::default()).unwrap();
+        fs::rename(&here, &away).unwrap();
+        symlink(directory.path(), &here).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(listener);
+        assert!(path.exists(), "another's, of the same name");
+        assert!(!away.join("socket").exists());
     }
 
     #[test]
@@ -276,7 +488,7 @@ mod tests {
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::NotASocket(_))));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        symlink("/nowhere", &path).unwrap();
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::NotASocket(_))));
     }
 
@@ -302,7 +514,7 @@ mod tests {
         assert!(!path.exists());
         file.remove_if_left_behind();
 
-        let lock = lock_directory(&path).unwrap();
+        let lock = lock_directory(&Place::of(&path).unwrap()).unwrap();
         assert!(lock.1);
         drop(UnixListener::bind(&path).unwrap());
         File::of(&path).unwrap().remove_if_left_behind();
