@@ -1,4 +1,4 @@
-//! The socket that clients connect to: made here, or by systemd.
+//! A listening Unix stream socket: bound to a path here, or passed by systemd.
 
 use std::{
     io,
@@ -10,74 +10,103 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec},
     fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid},
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
-use crate::{place::Place, sys};
+use crate::{Place, sys};
 
-/// As many as the kernel allows (`net.core.somaxconn`): a host that starts all its guests at once.
+/// Length of the queue of clients that wait to be accepted, as far as the kernel allows it (`net.core.somaxconn`): enough for
+/// a host that starts all its guests at once.
 const BACKLOG: i32 = 4096;
 
-/// Owner and permissions of a socket that we make.
+/// Owner and permissions of a socket's file.
 #[derive(Debug, Default)]
-pub(crate) struct Access {
-    pub(crate) mode: Option<u32>,
-    pub(crate) owner: Option<u32>,
-    pub(crate) group: Option<u32>,
-    /// Clients have no descriptors to pass: messages with descriptors are refused, if the kernel can do that.
-    pub(crate) without_descriptors: bool,
+pub struct Access {
+    /// Permission bits; `None` leaves 0777 less the umask.
+    pub mode: Option<u32>,
+    /// User number of the owner; `None` leaves the process's own.
+    pub owner: Option<u32>,
+    /// Group number; `None` leaves the process's own.
+    pub group: Option<u32>,
+    /// Clients have no descriptors to pass: messages with descriptors are refused, if the kernel (6.16) can do that.
+    pub without_descriptors: bool,
 }
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListenError {
-    #[error("{0}: another process answers on this socket; stop it first, or choose another path")]
+#[non_exhaustive]
+pub enum ListenError {
+    /// Another process listens there.
+    #[error("{}: another process answers on this socket; stop it first, or choose another path", .0.display())]
     Live(PathBuf),
-    #[error("{0}: exists and is not a socket; it is left alone: remove it, or choose another path")]
+    /// Something else is there.
+    #[error("{}: exists and is not a socket; it is left alone: remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
+    /// Another user interfered.
     #[error(
-        "{0}: the socket was replaced while it was made: its directory must be writable by root and the helper's user only"
+        "{}: the socket was replaced while it was made: its directory must be writable by root and the helper's user only",
+        .0.display()
     )]
     Replaced(PathBuf),
-    #[error("{path}: {doing}: {error}")]
-    Path { path: PathBuf, doing: &'static str, error: io::Error },
-    #[error("socket activation: {0} sockets were passed where one is expected")]
-    Many(usize),
+    /// A system call failed.
+    #[error("{}: {doing}", path.display())]
+    Path {
+        /// The socket's path.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The kernel's reason.
+        #[source]
+        error: io::Error,
+    },
+    /// The descriptor that systemd passed is of something else.
     #[error("socket activation: the descriptor passed is not a listening Unix stream socket")]
     Unsuitable,
-    #[error("socket activation: {0}")]
-    Activation(io::Error),
-    #[error(
-        "--socket cannot be used with socket activation: the unit's ListenStream= is the place for the path"
-    )]
-    Both,
+    /// The descriptor that systemd passed cannot be used.
+    #[error("socket activation: the descriptor passed cannot be used")]
+    Activation(#[source] io::Error),
 }
 
-/// A listening socket. Dropped, it removes its file, if it made that.
+/// A listening socket. Dropped, it removes its file, if it made one.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     socket: OwnedFd,
-    file: Option<File>,
+    file: RemovedOnDrop,
+}
+
+/// The file of a socket, if it was made here; removed when this is dropped.
+#[derive(Debug)]
+struct RemovedOnDrop(Option<SocketFile>);
+
+impl Drop for RemovedOnDrop {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            file.remove();
+        }
+    }
 }
 
 /// The file of a socket: its place, and the inode that was there.
 #[derive(Debug, Clone)]
-pub(crate) struct File {
+pub struct SocketFile {
     place: Place,
     device: u64,
     inode: u64,
 }
 
 impl Listener {
-    /// Listens on `path`. Takes the place of a socket that nobody listens on; of nothing else.
+    /// Listens on `path`. Takes the place of a socket that no process listens on; of nothing else.
     ///
     /// The owner of the directory may replace the file at any time, also by a link to a file of root's. So mode and owner
-    /// are never set by path: the file is made with its mode, and its owner is set by a descriptor, after a check that this
-    /// is the file that was made. Nobody can connect before all that is done.
-    pub(crate) fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
+    /// are never set by path: the file is created with its mode, and its owner is set by a descriptor, after a check that
+    /// the descriptor is of the file that was created. No client can connect before all that is done.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`]. The file is removed then.
+    pub fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
         let failed =
             |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
         let address =
@@ -91,9 +120,9 @@ impl Listener {
             .map_err(|error| failed("socket")(error.into()))?;
         bind_with_mode(&socket, &address, access.mode)
             .map_err(|error| failed("cannot be bound")(error.into()))?;
-        let file = File::at(&place).map_err(failed("cannot be examined"))?;
+        let file = SocketFile::at(&place).map_err(failed("cannot be examined"))?;
         // From here on the file is removed if anything fails.
-        let listener = Self { socket, file: Some(file) };
+        let listener = Self { socket, file: RemovedOnDrop(Some(file)) };
         give_access(&place, access)?;
         if access.without_descriptors {
             // Before the first client: each connection inherits this. A kernel before 6.16 lacks it.
@@ -105,8 +134,12 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes the socket that systemd passed, after making sure that it is one to listen on.
-    pub(crate) fn from_activation(socket: OwnedFd) -> Result<Self, ListenError> {
+    /// Takes the socket that systemd passed, after making sure that it is a listening Unix stream socket.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Unsuitable`] if it is not, [`ListenError::Activation`] if the kernel refuses a call.
+    pub fn from_activation(socket: OwnedFd) -> Result<Self, ListenError> {
         use rustix::net::sockopt;
         let suitable = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
             && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
@@ -118,30 +151,18 @@ impl Listener {
             rustix::fs::fcntl_getfl(&socket).map_err(|error| ListenError::Activation(error.into()))?;
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)
             .map_err(|error| ListenError::Activation(error.into()))?;
-        Ok(Self { socket, file: None })
+        Ok(Self { socket, file: RemovedOnDrop(None) })
     }
 
-    /// The socket's file, if it was made here.
-    pub(crate) fn file(&self) -> Option<&File> {
-        self.file.as_ref()
+    /// Returns the socket's file, if it was made here.
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.file.0.as_ref()
     }
 
-    /// Whether a client waits to be accepted.
-    pub(crate) fn has_waiting(&self) -> bool {
-        let mut events = [PollFd::new(&self.socket, PollFlags::IN)];
-        rustix::event::poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-    }
-}
-
-impl Listener {
-    /// Takes no more clients, and closes nothing: those that have connected and wait may have sent what blocks then.
-    pub(crate) fn retire(&mut self) {
-        // One that was passed may be somebody else's, too, who keeps it for the next to come. The file is removed once: it
-        // may be another's then, and its inode the same.
-        if let Some(file) = self.file.take() {
-            file.remove();
-            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-        }
+    /// Returns the socket and its file, for a caller that removes the file itself.
+    pub fn into_parts(self) -> (OwnedFd, Option<SocketFile>) {
+        let Self { socket, mut file } = self;
+        (socket, file.0.take())
     }
 }
 
@@ -151,16 +172,13 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(file) = &self.file {
-            file.remove();
-        }
-    }
-}
-
-impl File {
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+impl SocketFile {
+    /// Returns the socket's file that is at `path` now.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it is not a socket.
+    pub fn of(path: &Path) -> io::Result<Self> {
         Self::at(&Place::of(path)?)
     }
 
@@ -172,30 +190,31 @@ impl File {
         Ok(Self { place: place.clone(), device: stat.st_dev, inode: stat.st_ino })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns the path that it was made at.
+    pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// Whether it is still there, and still the same.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Returns whether it is still there, and still the same.
+    pub fn is_there(&self) -> bool {
         self.place.stat().is_ok_and(|now| (now.st_dev, now.st_ino) == (self.device, self.inode))
     }
 
-    /// Removes the file if its maker has ended and left it behind.
-    pub(crate) fn remove_if_left_behind(&self) {
+    /// Removes the file if no process listens on it any more.
+    pub fn remove_if_left_behind(&self) {
         let is_abandoned = || -> io::Result<bool> {
             let address = SocketAddrUnix::new(self.path())?;
             Ok(matches!(try_to_connect(&address), Err(Errno::CONNREFUSED)))
         };
-        // Without the lock it could be that of one who has bound it and is about to listen.
+        // Without the lock it could be a new socket that is bound and about to listen.
         let Ok((_lock, true)) = lock_directory(&self.place) else { return };
         if is_abandoned().unwrap_or(false) {
             self.remove();
         }
     }
 
-    /// Removes the file if it is still the one that was made.
-    fn remove(&self) {
+    /// Removes the file, if it is still the one that was made.
+    pub fn remove(&self) {
         if !self.is_there() {
             log::debug!("{}: no longer ours, left alone", self.path().display());
         } else if let Err(error) = self.place.remove() {
@@ -276,11 +295,11 @@ fn give_access(place: &Place, access: &Access) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Keeps two helpers that start at once from each finding the other's socket dead: one goes first. The lock is given
-/// back with the descriptor. Returns also whether there is one.
+/// Locks the directory, so that of two helpers that start at once neither finds the other's socket dead. The lock is released
+/// with the descriptor. Returns also whether the directory could be locked.
 fn lock_directory(place: &Place) -> io::Result<(OwnedFd, bool)> {
     let descriptor = place.open_directory()?;
-    // Anybody may hold this lock, for as long as they like: so it is not waited for long.
+    // Any process can hold this lock for as long as it likes, so the wait is short.
     for _ in 0..20 {
         match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(50)),
@@ -293,7 +312,7 @@ fn lock_directory(place: &Place) -> io::Result<(OwnedFd, bool)> {
     Ok((descriptor, false))
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket that no process listens on.
 fn make_way(place: &Place, address: &SocketAddrUnix) -> Result<(), ListenError> {
     let path = place.path();
     let failed =
@@ -309,13 +328,13 @@ fn make_way(place: &Place, address: &SocketAddrUnix) -> Result<(), ListenError> 
             log::info!("{}: replacing a socket that nobody listens on", path.display());
             place.remove().map_err(failed("cannot be replaced"))
         }
-        // A full queue has somebody who is slow to empty it; another kind of socket, somebody else.
+        // A full queue belongs to a process that is slow to empty it, another kind of socket to another program.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(ListenError::Live(path.to_owned())),
         Err(error) => Err(failed("cannot tell whether it is in use")(error)),
     }
 }
 
-/// Finds out whether anybody listens on a socket: who does may see a client that says nothing.
+/// Finds out whether a process listens on a socket. It may see a client that sends nothing.
 fn try_to_connect(address: &SocketAddrUnix) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -506,7 +525,7 @@ mod tests {
     fn a_socket_that_was_left_behind_is_removed_and_one_in_use_is_not() {
         let (_directory, path) = place();
         let first = UnixListener::bind(&path).unwrap();
-        let file = File::of(&path).unwrap();
+        let file = SocketFile::of(&path).unwrap();
         file.remove_if_left_behind();
         assert!(path.exists(), "it is in use");
         drop(first);
@@ -517,7 +536,7 @@ mod tests {
         let lock = lock_directory(&Place::of(&path).unwrap()).unwrap();
         assert!(lock.1);
         drop(UnixListener::bind(&path).unwrap());
-        File::of(&path).unwrap().remove_if_left_behind();
+        SocketFile::of(&path).unwrap().remove_if_left_behind();
         assert!(path.exists(), "somebody is at it");
         drop(lock);
         let _successor = UnixListener::bind(path.with_extension("new")).unwrap();

@@ -1,4 +1,4 @@
-//! The pidfile: locked for as long as the helper runs, which is how others know that it does.
+//! A pidfile: locked for as long as the daemon runs, which is how other programs know that it does.
 
 use std::{
     fs::File,
@@ -11,26 +11,36 @@ use rustix::{
     io::Errno,
 };
 
-use crate::place::Place;
+use crate::Place;
 
 /// A locked pidfile. Dropped, it is removed.
 #[derive(Debug)]
-pub(crate) struct Pidfile {
+pub struct Pidfile {
     place: Place,
     file: File,
 }
 
 /// Why there is no pidfile.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PidfileError {
-    #[error("{0}: locked by another process: is a helper running already?")]
+#[non_exhaustive]
+pub enum PidfileError {
+    /// Another process has locked it.
+    #[error("{}: locked by another process: is a helper running already?", .0.display())]
     Locked(PathBuf),
+    /// Something else is there.
     #[error(
-        "{0}: is not a regular file; it is left alone: remove it, or choose another path for the pidfile"
+        "{}: is not a regular file; it is left alone: remove it, or choose another path for the pidfile", .0.display()
     )]
     NotAFile(PathBuf),
-    #[error("{path}: cannot write the pidfile: {error}")]
-    Io { path: PathBuf, error: io::Error },
+    /// A system call failed.
+    #[error("{}: cannot write the pidfile", path.display())]
+    Io {
+        /// The pidfile's path.
+        path: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        error: io::Error,
+    },
 }
 
 impl Pidfile {
@@ -38,7 +48,11 @@ impl Pidfile {
     ///
     /// A file that another user could write to, or that has another name elsewhere, is not written to: a new one takes its
     /// place.
-    pub(crate) fn create(path: &Path) -> Result<Self, PidfileError> {
+    ///
+    /// # Errors
+    ///
+    /// [`PidfileError`].
+    pub fn create(path: &Path) -> Result<Self, PidfileError> {
         let failed = |error| PidfileError::Io { path: path.to_owned(), error };
         let place = Place::of(path).map_err(failed)?;
         loop {

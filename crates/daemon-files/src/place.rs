@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
 /// A name in a directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub struct Place {
     path: PathBuf,
     directory: Arc<OwnedFd>,
     name: OsString,
@@ -22,7 +22,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// Opens the directory of `path`. The file itself need not exist.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The path has no name, or the directory cannot be opened.
+    pub fn of(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -30,17 +34,26 @@ impl Place {
         Ok(Self { path: path.to_owned(), directory: Arc::new(directory), name: name.to_owned() })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns the path that this was made of.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Opens the directory once more, so that it can be locked.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
     pub(crate) fn open_directory(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.directory, c".", flags, Mode::empty())?)
     }
 
     /// Opens the file. Follows a symbolic link unless told otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
     pub(crate) fn open(&self, flags: OFlags, mode: Mode) -> rustix::io::Result<File> {
         rustix::fs::openat(&self.directory, &self.name, flags | OFlags::CLOEXEC, mode).map(File::from)
     }
@@ -56,7 +69,11 @@ impl Place {
     }
 
     /// Returns whether only root and this process's user can put files and links into the directory.
-    pub(crate) fn is_trusted(&self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn is_trusted(&self) -> io::Result<bool> {
         let directory = rustix::fs::fstat(self.directory.as_fd())?;
         let own = rustix::process::geteuid().as_raw();
         Ok([0, own].contains(&directory.st_uid) && directory.st_mode & 0o022 == 0)
