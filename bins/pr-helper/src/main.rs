@@ -10,7 +10,7 @@ mod daemonize;
 mod limits;
 mod logging;
 mod notify;
-mod pidfile;
+mod paths;
 mod privileges;
 mod signals;
 mod sockets;
@@ -20,7 +20,7 @@ use std::{
     env,
     error::Error,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     thread,
@@ -28,15 +28,16 @@ use std::{
 };
 
 use clap::Parser as _;
+use daemon_files::{Pidfile, SocketFile};
 use pr_backend::{Emulated, Executor, Scsi};
 use pr_metrics::{Counters, Tracer, trace};
 use pr_multipath::{Multipath, Role};
-use pr_server::{Ended, Limits, LogEvents, Server, SocketFile};
+use pr_server::{Ended, Limits, LogEvents, Server};
 
 use args::{Args, DEFAULT_PIDFILE};
 use daemonize::Side;
 use limits::ClientLimits;
-use pidfile::Pidfile;
+use paths::absolute;
 use privileges::Identity;
 use signals::Signals;
 use sockets::Sockets;
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     };
     logging::start(&args);
     start(&args).unwrap_or_else(|error| {
-        log::error!("{}", logging::Causes(&*error));
+        log::error!("{}", logging::with_sources(&*error));
         ExitCode::FAILURE
     })
 }
@@ -123,7 +124,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let sockets = Sockets::open(args, activated, &access)?;
     let metrics_socket = metrics_path.as_deref().map(sockets::bind_for_metrics).transpose()?;
     let limits = ClientLimits::raise(args.max_clients);
-    let made = sockets.files().next().cloned();
+    let made = sockets.first_file();
     let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
     privileges::drop_to(identity)?;
 
@@ -131,7 +132,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(directory) = &state_directory {
         // As the user that will write there.
         let emulated = Emulated::open(directory, &sockets.initiators());
-        executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::Causes(&error)))?);
+        executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
     let mut builder = Server::builder(executor)
@@ -141,8 +142,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         builder = builder.observer(tracer);
     }
     builder = builder.observer(LogEvents::default());
-    let names = sockets.names();
-    let (builder, files) = sockets.listen(builder);
+    let (builder, names, files) = sockets.listen(builder);
     let server = builder.build()?;
     let handle = server.handle();
     let report = {
@@ -213,9 +213,4 @@ fn leave(socket: &SocketFile, multipath: &Multipath) {
     if socket.is_there() {
         log::info!("{}: left behind: not permitted to remove it", socket.path().display());
     }
-}
-
-fn absolute(path: &Path) -> io::Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
