@@ -14,6 +14,7 @@ mod metrics;
 mod openmetrics;
 mod options;
 mod places;
+mod scrapers;
 mod start;
 mod stop;
 

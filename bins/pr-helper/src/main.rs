@@ -32,7 +32,7 @@ mod workers;
 use std::{
     error::Error,
     io::{self, Write as _},
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -55,6 +55,7 @@ use backend::{
 use daemonize::Side;
 use files::Allowance;
 use listen::{Access, ListenError, Listener};
+use metrics::server::Page;
 use pidfile::Pidfile;
 use privileges::Identity;
 use server::{Limits, SIGNALS, Server};
@@ -148,7 +149,11 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
     let server = Server::new(listeners, signals, backends, tracer, limits)?;
     if let Some(listener) = &metrics_listener {
-        metrics::server::start(listener, server.observer())?;
+        let observer = server.observer();
+        metrics::server::start(listener.as_fd().try_clone_to_owned()?, move |page| match page {
+            Page::Metrics => observer.metrics(),
+            Page::State => observer.state(),
+        })?;
     }
     log::info!("version {}, listening on {}", env!("CARGO_PKG_VERSION"), names.join(", "));
     if args.emulate.is_some() {
