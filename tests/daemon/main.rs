@@ -15,6 +15,7 @@ mod multipath;
 mod openmetrics;
 mod options;
 mod places;
+mod scrapers;
 mod start;
 mod stop;
 

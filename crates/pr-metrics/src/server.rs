@@ -1,30 +1,36 @@
-//! Serves metrics and state over a Unix socket of their own, by as much HTTP as a scraper needs. One thread does it,
-//! which touches nothing of the commands' but what an [`Observer`] reads, and which nobody waits for.
+//! Serves metrics and state over a Unix socket of their own, by as much HTTP as a scraper needs.
+//!
+//! Each exchange has a thread of its own, which also closes the connection: a message may carry a descriptor whose close
+//! blocks for as long as its sender likes, when it is read or when the connection is closed. So a client delays none but
+//! itself. The threads touch nothing of the commands' but what the rendering reads, and nothing waits for their end.
 
 use std::{
     collections::VecDeque,
     io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec},
+    event::{PollFd, PollFlags},
     io::Errno,
     net::SocketFlags,
 };
 
 use super::exposition;
-use crate::{listen::Listener, state::Observer};
 
-/// How many may ask at once. Whoever comes when there are so many takes the place of who came first.
+/// How many exchanges may be under way. A new one beyond that takes the place of the oldest, which is cut off.
 const EXCHANGES_MAX: usize = 16;
 
-/// How long one may take, from its connection to the last byte of the reply.
+/// How many threads there may be: those of exchanges, those that still close what was cut off or has ended, and the one that
+/// accepts. With all of them blocked, new clients wait until one is free.
+const THREADS_MAX: usize = 64;
+
+/// How long an exchange may take, from the connection to the last byte of the reply.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest request that is read. Prometheus sends a few hundred bytes.
@@ -35,123 +41,158 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 const STACK: usize = 256 << 10;
 
-/// Starts to serve. The socket's file is the listener's, which stays with the caller.
-pub(crate) fn start(listener: &Listener, observer: Observer) -> io::Result<()> {
-    let socket = listener.as_fd().try_clone_to_owned()?;
-    thread::Builder::new()
-        .name("metrics".into())
-        .stack_size(STACK)
-        .spawn(move || serve(&socket, &observer))
-        .map(drop)
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// `/metrics`
+    Metrics,
+    /// `/state`
+    State,
 }
 
-fn serve(listener: &OwnedFd, observer: &Observer) {
-    let mut exchanges = VecDeque::new();
-    loop {
-        wait(listener, &exchanges);
-        accept(listener, &mut exchanges);
-        exchanges.retain_mut(|exchange| exchange.deadline > Instant::now() && exchange.advance(observer));
-    }
+/// Starts to serve on this listening socket. Pages come from `render`.
+pub(crate) fn start(
+    listener: OwnedFd,
+    render: impl Fn(Page) -> String + Send + Sync + 'static,
+) -> io::Result<()> {
+    let threads = Threads { count: 1, accepting: true, exchanges: VecDeque::new(), next: 0 };
+    spawn(Arc::new(Server { listener, render: Box::new(render), threads: Mutex::new(threads) }))
 }
 
-/// Waits until there is something to do.
-fn wait(listener: &OwnedFd, exchanges: &VecDeque<Exchange>) {
-    let mut events = vec![PollFd::new(listener, PollFlags::IN)];
-    events.extend(exchanges.iter().map(|exchange| PollFd::new(&exchange.stream, exchange.interest())));
-    let deadline = exchanges.front().map(|oldest| oldest.deadline);
-    let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
-    match rustix::event::poll(&mut events, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(_) => thread::sleep(BACK_OFF),
-    }
+struct Server {
+    listener: OwnedFd,
+    render: Box<dyn Fn(Page) -> String + Send + Sync>,
+    threads: Mutex<Threads>,
 }
 
-/// Accepts those that wait; not for ever, however many come.
-fn accept(listener: &OwnedFd, exchanges: &mut VecDeque<Exchange>) {
-    for _ in 0..EXCHANGES_MAX {
-        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-            Ok(socket) => {
-                exchanges.push_back(Exchange::new(socket));
-                if exchanges.len() > EXCHANGES_MAX {
-                    exchanges.pop_front();
-                }
-            }
-            Err(Errno::AGAIN) => return,
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            // No descriptor is left for it. It goes on waiting, and so would poll(2) not.
-            Err(_) => return thread::sleep(BACK_OFF),
-        }
-    }
+struct Threads {
+    count: usize,
+    /// One of them accepts clients, or is about to.
+    accepting: bool,
+    /// The connections of exchanges under way, the oldest first, with a number that names each.
+    exchanges: VecDeque<(u64, Arc<UnixStream>)>,
+    next: u64,
 }
 
-/// One request and its reply.
-struct Exchange {
-    stream: UnixStream,
-    deadline: Instant,
-    phase: Phase,
+fn spawn(server: Arc<Server>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("metrics".into()).stack_size(STACK);
+    thread.spawn(move || server.run()).map(drop)
 }
 
-enum Phase {
-    Request(Vec<u8>),
-    Reply { bytes: Vec<u8>, sent: usize },
-}
-
-impl Exchange {
-    fn new(socket: OwnedFd) -> Self {
-        Self { stream: socket.into(), deadline: Instant::now() + DEADLINE, phase: Phase::Request(Vec::new()) }
-    }
-
-    fn interest(&self) -> PollFlags {
-        match self.phase {
-            Phase::Request(_) => PollFlags::IN,
-            Phase::Reply { .. } => PollFlags::OUT,
-        }
-    }
-
-    /// Goes on as far as that is possible without waiting, and says whether there is more to do.
-    fn advance(&mut self, observer: &Observer) -> bool {
+impl Server {
+    /// Accepts a client and serves it, after another thread has been started to accept the next.
+    fn run(self: Arc<Self>) {
         loop {
-            let moved = match &mut self.phase {
-                Phase::Request(request) => match Asked::parse(request) {
-                    Some(asked) => {
-                        self.phase = Phase::Reply { bytes: asked.reply(observer), sent: 0 };
-                        continue;
-                    }
-                    None => receive(&self.stream, request),
-                },
-                Phase::Reply { bytes, sent } => {
-                    let left = bytes.get(*sent..).unwrap_or_default();
-                    (&self.stream).write(left).inspect(|n| *sent = sent.saturating_add(*n))
-                }
-            };
-            match moved {
-                // The client has gone, or all is said.
-                Ok(0) => return false,
-                Ok(_) => {}
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return true,
-                    io::ErrorKind::Interrupted => {}
-                    _ => return false,
-                },
+            let stream = Arc::new(self.accept());
+            Arc::clone(&self).accept_elsewhere();
+            let number = self.begin(&stream);
+            // A panic is told on standard error by its hook; it costs the client its reply.
+            let _ = catch_unwind(AssertUnwindSafe(|| exchange(&stream, &self.render)));
+            self.end(number);
+            // The last reference. This may block.
+            drop(stream);
+            let mut threads = self.threads();
+            if threads.accepting {
+                threads.count = threads.count.saturating_sub(1);
+                return;
+            }
+            threads.accepting = true;
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a client.
+    fn accept(&self) -> UnixStream {
+        loop {
+            match rustix::event::poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => thread::sleep(BACK_OFF),
+            }
+            match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
+                Ok(socket) => return socket.into(),
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                // No descriptor is left for it. It goes on waiting, and so would poll(2) not.
+                Err(_) => thread::sleep(BACK_OFF),
             }
         }
     }
+
+    /// Starts a thread to accept the next client. If there may be no more, the next thread that is free accepts it.
+    fn accept_elsewhere(self: Arc<Self>) {
+        let mut threads = self.threads();
+        threads.accepting = threads.count < THREADS_MAX;
+        if !threads.accepting {
+            return;
+        }
+        threads.count = threads.count.saturating_add(1);
+        drop(threads);
+        if spawn(Arc::clone(&self)).is_err() {
+            let mut threads = self.threads();
+            threads.count = threads.count.saturating_sub(1);
+            threads.accepting = false;
+        }
+    }
+
+    /// Notes an exchange, and cuts off the oldest if there are too many. Returns its number.
+    fn begin(&self, stream: &Arc<UnixStream>) -> u64 {
+        let mut threads = self.threads();
+        let number = threads.next;
+        threads.next = number.wrapping_add(1);
+        threads.exchanges.push_back((number, Arc::clone(stream)));
+        if threads.exchanges.len() > EXCHANGES_MAX {
+            if let Some((_, oldest)) = threads.exchanges.pop_front() {
+                // Its thread wakes and closes it: that thread has a reference until it has taken the lock after this.
+                let _ = oldest.shutdown(Shutdown::Both);
+            }
+        }
+        number
+    }
+
+    fn end(&self, number: u64) {
+        self.threads().exchanges.retain(|(other, _)| *other != number);
+    }
 }
 
-/// Reads some more of a request.
-fn receive(mut stream: &UnixStream, request: &mut Vec<u8>) -> io::Result<usize> {
-    let mut chunk = [0; 1024];
-    let n = stream.read(&mut chunk)?;
-    request.extend(chunk.iter().take(n));
-    Ok(n)
+/// Reads a request and sends the reply.
+fn exchange(mut stream: &UnixStream, render: &dyn Fn(Page) -> String) {
+    let deadline = Instant::now() + DEADLINE;
+    // No timeout at all would be one of zero.
+    let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+    let mut request = Vec::new();
+    let asked = loop {
+        if let Some(asked) = Asked::parse(&request) {
+            break asked;
+        }
+        let mut chunk = [0; 1024];
+        let Some(left) = left() else { return };
+        match stream.set_read_timeout(Some(left)).and_then(|()| stream.read(&mut chunk)) {
+            // The client has gone.
+            Ok(0) => return,
+            Ok(n) => request.extend(chunk.iter().take(n)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    };
+    let reply = asked.reply(render);
+    let mut unsent = &*reply;
+    while !unsent.is_empty() {
+        let Some(left) = left() else { return };
+        match stream.set_write_timeout(Some(left)).and_then(|()| stream.write(unsent)) {
+            Ok(0) => return,
+            Ok(n) => unsent = unsent.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    Metrics,
-    State,
+    Page(Page),
     SomethingElse,
     AnotherMethod,
     Nonsense,
@@ -173,17 +214,17 @@ impl Asked {
         let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         Some(match path {
             b"/metrics" | b"/state" if method != b"GET" => Self::AnotherMethod,
-            b"/metrics" => Self::Metrics,
-            b"/state" => Self::State,
+            b"/metrics" => Self::Page(Page::Metrics),
+            b"/state" => Self::Page(Page::State),
             _ => Self::SomethingElse,
         })
     }
 
-    fn reply(self, observer: &Observer) -> Vec<u8> {
+    fn reply(self, render: &dyn Fn(Page) -> String) -> Vec<u8> {
         const PLAIN: &str = "text/plain; charset=utf-8";
         let (status, kind, body) = match self {
-            Self::Metrics => ("200 OK", exposition::CONTENT_TYPE, observer.metrics()),
-            Self::State => ("200 OK", PLAIN, observer.state()),
+            Self::Page(Page::Metrics) => ("200 OK", exposition::CONTENT_TYPE, render(Page::Metrics)),
+            Self::Page(Page::State) => ("200 OK", PLAIN, render(Page::State)),
             Self::SomethingElse => ("404 Not Found", PLAIN, "there are /metrics and /state\n".into()),
             Self::AnotherMethod => {
                 ("405 Method Not Allowed\r\nAllow: GET", PLAIN, "there is only GET\n".into())
@@ -198,15 +239,144 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::IoSlice,
+        mem::MaybeUninit,
+        net::{TcpListener, TcpStream},
+        os::{fd::AsFd as _, unix::net::UnixListener},
+        path::PathBuf,
+    };
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
     use super::*;
+
+    /// A listening socket that is not served yet, and sockets whose close blocks until this is dropped.
+    struct Place {
+        directory: tempfile::TempDir,
+        unserved: Option<UnixListener>,
+        far: TcpListener,
+        far_ends: Vec<TcpStream>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let far = TcpListener::bind("127.0.0.1:0").unwrap();
+            Self { directory, unserved: Some(listener), far, far_ends: Vec::new() }
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.directory.path().join("socket")
+        }
+
+        fn serve(&mut self) {
+            start(self.unserved.take().unwrap().into(), |page| format!("{page:?}")).unwrap();
+        }
+
+        /// A client that has passed a descriptor whose close blocks, and has none of its own.
+        fn hostile(&mut self, bytes: &[u8]) -> UnixStream {
+            let mut near = TcpStream::connect(self.far.local_addr().unwrap()).unwrap();
+            self.far_ends.push(self.far.accept().unwrap().0);
+            rustix::net::sockopt::set_socket_linger(&near, Some(Duration::from_secs(300))).unwrap();
+            near.set_nonblocking(true).unwrap();
+            while near.write(&[0; 8192]).is_ok() {}
+            let client = UnixStream::connect(self.socket()).unwrap();
+            let descriptors = [near.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            let bytes = [IoSlice::new(bytes)];
+            rustix::net::sendmsg(&client, &bytes, &mut control, SendFlags::NOSIGNAL).unwrap();
+            client
+        }
+
+        /// Asks for the state, and returns what has come within `patience`.
+        fn ask(&self, patience: Duration) -> String {
+            let mut client = UnixStream::connect(self.socket()).unwrap();
+            client.write_all(b"GET /state HTTP/1.1\r\n\r\n").unwrap();
+            client.set_read_timeout(Some(patience)).unwrap();
+            let mut reply = String::new();
+            let _ = client.read_to_string(&mut reply);
+            reply
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_blocking_close_delays_its_sender_only() {
+        let mut place = Place::new();
+        // Closed when it is read, and when the connection is closed with a message that was not read.
+        let mut hostile = vec![place.hostile(b"GET /state HTTP/1.1\r\n\r\n"), place.hostile(b"GET")];
+        drop(place.hostile(b"GET"));
+        for _ in 0..EXCHANGES_MAX {
+            hostile.push(place.hostile(&[b'x'; 2 * REQUEST_MAX]));
+        }
+        place.serve();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let reply = place.ask(PATIENCE);
+            assert!(reply.ends_with("\r\n\r\nState"), "{reply:?}");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn clients_wait_while_all_threads_are_blocked() {
+        let mut place = Place::new();
+        let hostile: Vec<_> = (0..THREADS_MAX).map(|_| place.hostile(b"GET")).collect();
+        place.serve();
+        // The last thread accepts the last of them, and none the next.
+        assert_eq!(place.ask(Duration::from_millis(500)), "");
+        // The other ends of one in two.
+        place.far_ends.truncate(THREADS_MAX / 2);
+        assert!(place.ask(PATIENCE).ends_with("State"));
+        drop(hostile);
+    }
+
+    #[test]
+    fn the_oldest_makes_way() {
+        let mut place = Place::new();
+        place.serve();
+        let mut silent: Vec<_> =
+            (0..=EXCHANGES_MAX).map(|_| UnixStream::connect(place.socket()).unwrap()).collect();
+        let mut oldest = silent.remove(0);
+        oldest.set_read_timeout(Some(PATIENCE)).unwrap();
+        let begun = Instant::now();
+        assert_eq!(oldest.read(&mut [0]).unwrap(), 0);
+        assert!(begun.elapsed() < DEADLINE / 2);
+        for mut other in silent {
+            other.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+            let mut reply = String::new();
+            other.read_to_string(&mut reply).unwrap();
+            assert!(reply.ends_with("Metrics"), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_one_reply() {
+        let mut place = Place::new();
+        let listener = place.unserved.take().unwrap();
+        start(listener.into(), |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() })
+            .unwrap();
+        for _ in 0..THREADS_MAX {
+            let mut client = UnixStream::connect(place.socket()).unwrap();
+            client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        }
+        assert!(place.ask(PATIENCE).ends_with("fine"));
+    }
 
     #[test]
     fn a_request_is_known_by_its_first_line() {
         for (line, asked) in [
-            ("GET /metrics HTTP/1.1", Asked::Metrics),
-            ("GET /metrics HTTP/1.0", Asked::Metrics),
-            ("GET /metrics?collect=all HTTP/1.1", Asked::Metrics),
-            ("GET /state HTTP/1.1", Asked::State),
+            ("GET /metrics HTTP/1.1", Asked::Page(Page::Metrics)),
+            ("GET /metrics HTTP/1.0", Asked::Page(Page::Metrics)),
+            ("GET /metrics?collect=all HTTP/1.1", Asked::Page(Page::Metrics)),
+            ("GET /state HTTP/1.1", Asked::Page(Page::State)),
             ("GET / HTTP/1.1", Asked::SomethingElse),
             ("GET /metrics/ HTTP/1.1", Asked::SomethingElse),
             ("POST /nowhere HTTP/1.1", Asked::SomethingElse),
