@@ -108,7 +108,10 @@ impl Opcode {
         Self {
             code,
             name: text(opcode::name(code)),
-            actions: actions.chain([None]).map(|name| (text(name), Labelled::new(&CommandResult::LABELS))).collect(),
+            actions: actions
+                .chain([None])
+                .map(|name| (text(name), Labelled::new(&CommandResult::LABELS)))
+                .collect(),
             duration: Histogram::default(),
         }
     }
@@ -222,7 +225,12 @@ mod tests {
             (0x5e, 0x1f, device(Status::GOOD), ("persistent_reserve_in", "other", "good")),
             (0x5f, 0, failed, ("persistent_reserve_out", "register", "failed")),
             // Bits 7-5 are reserved.
-            (0x5f, 0xe8, device(Status::GOOD), ("persistent_reserve_out", "replace_lost_reservation", "good")),
+            (
+                0x5f,
+                0xe8,
+                device(Status::GOOD),
+                ("persistent_reserve_out", "replace_lost_reservation", "good"),
+            ),
             (
                 0x5f,
                 9,
@@ -254,9 +262,7 @@ mod tests {
         assert_eq!(refused, [("path_only", 2), ("partition", 0), ("other", 1)]);
         counters.event(&Event::Connected(CLIENT));
         counters.event(&Event::Abandoned(CLIENT, [0x5f, 4, 0, 0, 0, 0, 0, 0, 0, 0]));
-        for reason in
-            [DisconnectReason::Client, Violation::Opcode(0x12).into(), DisconnectReason::Unread]
-        {
+        for reason in [DisconnectReason::Client, Violation::Opcode(0x12).into(), DisconnectReason::Unread] {
             counters.event(&Event::Disconnected(CLIENT, &reason));
         }
         assert_eq!(counters.accepted.load(Ordering::Relaxed), 1);

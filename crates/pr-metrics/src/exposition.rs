@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
+use pr_server::State;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
-use pr_server::State;
 
 use crate::Counters;
 
@@ -75,12 +75,8 @@ impl Scrape {
 
         let help = "Time that devices took for the commands that they were given.";
         let unit = Some(&Unit::Seconds);
-        let mut family = encoder.encode_descriptor(
-            "pr_helper_command_duration",
-            help,
-            unit,
-            MetricType::Histogram,
-        )?;
+        let mut family =
+            encoder.encode_descriptor("pr_helper_command_duration", help, unit, MetricType::Histogram)?;
         for opcode in opcodes {
             let snapshot = opcode.duration.snapshot();
             let labels = [("opcode", &*opcode.name)];

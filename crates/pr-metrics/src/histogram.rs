@@ -42,7 +42,7 @@ pub(crate) struct Snapshot {
     /// Sum of all durations, in seconds.
     pub(crate) sum: f64,
     pub(crate) count: u64,
-    /// Upper bound, in seconds, and number of each bucket, not cumulative. The last bound stands for infinity.
+    /// Upper bound, in seconds, and number of each bucket, not cumulative. The last bound is infinite.
     pub(crate) buckets: Vec<(f64, u64)>,
 }
 
@@ -57,8 +57,7 @@ impl Histogram {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let bounded = BOUNDS.iter().map(Duration::as_secs_f64).zip(&self.bounded);
-        // `f64::MAX` is infinity to prometheus-client.
-        let all = bounded.chain([(f64::MAX, &self.unbounded)]);
+        let all = bounded.chain([(f64::INFINITY, &self.unbounded)]);
         let buckets: Vec<_> = all.map(|(bound, count)| (bound, count.load(Ordering::Relaxed))).collect();
         Snapshot {
             sum: Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64(),

@@ -4,36 +4,25 @@
 use std::{
     fmt, fs,
     io::{self, Write},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-};
+use pr_backend::Outcome;
+use pr_server::{CommandName, Completed, Event, Observer};
 use scsi_sense::{Sense, Status};
-
-use crate::{
-    backend::Outcome,
-    connection::{CommandName, Peer},
-    device::{Device, Refusal},
-    logging::Stderr,
-    place::Place,
-};
 
 /// The one event there is: a command has ended.
 const COMMAND: &str = "pr_helper_command";
 
 /// All events, each with what it tells.
-pub(crate) const EVENTS: &[(&str, &str)] =
+pub const EVENTS: &[(&str, &str)] =
     &[(COMMAND, "a command has ended: client, device, command, status, sense, microseconds")];
 
 /// What `--trace` asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     patterns: Vec<String>,
     events: Option<PathBuf>,
     file: Option<PathBuf>,
@@ -41,7 +30,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// Parses `[enable=]PATTERN[,events=FILE][,file=FILE]`.
-    pub(crate) fn parse(text: &str) -> Result<Self, TraceError> {
+    pub fn parse(text: &str) -> Result<Self, TraceError> {
         let mut options = Self::default();
         for (index, word) in text.split(',').enumerate() {
             match word.split_once('=') {
@@ -56,31 +45,42 @@ impl Options {
     }
 
     /// Whether it is the list of events that is asked for.
-    pub(crate) fn is_help(&self) -> bool {
+    pub fn is_help(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern == "help" || pattern == "?")
     }
 }
 
 /// What is wrong with `--trace`.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TraceError {
+pub enum TraceError {
+    /// The option is malformed.
     #[error("--trace: {0:?} is not of the form [enable=]PATTERN[,events=FILE][,file=FILE]")]
     Syntax(String),
-    #[error("--trace: {}: {error}", path.display())]
-    File { path: PathBuf, error: io::Error },
+    /// A file cannot be opened or read.
+    #[error("--trace: {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        error: io::Error,
+    },
 }
 
-/// Writes the records that were asked for.
-pub(crate) struct Tracer(Option<Mutex<Box<dyn Write + Send>>>);
+/// Writes a record of each command. Add it to a server as an observer.
+pub struct Tracer(Mutex<Box<dyn Write + Send>>);
 
 impl Tracer {
-    /// One that writes nothing.
-    pub(crate) fn disabled() -> Self {
-        Self(None)
-    }
-
-    /// Opens the file that the options name. Relative paths are relative to where the daemon was started.
-    pub(crate) fn open(options: &Options) -> Result<Self, TraceError> {
+    /// Opens the file that the options name; records go to `fallback` if they name none. Returns `None` if no event is
+    /// enabled. Relative paths are relative to the working directory.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::File`].
+    pub fn open(
+        options: &Options,
+        fallback: impl Write + Send + 'static,
+    ) -> Result<Option<Self>, TraceError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error| TraceError::File { path, error }
@@ -91,105 +91,64 @@ impl Tracer {
             let lines = list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
             patterns.extend(lines.map(str::to_owned));
         }
-        // As in QEMU, a leading minus takes an event out again.
-        let mut enabled = false;
+        // As in QEMU, a leading minus disables an event again.
+        let mut is_enabled = false;
         for pattern in &patterns {
             let (pattern, enable) =
                 pattern.strip_prefix('-').map_or((pattern.as_str(), true), |rest| (rest, false));
             if matches(pattern, COMMAND) {
-                enabled = enable;
+                is_enabled = enable;
             } else {
                 log::warn!("--trace: there is no event {pattern:?}; -T help lists those that there are");
             }
         }
         let writer: Box<dyn Write + Send> = match &options.file {
-            Some(path) => Box::new(open_to_append(path).map_err(failed(path))?),
-            None => Box::new(Stderr),
+            Some(path) => Box::new(daemon_files::open_to_append(path).map_err(failed(path))?),
+            None => Box::new(fallback),
         };
-        Ok(Self(enabled.then(|| Mutex::new(writer))))
-    }
-
-    pub(crate) fn wants_commands(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Writes the record of a command that has ended.
-    pub(crate) fn command(&self, record: &Record<'_>) {
-        if let Some(writer) = &self.0 {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let line = format!(
-                "{}@{}.{:06}:{COMMAND} {record}\n",
-                std::process::id(),
-                now.as_secs(),
-                now.subsec_micros()
-            );
-            // A full disk must not stop reservations.
-            let _ = writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
-        }
+        Ok(is_enabled.then(|| Self(Mutex::new(writer))))
     }
 }
 
-/// Opens a file to append to, or makes it. In a directory that other users can put links into, it must be a file of its
-/// own: root's records must not reach root's other files.
-fn open_to_append(path: &Path) -> io::Result<fs::File> {
-    let place = Place::of(path)?;
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-    let mode = Mode::from_raw_mode(0o666);
-    if place.is_trusted()? {
-        return Ok(place.open(flags, mode)?);
-    }
-    let refused = || {
-        let why =
-            "is a link, or no regular file, in a directory that other users can write to: choose another";
-        io::Error::new(io::ErrorKind::InvalidInput, why)
-    };
-    // Does not wait for the other end of a FIFO.
-    match place.open(flags | OFlags::NOFOLLOW | OFlags::NONBLOCK, mode) {
-        Err(Errno::LOOP | Errno::NXIO) => Err(refused()),
-        Err(error) => Err(error.into()),
-        Ok(file) => {
-            let metadata = file.metadata()?;
-            if metadata.is_file() && metadata.nlink() == 1 { Ok(file) } else { Err(refused()) }
-        }
+impl Observer for Tracer {
+    fn event(&self, event: &Event<'_>) {
+        let Event::Replied(completed) = event else { return };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let record = Record(completed);
+        let (process, seconds, microseconds) = (std::process::id(), now.as_secs(), now.subsec_micros());
+        let line = format!("{process}@{seconds}.{microseconds:06}:{COMMAND} {record}\n");
+        // A full disk must not stop reservations.
+        let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 }
 
-/// A command that has ended.
-pub(crate) struct Record<'a> {
-    pub(crate) peer: Peer,
-    pub(crate) target: Result<Device, Refusal>,
-    pub(crate) cdb: &'a [u8],
-    pub(crate) outcome: Outcome,
-    /// The sense data of the reply.
-    pub(crate) sense: &'a [u8],
-    pub(crate) elapsed: Duration,
-}
+/// Displays a command that ended.
+struct Record<'a>(&'a Completed<'a>);
 
 impl fmt::Display for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.peer)?;
-        match self.target {
-            Ok(Device { id, .. }) => write!(f, "{id}: ")?,
-            Err(refusal) => write!(f, "refused ({refusal}): ")?,
+        let Completed { client, device, cdb, outcome, sense, elapsed } = self.0;
+        write!(f, "{client}: ")?;
+        match (device, outcome) {
+            (_, Outcome::Refused(refusal)) => write!(f, "refused ({refusal}): ")?,
+            (Some(id), _) => write!(f, "{id}: ")?,
+            (None, _) => {}
         }
-        let status = match self.outcome {
-            Outcome::Device { status, .. } | Outcome::Failed { status, .. } => status,
-            Outcome::Rejected(_) | Outcome::Refused(_) => Status::CHECK_CONDITION,
-        };
-        write!(f, "{}: {status}", CommandName(self.cdb))?;
-        if let Outcome::Device { status: Status::GOOD, transferred, .. } = self.outcome {
+        let status = outcome.status();
+        write!(f, "{}: {status}", CommandName(*cdb))?;
+        if let Outcome::Device { status: Status::GOOD, transferred, .. } = outcome {
             write!(f, ", {transferred} bytes")?;
         }
         if status == Status::CHECK_CONDITION {
-            match Sense::parse(self.sense) {
+            match Sense::parse(sense) {
                 Ok(sense) => write!(f, ", {sense}")?,
                 Err(error) => write!(f, ", sense unreadable ({error})")?,
             }
         }
-        if let Outcome::Failed { cause, .. } = self.outcome {
-            write!(f, " ({cause})")?;
+        if let Outcome::Failed(failure) = outcome {
+            write!(f, " ({})", failure.cause())?;
         }
-        write!(f, ", {} us", self.elapsed.as_micros())
+        write!(f, ", {} us", elapsed.as_micros())
     }
 }
 
@@ -224,35 +183,6 @@ mod tests {
         for pattern in ["", "pr_helper", "*x*", "pr_helper_command?", "Pr_*", "?"] {
             assert!(!matches(pattern, COMMAND), "{pattern}");
         }
-    }
-
-    #[test]
-    fn links_of_other_users_are_not_followed() {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-        let directory = tempfile::tempdir().unwrap();
-        let [victim, path] = ["victim", "trace"].map(|name| directory.path().join(name));
-        let allow = |mode| fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-        fs::write(&victim, "").unwrap();
-        // Only root and this user could have made them.
-        allow(0o700);
-        symlink(&victim, &path).unwrap();
-        open_to_append(&path).unwrap();
-        allow(0o1777);
-        assert!(open_to_append(&path).is_err(), "a symbolic link");
-        fs::remove_file(&path).unwrap();
-        fs::hard_link(&victim, &path).unwrap();
-        assert!(open_to_append(&path).is_err(), "a hard link");
-        fs::remove_file(&path).unwrap();
-        let fifo = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        assert!(open_to_append(&path).is_err(), "a FIFO");
-        fs::remove_file(&path).unwrap();
-        for text in ["a", "b"] {
-            open_to_append(&path).unwrap().write_all(text.as_bytes()).unwrap();
-        }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "ab");
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use rustix::{
     net::SocketFlags,
 };
 
-use super::exposition;
+use crate::exposition;
 
 /// How many exchanges may be under way. A new one beyond that takes the place of the oldest, which is cut off.
 const EXCHANGES_MAX: usize = 16;
@@ -39,22 +39,28 @@ const REQUEST_MAX: usize = 8 << 10;
 /// How long to wait before clients are accepted again, when there was no room for one.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// How many header fields a request can have.
+const HEADERS_MAX: usize = 64;
+
+/// Stack of a thread, in bytes.
 const STACK: usize = 256 << 10;
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Page {
+pub enum Page {
     /// `/metrics`
     Metrics,
     /// `/state`
     State,
 }
 
-/// Starts to serve on this listening socket. Pages come from `render`.
-pub(crate) fn start(
-    listener: OwnedFd,
-    render: impl Fn(Page) -> String + Send + Sync + 'static,
-) -> io::Result<()> {
+/// Starts to serve on this listening Unix stream socket, on threads of its own, for the rest of the process. Pages come from
+/// `render`.
+///
+/// # Errors
+///
+/// No thread can be started.
+pub fn serve(listener: OwnedFd, render: impl Fn(Page) -> String + Send + Sync + 'static) -> io::Result<()> {
     let threads = Threads { count: 1, accepting: true, exchanges: VecDeque::new(), next: 0 };
     spawn(Arc::new(Server { listener, render: Box::new(render), threads: Mutex::new(threads) }))
 }
@@ -199,23 +205,21 @@ enum Asked {
 }
 
 impl Asked {
-    /// `None` if the request is not whole. Of its fields none matters.
+    /// Returns `None` if the request is not whole. None of its header fields matters.
     fn parse(request: &[u8]) -> Option<Self> {
-        let is_whole = request.windows(4).any(|bytes| bytes == b"\r\n\r\n");
-        if !is_whole {
-            return (request.len() > REQUEST_MAX).then_some(Self::Nonsense);
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        match parsed.parse(request) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) if request.len() <= REQUEST_MAX => return None,
+            Ok(httparse::Status::Partial) | Err(_) => return Some(Self::Nonsense),
         }
-        let line = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
-        let words: Vec<_> = line.split(|&byte| byte == b' ').collect();
-        let &[method, target, version] = &*words else { return Some(Self::Nonsense) };
-        if !version.starts_with(b"HTTP/1.") || !target.starts_with(b"/") {
-            return Some(Self::Nonsense);
-        }
-        let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
-        Some(match path {
-            b"/metrics" | b"/state" if method != b"GET" => Self::AnotherMethod,
-            b"/metrics" => Self::Page(Page::Metrics),
-            b"/state" => Self::Page(Page::State),
+        let (Some(method), Some(target)) = (parsed.method, parsed.path) else { return Some(Self::Nonsense) };
+        Some(match target.split('?').next().unwrap_or_default() {
+            path if !path.starts_with('/') => Self::Nonsense,
+            "/metrics" | "/state" if method != "GET" => Self::AnotherMethod,
+            "/metrics" => Self::Page(Page::Metrics),
+            "/state" => Self::Page(Page::State),
             _ => Self::SomethingElse,
         })
     }
@@ -273,7 +277,7 @@ mod tests {
         }
 
         fn serve(&mut self) {
-            start(self.unserved.take().unwrap().into(), |page| format!("{page:?}")).unwrap();
+            serve(self.unserved.take().unwrap().into(), |page| format!("{page:?}")).unwrap();
         }
 
         /// A client that has passed a descriptor whose close blocks, and has none of its own.
@@ -360,7 +364,7 @@ mod tests {
     fn a_panic_costs_one_reply() {
         let mut place = Place::new();
         let listener = place.unserved.take().unwrap();
-        start(listener.into(), |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() })
+        serve(listener.into(), |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() })
             .unwrap();
         for _ in 0..THREADS_MAX {
             let mut client = UnixStream::connect(place.socket()).unwrap();
