@@ -7,7 +7,7 @@ use std::{
 };
 
 use scsi_sense::{Status, pr::OutServiceAction};
-use tests::{Client, Daemon, eventually};
+use test_support::{Client, Daemon, eventually};
 
 use crate::{
     emulate::{A, B, Cluster, NONE, change},

@@ -3,7 +3,7 @@
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use rustix::io::Errno;
-use tests::{
+use test_support::{
     Client, Daemon,
     scrape::{connect, get},
 };

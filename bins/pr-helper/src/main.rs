@@ -11,6 +11,7 @@ mod limits;
 mod logging;
 mod notify;
 mod paths;
+mod pr_multipath;
 mod privileges;
 mod signals;
 mod sockets;
@@ -20,6 +21,7 @@ use std::{
     env,
     error::Error,
     io::{self, Write as _},
+    os::fd::AsFd as _,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -30,8 +32,8 @@ use std::{
 use clap::Parser as _;
 use daemon_files::{Pidfile, SocketFile};
 use pr_backend::{Emulated, Executor, Scsi};
-use pr_metrics::{Counters, Tracer, trace};
-use pr_multipath::{Multipath, Role};
+use pr_metrics::{Counters, Page, Tracer, trace};
+use crate::pr_multipath::{Multipath, Role};
 use pr_server::{Ended, Limits, LogEvents, Server};
 
 use args::{Args, DEFAULT_PIDFILE};
@@ -41,6 +43,8 @@ use paths::absolute;
 use privileges::Identity;
 use signals::Signals;
 use sockets::Sockets;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long the end waits for the supervisor to remove the socket.
 const REMOVAL: Duration = Duration::from_secs(1);
@@ -149,15 +153,23 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         let (handle, multipath) = (handle.clone(), multipath.clone());
         Arc::new(move || {
             let availability = multipath.availability().map_err(|why| why.to_string());
-            pr_metrics::report(&handle.state(), env!("CARGO_PKG_VERSION"), availability)
+            pr_metrics::report(&handle.state(), VERSION, availability)
         })
     };
-    if let Some(socket) = &metrics_socket {
-        let (handle, report, slow) = (handle.clone(), Arc::clone(&report), args.slow);
-        let metrics = move || counters.exposition(&handle.state(), env!("CARGO_PKG_VERSION"), slow);
-        pr_metrics::serve(socket.socket(), metrics, move || report())?;
-    }
-    log::info!("version {}, listening on {}", env!("CARGO_PKG_VERSION"), names.join(", "));
+    // Bound to this variable until the end, when its file is removed.
+    let _metrics_file = match metrics_socket {
+        Some(listener) => {
+            let (handle, report, slow) = (handle.clone(), Arc::clone(&report), args.slow);
+            let render = move |page| match page {
+                Page::Metrics => counters.exposition(handle.state(), VERSION, slow),
+                Page::State => report(),
+            };
+            pr_metrics::serve(listener.as_fd().try_clone_to_owned()?, render)?;
+            Some(listener)
+        }
+        None => None,
+    };
+    log::info!("version {}, listening on {}", VERSION, names.join(", "));
     if args.emulate.is_some() {
         log::warn!(
             "--emulate: reservations of files are kept among the clients of this daemon only, and keep nobody from reading or writing"
