@@ -164,7 +164,7 @@ fn without_the_option_there_is_neither_socket_nor_thread() {
         .unwrap()
         .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
         .collect();
-    assert!(names.iter().any(|name| name == "worker\n"), "{names:?}");
+    assert!(names.iter().any(|name| name == "signals\n"), "{names:?}");
     assert!(names.iter().all(|name| name != "metrics\n"), "{names:?}");
     daemon.stop();
 }

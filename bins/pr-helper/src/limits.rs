@@ -124,9 +124,8 @@ mod tests {
             ("/sys/fs/cgroup/system.slice/pids.max", "max\n"),
             ("/sys/fs/cgroup/pids/docker/pids.max", "512\n"),
         ];
-        let read = |path: &str| {
-            files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
-        };
+        let read =
+            |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
         let lowest = |groups| lowest_pids_max(groups, read);
         assert_eq!(lowest("0::/system.slice/pr-helper.service\n"), Some(4200));
         assert_eq!(lowest("0::/system.slice/pr-helper.service/below\n"), Some(4200));

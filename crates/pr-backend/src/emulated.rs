@@ -81,10 +81,10 @@ pub enum EmulateError {
         error: io::Error,
     },
     /// Another process has locked the directory.
-    #[error("{}: in use by another pr-helper", .0.display())]
+    #[error("{} is in use by another pr-helper", .0.display())]
     InUse(PathBuf),
     /// Another user could change files in the directory.
-    #[error("{}: must be a directory of this user, and writable by no other", .0.display())]
+    #[error("{} must be a directory of this user that no other user can write to", .0.display())]
     Unsafe(PathBuf),
     /// The name does not fit an iSCSI name.
     #[error("{0:?} is too long for the name of an initiator")]
