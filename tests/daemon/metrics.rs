@@ -148,7 +148,7 @@ fn the_socket_is_its_owners_alone_and_speaks_http() {
     for (request, status) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "404"),
         (b"POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "405"),
-        (b"\r\n\r\n", "400"),
+        (b"GET\r\n\r\n", "400"),
         (b"\x00\x00\x00\x00\r\n\r\n", "400"),
     ] {
         let reply = ask(&place.socket(), request);
