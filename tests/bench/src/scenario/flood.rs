@@ -135,7 +135,8 @@ impl Contestant {
         Ok(())
     }
 
-    /// Has each client send one command after the other, with pauses. One that gives up counts with the time it waited.
+    /// Has each client send one command after the other, with pauses. The time that a client waits before it gives up
+    /// counts as well.
     fn measure(&mut self, pace: Pace) -> io::Result<Measured> {
         let end = Instant::now() + pace.time;
         let run = |member: &mut Member| {
