@@ -11,7 +11,6 @@ mod limits;
 mod logging;
 mod notify;
 mod paths;
-mod pr_multipath;
 mod privileges;
 mod signals;
 mod sockets;
@@ -29,11 +28,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::pr_multipath::{Multipath, Role};
 use clap::Parser as _;
 use daemon_files::{Pidfile, SocketFile};
 use pr_backend::{Emulated, Executor, Scsi};
 use pr_metrics::{Counters, Page, Tracer, trace};
+use pr_multipath::{Multipath, Role};
 use pr_server::{Ended, Limits, LogEvents, Server};
 
 use args::{Args, DEFAULT_PIDFILE};
@@ -114,8 +113,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(path) => Some(absolute(path)?),
         None => args.daemon.then(|| DEFAULT_PIDFILE.into()),
     };
-    let tracer =
-        tracing.as_ref().map(|options| Tracer::open(options, logging::Stderr)).transpose()?.flatten();
+    let tracer = tracing.as_ref().map(|options| Tracer::open(options, logging::Stderr)).transpose()?.flatten();
 
     let background = if args.daemon {
         match daemonize::daemonize()? {
@@ -137,16 +135,11 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(directory) = &state_directory {
         // As the user that will write there.
         let emulated = Emulated::open(directory, &sockets.initiators());
-        executor =
-            executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
+        executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
     let mut builder = Server::builder(executor)
-        .limits(Limits {
-            max_clients: limits.max,
-            max_clients_per_process: limits.max_per_process,
-            slow: args.slow,
-        })
+        .limits(Limits { max_clients: limits.max, max_clients_per_process: limits.max_per_process, slow: args.slow })
         .observer(Arc::clone(&counters));
     if let Some(tracer) = tracer {
         builder = builder.observer(tracer);
