@@ -55,7 +55,7 @@
 //! first call ends the process by `exit(1)`.
 //!
 //! Sense data are taken for fixed format. Of data in descriptor format (72h) ASC is read in place of the sense key: mostly
-//! that is `Other`, but ASC 01h is success.
+//! that is `Other`, but ASC 01h is success. Of the status, bits 7 and 0 are ignored: 80h is GOOD.
 //!
 //! # RELEASE
 //!

@@ -90,7 +90,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "no-sense",
-        why: "zeros read as NO SENSE: nothing happened",
+        why: "zeros read as NO SENSE, which clients take for success",
         seen_in: ALWAYS,
         applies: no_sense,
     },
@@ -247,9 +247,13 @@ fn errno(both: Both<'_>) -> bool {
 
 fn no_sense(both: Both<'_>) -> bool {
     both.answered().is_some_and(|(ours, theirs, answer)| {
-        let nothing = answer.status == 2 && answer.sense.iter().all(|byte| *byte == 0);
-        let theirs_says_nothing =
-            theirs.status == CHECK_CONDITION && theirs.sense.iter().all(|byte| *byte == 0);
+        // Data that end before the sense key: with zeros behind them it is NO SENSE.
+        let is_cut = matches!(answer.sense[..], [0x70..=0x73 | 0xf0..=0xf3] | [0x70 | 0x71 | 0xf0 | 0xf1, _]);
+        let nothing = answer.status == 2 && (is_cut || answer.sense.iter().all(|byte| *byte == 0));
+        let sent = if is_cut { &answer.sense[..] } else { &[] };
+        let theirs_says_nothing = theirs.status == CHECK_CONDITION
+            && theirs.sense.starts_with(sent)
+            && theirs.sense.iter().skip(sent.len()).all(|byte| *byte == 0);
         nothing && ours.is_check_condition(TERMINATED) && theirs_says_nothing
     })
 }

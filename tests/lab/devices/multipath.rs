@@ -2,6 +2,7 @@
 //!
 //! What the helper did is read from the paths themselves.
 
+mod claims;
 mod commands;
 mod hang;
 mod kubevirt;

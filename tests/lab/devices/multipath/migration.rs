@@ -151,7 +151,7 @@ fn keys_of_other_hosts_are_a_conflict() {
 
 /// Both hosts have the same key, one is preempted: the recorded key is among READ KEYS, and is not this host's.
 #[test]
-fn recorded_key_of_another_host_is_a_conflict() {
+fn recorded_keys_of_others_are_a_conflict() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -191,7 +191,7 @@ fn wrong_record_is_put_right() {
         if action == RELEASE {
             host.does(RESERVE, 5, KEY, 0);
         }
-        tests::lab::set_recorded_key(&map, NEW_KEY);
+        tests::lab::set_recorded_key(map.name(), NEW_KEY);
         let (new_key, expected) = match action {
             RESERVE => (0, held.clone()),
             RELEASE => (0, registered.clone()),

@@ -137,7 +137,7 @@ fn compare(before: Before, commands: &[(u8, u64, u64)], scopes: &[u8]) {
 const ALL_SCOPES: [u8; 3] = [0, 1, 0xf];
 
 #[test]
-fn types_of_reserve_are_the_disks_to_judge() {
+fn types_of_reserve_without_reservation() {
     compare(Before::Registered, &[(RESERVE, KEY, 0)], &ALL_SCOPES);
 }
 
@@ -148,7 +148,7 @@ fn types_of_reserve_by_the_holder() {
 
 #[test]
 fn types_of_release_without_reservation() {
-    compare(Before::Registered, &[(RELEASE, KEY, 0)], &ALL_SCOPES);
+    compare(Before::Registered, &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn types_of_release_by_the_holder() {
 }
 
 #[test]
-fn types_of_release_by_another_than_the_holder() {
+fn types_of_release_by_other_hosts() {
     compare(Before::OtherHolder(3), &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
@@ -200,16 +200,33 @@ fn types_mean_nothing_to_registrations() {
 }
 
 #[test]
-fn types_mean_nothing_to_unregistered_hosts() {
-    let commands = [
-        (RESERVE, KEY, 0),
-        (RELEASE, KEY, 0),
-        (PREEMPT, KEY, KEY),
-        (CLEAR, KEY, 0),
-        (REGISTER, KEY, 0),
-        (REGISTER, 0, KEY),
-    ];
-    compare(Before::Nothing, &commands, &[0]);
+fn types_mean_nothing_to_first_registrations() {
+    compare(Before::Nothing, &[(REGISTER, 0, KEY), (REGISTER, 0, 0)], &[0]);
+}
+
+/// The library does not ask a path: docs/compatibility.md. A disk may look at the type first.
+#[test]
+fn unregistered_hosts_always_meet_a_conflict() {
+    let _multipath = Multipath::start();
+    let daemon = daemon();
+    let map = Map::a();
+    let mut host = Host::new(&daemon, &map);
+    for kind in (0..16).chain([0x11, 0xf5]) {
+        for (action, new_key) in [
+            (RESERVE, 0),
+            (RELEASE, 0),
+            (CLEAR, 0),
+            (PREEMPT, KEY),
+            (PREEMPT_AND_ABORT, KEY),
+            (REGISTER, NEW_KEY),
+        ] {
+            let reply = host.change(action, kind, KEY, new_key);
+            let told = (reply.status, reply.sense_code());
+            assert_eq!(told, (Status::RESERVATION_CONFLICT, None), "service action {action}, {kind:02x}");
+        }
+    }
+    assert_eq!(map.state(), State::default());
+    daemon.stop();
 }
 
 /// The library cannot carry these: docs/compatibility.md.

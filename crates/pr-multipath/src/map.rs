@@ -1,0 +1,264 @@
+//! What a worker does with a command on a map.
+//!
+//! A change goes through the library, which makes it on all paths and has multipathd keep it. A question is put to the
+//! paths themselves, one after the other until one answers: the library would do the same, but understands only some
+//! of the answers, and its READ FULL STATUS writes beyond its buffers where some thirty ports are registered.
+
+use std::{os::fd::BorrowedFd, time::Duration};
+
+use dm_ioctl::{Control, DeviceNumber, Flags};
+use mpathpersist::{Failure, Generation, Library};
+use pr_backend::{
+    Cause, Descriptor, DescriptorKind, DeviceId, Disks, Failure as Unanswered, NotServed, Outcome, Scsi,
+};
+use pr_proto::{Command, Data};
+use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
+
+use crate::{
+    cause,
+    change::{Change, MULTIPATHD},
+    change_error::ChangeError,
+    path::{self, Path},
+    refusal,
+    worker_log::worker_log,
+};
+
+/// Serves maps: the library and the device-mapper, opened.
+pub(crate) struct Maps {
+    library: Library,
+    control: Control,
+}
+
+/// Why no map can be served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Library(#[from] mpathpersist::OpenError),
+    #[error(transparent)]
+    DeviceMapper(#[from] dm_ioctl::Error),
+}
+
+impl OpenError {
+    /// Returns whether multipath-tools is not installed. A library that is there and does not work may be repaired at any
+    /// time: the next worker tries again.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Library(mpathpersist::OpenError::NotInstalled(_)))
+    }
+}
+
+impl Maps {
+    /// Opens the library and the device-mapper.
+    pub(crate) fn open() -> Result<Self, OpenError> {
+        // In this order: where the library is not, it does not matter what else is missing.
+        Ok(Self { library: Library::open()?, control: Control::open()? })
+    }
+
+    /// Returns name and version of the library.
+    pub(crate) fn version(&self) -> String {
+        format!("libmpathpersist {}", self.library.version())
+    }
+
+    /// Runs `command` on `map`. Each path has `timeout` for it.
+    pub(crate) fn execute(
+        &mut self,
+        map: BorrowedFd<'_>,
+        timeout: Duration,
+        command: &mut Command<'_>,
+    ) -> Outcome {
+        let is_change = matches!(command.data, Data::Out(_));
+        let number = match number(map) {
+            Ok(number) => number,
+            Err(not_served) => return not_served.into(),
+        };
+        // The daemon has checked the mode, too; but it has less to lose.
+        match pr_backend::is_writable(map) {
+            Ok(is_writable) if is_writable || !is_change => {}
+            Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+            Err(not_served) => return not_served.into(),
+        }
+        let id = DeviceId::Block { major: number.major, minor: number.minor };
+        // Each time: a map that was multipath may have been loaded with another table since.
+        let table = match self.control.table(number) {
+            Ok(table) if table.multipath_target().is_some() => table,
+            Ok(_) => return Outcome::Refused(refusal::other_map(id)),
+            Err(error) => return device_mapper(&error),
+        };
+        match self.library.multipathd_is_running(MULTIPATHD) {
+            Ok(true) => {}
+            Ok(false) => return Outcome::Refused(refusal::no_multipathd(id)),
+            // It is there, and the paths answer questions without it.
+            Err(_) if !is_change => {}
+            Err(error) => {
+                return match cause::of_shortage_with_multipathd(&error) {
+                    Some(cause) => busy(cause),
+                    None => failed(SenseCode::IO_PROCESS_TERMINATED, cause::multipathd(&error)),
+                };
+            }
+        }
+        let scsi = Scsi::new(timeout);
+        let Data::Out(parameters) = command.data else { return self.ask(number, &scsi, command) };
+        if table.flags.contains(Flags::SUSPEND) {
+            // Not by the library, which is called by one worker at a time for a map.
+            return busy(cause::suspended());
+        }
+        let change = Change {
+            library: &mut self.library,
+            control: &self.control,
+            map,
+            number,
+            name: table.name.to_bytes(),
+            scsi: &scsi,
+        };
+        match change.make(command.cdb, parameters) {
+            Ok(()) => Outcome::bare(Status::GOOD),
+            Err(ChangeError::Conflict) => Outcome::bare(Status::RESERVATION_CONFLICT),
+            Err(ChangeError::Rejected(code)) => Outcome::Rejected(code),
+            Err(ChangeError::Failed(failure)) => self.explain(failure, number, timeout),
+            Err(ChangeError::Shortage(cause)) => busy(cause),
+        }
+    }
+
+    /// Resumes `map` if it is suspended.
+    ///
+    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that ends
+    /// meanwhile leaves all input and output waiting.
+    pub(crate) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
+        let number = match number(map) {
+            Ok(number) => number,
+            Err(not_served) => return not_served.into(),
+        };
+        let resumed = self.control.table(number).and_then(|table| {
+            let is_ours = self.library.version().generation >= Generation::From13;
+            if is_ours && table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
+                worker_log!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
+                self.control.resume(number)?;
+            }
+            Ok(())
+        });
+        resumed.map_or_else(|error| device_mapper(&error), |()| Outcome::bare(Status::GOOD))
+    }
+
+    /// Sends a command that reads to one path after the other, until a path gives an answer that the others would give, too.
+    fn ask(&self, map: DeviceNumber, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
+        let paths = match path::of(&self.control, map) {
+            Ok(paths) => paths,
+            Err(error) => return device_mapper(&error),
+        };
+        let mut outcome = failed(SenseCode::LU_COMMUNICATION_FAILURE, cause::no_path());
+        for path in paths {
+            outcome = match Path::open(path) {
+                Ok(Some(path)) => path.ask(scsi, command),
+                Ok(None) => continue,
+                Err(cause) => busy(cause),
+            };
+            match outcome {
+                Outcome::Device { status: Status::GOOD | Status::RESERVATION_CONFLICT, .. } => break,
+                Outcome::Device { status: Status::CHECK_CONDITION, .. } if is_illegal(command.sense) => break,
+                // A path that is standing by, or busy, or gone.
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    /// Returns the outcome of a failure of the library. Of sense data the library tells only the key; where there is more to
+    /// know, the paths are asked.
+    fn explain(&self, failure: Failure, map: DeviceNumber, timeout: Duration) -> Outcome {
+        let code = match sense_of(failure) {
+            (general, Precision::OfKey) => self.ready(map, timeout, general),
+            (code, Precision::Full) => code,
+        };
+        failed(code, cause::library(failure))
+    }
+
+    /// Returns the sense of the first path that answers TEST UNIT READY with the same sense key as `general`, or `general`.
+    fn ready(&self, map: DeviceNumber, timeout: Duration, general: SenseCode) -> SenseCode {
+        let paths = path::of(&self.control, map).unwrap_or_default();
+        let specific = paths.into_iter().find_map(|path| {
+            let code = test_unit_ready(&Path::open(path).ok()??, timeout)?;
+            (code.key == general.key).then_some(code)
+        });
+        specific.unwrap_or(general)
+    }
+}
+
+/// How much a failure of the library tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Precision {
+    /// The sense key alone; a path may tell more.
+    OfKey,
+    /// The whole sense code.
+    Full,
+}
+
+/// Returns the sense of a failure of the library: never a sense key that reads as success.
+fn sense_of(failure: Failure) -> (SenseCode, Precision) {
+    match failure {
+        Failure::SenseNotReady => (SenseCode::NOT_READY, Precision::OfKey),
+        Failure::SenseMediumError => (SenseCode::UNRECOVERED_READ_ERROR, Precision::OfKey),
+        Failure::SenseHardwareError => (SenseCode::INTERNAL_TARGET_FAILURE, Precision::OfKey),
+        Failure::SenseAbortedCommand => (SenseCode::IO_PROCESS_TERMINATED, Precision::OfKey),
+        Failure::SenseUnitAttention => (SenseCode::SCSI_BUS_RESET_OCCURRED, Precision::Full),
+        Failure::SenseInvalidOperation => (SenseCode::INVALID_OPCODE, Precision::Full),
+        Failure::IllegalRequest => (SenseCode::INVALID_FIELD_IN_PARAMETER_LIST, Precision::Full),
+        // CHECK CONDITION without sense.
+        Failure::NoSense => (SenseCode::IO_PROCESS_TERMINATED, Precision::Full),
+        _ => (SenseCode::LU_COMMUNICATION_FAILURE, Precision::Full),
+    }
+}
+
+fn test_unit_ready(path: &Path, timeout: Duration) -> Option<SenseCode> {
+    let mut buffer = [0; 96];
+    let completion = sg_io::Command::new(&[TEST_UNIT_READY, 0, 0, 0, 0, 0])
+        .sense(&mut buffer)
+        .timeout(timeout)
+        .execute(path.descriptor())
+        .ok()?;
+    let sense = buffer.get(..completion.sense_len.into())?;
+    Sense::parse(sense).ok().filter(|_| completion.status == Status::CHECK_CONDITION.0)?.code()
+}
+
+/// Returns the number of the map that a descriptor refers to. The daemon has looked, too; but it has less to lose.
+fn number(map: BorrowedFd<'_>) -> Result<DeviceNumber, NotServed> {
+    match Descriptor::examine(map, &Disks::default())?.kind() {
+        DescriptorKind::Map(DeviceId::Block { major, minor }) => Ok(DeviceNumber { major, minor }),
+        _ => Err(refusal::no_map().into()),
+    }
+}
+
+fn failed(code: SenseCode, cause: Cause) -> Outcome {
+    Outcome::Failed(Unanswered::check_condition(code, cause))
+}
+
+fn busy(cause: Cause) -> Outcome {
+    Outcome::Failed(Unanswered::busy(cause))
+}
+
+fn device_mapper(error: &dm_ioctl::Error) -> Outcome {
+    match cause::of_shortage(error) {
+        Some(cause) => busy(cause),
+        None => failed(SenseCode::IO_PROCESS_TERMINATED, cause::device_mapper(error)),
+    }
+}
+
+fn is_illegal(sense: &[u8]) -> bool {
+    let code = Sense::parse(sense).ok().and_then(|sense| sense.code());
+    code.is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_library_code_reads_as_success() {
+        for failure in (-300..300).filter_map(Failure::new) {
+            let (code, _) = sense_of(failure);
+            assert!(code.key.is_failure(), "{failure:?}: {code}");
+            let outcome = failed(code, cause::library(failure));
+            assert_eq!(outcome.completion(&mut [0; 96]).status, Status::CHECK_CONDITION);
+        }
+        let (code, _) = sense_of(Failure::NoSense);
+        assert_eq!(code, SenseCode::IO_PROCESS_TERMINATED);
+    }
+}

@@ -1,0 +1,377 @@
+//! The workers of a daemon, and the maps whose worker was lost.
+
+use std::{
+    collections::HashSet,
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use pr_backend::{DeviceId, Outcome};
+use pr_proto::{Command, Data};
+use rustix::io::Errno;
+use scsi_sense::Status;
+
+use crate::{
+    recent_lines::RecentLines,
+    role_process::MAY_BE_SUSPENDED,
+    supervisor_client::SupervisorClient,
+    wire::WorkerRequest,
+    worker_client::WorkerClient,
+    worker_error::{WorkerError, WorkerFault},
+};
+
+/// How long a worker may take to load the library and read its configuration.
+const START: Duration = Duration::from_secs(30);
+
+/// The library may try one path after the other: a command on a map may take so many times as long as on a disk.
+const PATHS: u32 = 6;
+
+/// How long a command waits for the end of a worker that was lost before it.
+const END: Duration = Duration::from_secs(5);
+
+/// Consequence if no thread can wait for the end of such a worker.
+const NEVER_RECOVERED: &str =
+    "a worker was lost and cannot be waited for: the map is not served until pr-helper is restarted";
+
+/// Size of the stack of the thread that waits for the end of a worker.
+const STACK: usize = 128 << 10;
+
+/// The workers. There is one for each map with a command in flight, and some without a command.
+pub(crate) struct Pool {
+    supervisor: SupervisorClient,
+    /// Workers without a command; some may have left. The last is the youngest.
+    idle: Mutex<Vec<WorkerClient>>,
+    /// Maps in quarantine: their worker was lost and has not ended yet.
+    quarantined: Mutex<HashSet<DeviceId>>,
+    /// Notified when a map leaves the quarantine.
+    recovered: Condvar,
+    /// Lines of the workers.
+    recent: Arc<RecentLines>,
+}
+
+impl Pool {
+    /// Returns a pool without workers.
+    pub(crate) fn new(supervisor: SupervisorClient, recent: Arc<RecentLines>) -> Self {
+        Self {
+            supervisor,
+            idle: Mutex::default(),
+            quarantined: Mutex::default(),
+            recovered: Condvar::new(),
+            recent,
+        }
+    }
+
+    /// Starts a worker, to be used later; returns name and version of its library.
+    pub(crate) fn probe(&self) -> Result<String, WorkerError> {
+        let (worker, version) = self.launch()?;
+        self.put(worker);
+        Ok(version)
+    }
+
+    /// Has the supervisor leave, because there is nothing that it could do.
+    pub(crate) fn dismiss(&self) {
+        self.supervisor.dismiss();
+    }
+
+    /// Has the supervisor end, as it does when this process ends; returns whether it was there.
+    pub(crate) fn end(&self) -> bool {
+        self.supervisor.end()
+    }
+
+    /// Runs `command` on `map` in a worker. Each path has `timeout` for it.
+    pub(crate) fn execute(
+        self: &Arc<Self>,
+        id: DeviceId,
+        map: BorrowedFd<'_>,
+        timeout: Duration,
+        command: &mut Command<'_>,
+    ) -> Result<Outcome, WorkerError> {
+        self.wait_for_recovery(id, END)?;
+        let parameters = match &command.data {
+            Data::In(_) => &[][..],
+            Data::Out(parameters) => parameters,
+        };
+        let mut worker = self.begin(map, &WorkerRequest::Run { timeout, cdb: command.cdb, parameters })?;
+        match worker.finish(Instant::now().checked_add(timeout.saturating_mul(PATHS)), command) {
+            Ok(outcome) => {
+                self.put(worker);
+                Ok(outcome)
+            }
+            Err(fault) => {
+                if fault != WorkerFault::Ended {
+                    self.supervisor.kill(worker.number());
+                }
+                let is_change = matches!(command.data, Data::Out(_));
+                self.quarantine(id, map, worker, is_change);
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// Waits for the map to leave the quarantine.
+    fn wait_for_recovery(&self, id: DeviceId, timeout: Duration) -> Result<(), WorkerFault> {
+        let (quarantined, _) = self
+            .recovered
+            .wait_timeout_while(self.quarantined(), timeout, |quarantined| quarantined.contains(&id))
+            .unwrap_or_else(PoisonError::into_inner);
+        if quarantined.contains(&id) { Err(WorkerFault::Unfinished) } else { Ok(()) }
+    }
+
+    /// Puts a map into quarantine whose worker was lost during a command. Nothing is sent to it until the worker has ended,
+    /// which takes a process that waits for a disk as long as the disk likes; after a change the map is then resumed if it
+    /// was left suspended.
+    fn quarantine(
+        self: &Arc<Self>,
+        id: DeviceId,
+        map: BorrowedFd<'_>,
+        worker: WorkerClient,
+        is_change: bool,
+    ) {
+        self.quarantined().insert(id);
+        // After a command that only reads, the map is as it was.
+        let map = is_change.then(|| map.try_clone_to_owned());
+        let pool = Arc::clone(self);
+        let watch = move || {
+            worker.wait_for_end();
+            match map {
+                Some(Ok(map)) => pool.resume(id, map.as_fd()),
+                Some(Err(error)) => log::error!("multipath: {id}: {error}; {MAY_BE_SUSPENDED}"),
+                None => {}
+            }
+            pool.quarantined().remove(&id);
+            pool.recovered.notify_all();
+        };
+        let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(watch);
+        if let Err(error) = started {
+            log::error!("multipath: {id}: {error}; {NEVER_RECOVERED}");
+        }
+    }
+
+    /// Resumes a map if it is suspended.
+    fn resume(&self, id: DeviceId, map: BorrowedFd<'_>) {
+        let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
+        let resumed = self.begin(map, &WorkerRequest::Resume).and_then(|mut worker| {
+            match worker.finish(Instant::now().checked_add(START), &mut nothing) {
+                Ok(outcome) => {
+                    self.put(worker);
+                    Ok(outcome)
+                }
+                Err(fault) => {
+                    self.supervisor.kill(worker.number());
+                    Err(fault.into())
+                }
+            }
+        });
+        match resumed {
+            Ok(Outcome::Device { status: Status::GOOD, .. }) => {}
+            Ok(Outcome::Failed(failure)) => {
+                log::error!("multipath: {id}: {}; {MAY_BE_SUSPENDED}", failure.cause());
+            }
+            Ok(_) | Err(_) => log::error!("multipath: {id}: {MAY_BE_SUSPENDED}"),
+        }
+    }
+
+    /// Sends a request to a worker, which from then on may have run it.
+    fn begin(&self, map: BorrowedFd<'_>, request: &WorkerRequest<'_>) -> Result<WorkerClient, WorkerError> {
+        loop {
+            let (worker, is_new) = match self.take() {
+                Some(worker) => (worker, false),
+                None => (self.launch()?.0, true),
+            };
+            match worker.send(request, map) {
+                Ok(()) => return Ok(worker),
+                // Its time was over, and it has left without the request.
+                Err(Errno::PIPE | Errno::CONNRESET) if !is_new => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(WorkerFault::NotStarted.into()),
+                Err(error) => return Err(WorkerFault::before_command(error).into()),
+            }
+        }
+    }
+
+    fn launch(&self) -> Result<(WorkerClient, String), WorkerError> {
+        WorkerClient::launch(&self.supervisor, Arc::clone(&self.recent), Instant::now().checked_add(START))
+    }
+
+    fn take(&self) -> Option<WorkerClient> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, worker: WorkerClient) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that has left holds two descriptors.
+        idle.retain_mut(WorkerClient::is_there);
+        idle.push(worker);
+    }
+
+    fn quarantined(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
+        // No operation under this lock leaves the set half changed.
+        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::fd::{AsFd as _, OwnedFd},
+    };
+
+    use super::*;
+    use crate::{
+        channel::{self, Channel, Received},
+        reply,
+        wire::{Hello, SupervisorCommand},
+    };
+
+    const MAP: DeviceId = DeviceId::Block { major: 253, minor: 1 };
+    const OTHER: DeviceId = DeviceId::Block { major: 253, minor: 2 };
+    const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+    const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+
+    /// The test in the place of supervisor and workers.
+    struct Fake {
+        supervisor: Channel,
+    }
+
+    /// A worker's ends of its channel and its output.
+    struct FakeWorker {
+        channel: Channel,
+        _output: OwnedFd,
+    }
+
+    fn pool() -> (Arc<Pool>, Fake) {
+        let (channel, supervisor) = Channel::pair().unwrap();
+        (Arc::new(Pool::new(SupervisorClient::new(channel), Arc::default())), Fake { supervisor })
+    }
+
+    /// Returns the next message, which must come.
+    fn receive(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
+        let deadline = Instant::now().checked_add(START);
+        assert!(channel::wait(&[channel.as_fd()], deadline).unwrap(), "there is no message");
+        let mut buffer = [0; WorkerRequest::LENGTH_MAX];
+        match channel.receive(&mut buffer).unwrap() {
+            Received::Message(length, descriptors) => (buffer[..length].to_vec(), descriptors),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    impl Fake {
+        /// Plays a worker that was asked for and is ready.
+        fn start_worker(&self) -> FakeWorker {
+            let (message, descriptors) = receive(&self.supervisor);
+            assert!(matches!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Start(_))));
+            let [channel, output] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
+            let worker = FakeWorker { channel: channel.into(), _output: output };
+            worker.channel.send(&[&Hello::Ready("a test").encode()], &[]).unwrap();
+            worker
+        }
+
+        fn is_asked_for_nothing(&self) -> bool {
+            matches!(self.supervisor.receive(&mut [0; SupervisorCommand::LENGTH]).unwrap(), Received::Nothing)
+        }
+    }
+
+    impl FakeWorker {
+        /// Returns whether the next request is to resume a map.
+        fn is_asked_to_resume(&self) -> bool {
+            let (message, descriptors) = receive(&self.channel);
+            assert_eq!(descriptors.len(), 1);
+            WorkerRequest::decode(&message) == Some(WorkerRequest::Resume)
+        }
+
+        fn answer(&self, status: Status) {
+            let head = reply::encode_head(&Outcome::bare(status)).unwrap();
+            self.channel.send(&[&head], &[]).unwrap();
+        }
+    }
+
+    /// Runs a command in a thread, with a worker's deadline of six times `timeout`.
+    fn execute(
+        pool: &Arc<Pool>,
+        cdb: [u8; 10],
+        timeout: Duration,
+    ) -> thread::JoinHandle<Result<Outcome, WorkerError>> {
+        let pool = Arc::clone(pool);
+        thread::spawn(move || {
+            let map = File::open("/dev/null").unwrap();
+            let (mut data, mut sense) = ([0; 8], [0; 96]);
+            let data = if cdb[0] == 0x5f { Data::Out(&[0; 24]) } else { Data::In(&mut data) };
+            pool.execute(MAP, map.as_fd(), timeout, &mut Command { cdb: &cdb, data, sense: &mut sense })
+        })
+    }
+
+    #[test]
+    fn idle_worker_is_used_again() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, REGISTER, START);
+        let worker = fake.start_worker();
+        assert!(!worker.is_asked_to_resume());
+        worker.answer(Status::RESERVATION_CONFLICT);
+        assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::RESERVATION_CONFLICT)));
+        let command = execute(&pool, REGISTER, START);
+        assert!(!worker.is_asked_to_resume());
+        worker.answer(Status::GOOD);
+        assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
+        assert!(fake.is_asked_for_nothing());
+    }
+
+    #[test]
+    fn worker_that_has_left_is_replaced() {
+        let (pool, fake) = pool();
+        for _ in 0..2 {
+            let command = execute(&pool, REGISTER, START);
+            let worker = fake.start_worker();
+            assert!(!worker.is_asked_to_resume());
+            worker.answer(Status::GOOD);
+            assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
+        }
+        assert_eq!(pool.idle.lock().unwrap().len(), 1, "the first has left");
+    }
+
+    /// A worker that is killed can wait for a disk: until it has ended it may still change the map.
+    #[test]
+    fn map_of_lost_worker_is_quarantined() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, REGISTER, Duration::from_millis(1));
+        let lost = fake.start_worker();
+        assert!(!lost.is_asked_to_resume());
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::Late.into()));
+        let (message, _) = receive(&fake.supervisor);
+        assert_eq!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Kill(1)));
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        assert_eq!(pool.wait_for_recovery(OTHER, Duration::ZERO), Ok(()), "other maps are served");
+        // An answer that comes too late does not end the quarantine.
+        lost.answer(Status::GOOD);
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::from_millis(50)), Err(WorkerFault::Unfinished));
+        drop(lost);
+        let next = fake.start_worker();
+        assert!(next.is_asked_to_resume());
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        next.answer(Status::GOOD);
+        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+    }
+
+    #[test]
+    fn lost_reader_needs_no_resume() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, READ_KEYS, START);
+        let worker = fake.start_worker();
+        assert!(!worker.is_asked_to_resume());
+        // It crashes.
+        drop(worker);
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
+        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+        assert!(fake.is_asked_for_nothing());
+    }
+
+    #[test]
+    fn missing_supervisor_is_a_fault() {
+        let (pool, fake) = pool();
+        drop(fake);
+        let command = execute(&pool, REGISTER, START);
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::NoSupervisor.into()));
+        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Ok(()), "nothing was lost");
+    }
+}

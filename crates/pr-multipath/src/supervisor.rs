@@ -1,0 +1,169 @@
+//! The supervisor: the process that stays root when the daemon gives that up, so that workers can be started later.
+//!
+//! It takes commands from the daemon alone, over a channel that no client ever sees, and does two things: it starts workers
+//! and kills them. It never answers, so the daemon never waits for it. When the daemon's end of the channel closes, for
+//! whatever reason, it ends too, and all workers with it.
+
+use std::{
+    collections::HashMap,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::{Child, ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::{
+    capabilities,
+    channel::{self, Channel, Received},
+    role_process, signals, sys,
+    wire::SupervisorCommand,
+    with_sources::with_sources,
+};
+
+/// Number of workers at a time. A map has one worker at most, and no host has more maps that hang at the same time.
+const WORKERS_MAX: usize = 1024;
+
+/// How long commands in flight may go on when the daemon has ended: a change that is cut short may leave some paths
+/// unregistered, or the map suspended.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Runs the supervisor process. Calls `on_daemon_end` if the daemon ends without having dismissed the supervisor.
+pub(crate) fn run(on_daemon_end: impl FnOnce()) -> ExitCode {
+    match supervise(on_daemon_end) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = with_sources(&*error);
+            log::error!("multipath supervisor: {error}; multipath maps will not be served");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Error>> {
+    nix::sys::prctl::set_name(c"pr-helper-super")?;
+    // The end of the daemon ends this process.
+    signals::block_those_of_the_daemon()?;
+    sys::restore_sigchld()?;
+    let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    children.thread_block()?;
+    let ended = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    allow_open_files();
+    capabilities::confine()?;
+    let channel = Channel::stdin()?;
+    let mut workers = Workers(HashMap::new());
+    let mut buffer = [0; SupervisorCommand::LENGTH];
+    let is_dismissed = loop {
+        channel::wait(&[channel.as_fd(), ended.as_fd()], None)?;
+        while ended.read_signal()?.is_some() {}
+        workers.reap();
+        match channel.receive(&mut buffer)? {
+            Received::Nothing => {}
+            Received::End => break false,
+            Received::Message(length, descriptors) => {
+                let command = buffer.get(..length).and_then(SupervisorCommand::decode);
+                match (command, <[OwnedFd; 2]>::try_from(descriptors)) {
+                    (Some(SupervisorCommand::Start(number)), Ok([channel, output]))
+                        if !workers.0.contains_key(&number) =>
+                    {
+                        workers.start(number, channel, output);
+                    }
+                    (Some(SupervisorCommand::Kill(number)), Err(none)) if none.is_empty() => {
+                        workers.kill(number);
+                    }
+                    (Some(SupervisorCommand::Leave), Err(none)) if none.is_empty() => break true,
+                    _ => return Err("the daemon sent a malformed command".into()),
+                }
+            }
+        }
+    };
+    if !is_dismissed {
+        on_daemon_end();
+    }
+    // Idle workers see the end of the daemon themselves.
+    let deadline = Instant::now() + GRACE;
+    while !workers.0.is_empty() && Instant::now() < deadline {
+        channel::wait(&[ended.as_fd()], Some(deadline))?;
+        while ended.read_signal()?.is_some() {}
+        workers.reap();
+    }
+    workers.kill_all();
+    Ok(())
+}
+
+/// Raises the limit of open files to the kernel's maximum: the library tries to do so in each worker, where it is not
+/// possible any more, and complains.
+fn allow_open_files() {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    if most.is_some() {
+        // If that is not permitted, the library's complaint is the only consequence.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    }
+}
+
+/// The workers that have not been seen to end.
+struct Workers(HashMap<u64, Child>);
+
+impl Workers {
+    fn start(&mut self, number: u64, channel: OwnedFd, output: OwnedFd) {
+        if self.0.len() >= WORKERS_MAX {
+            return log::error!("multipath: {WORKERS_MAX} workers are running, which is the limit");
+        }
+        let started = output
+            .try_clone()
+            .and_then(|errors| role_process::worker().stdin(channel).stdout(output).stderr(errors).spawn());
+        match started {
+            Ok(child) => {
+                self.0.insert(number, child);
+            }
+            Err(error) => log::error!("multipath: a worker cannot be started: {error}"),
+        }
+    }
+
+    fn kill(&mut self, number: u64) {
+        // A worker that has ended meanwhile is no longer in the map.
+        if let Some(Err(error)) = self.0.get_mut(&number).map(Child::kill) {
+            log::error!("multipath worker {number} cannot be killed: {error}");
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for (number, child) in &mut self.0 {
+            log::error!(
+                "multipath worker {number} is killed in mid-command; {}",
+                role_process::MAY_BE_SUSPENDED
+            );
+            let _ = child.kill();
+        }
+    }
+
+    /// Removes the workers that have ended.
+    fn reap(&mut self) {
+        self.0.retain(|number, child| match child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                report(*number, child.id(), status);
+                false
+            }
+            Err(error) => {
+                log::error!("multipath worker {number} cannot be waited for: {error}");
+                false
+            }
+        });
+    }
+}
+
+fn report(number: u64, pid: u32, status: ExitStatus) {
+    match status.signal() {
+        None if status.success() => log::debug!("multipath worker {number} (pid {pid}) has left"),
+        None => log::warn!("multipath worker {number} (pid {pid}) has failed: {status}"),
+        Some(_) => log::warn!("multipath worker {number} (pid {pid}) has been ended by {status}"),
+    }
+}

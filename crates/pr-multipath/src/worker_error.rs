@@ -1,0 +1,127 @@
+//! Why no worker answered.
+
+use std::{fmt, io};
+
+use pr_backend::{Cause, Failure};
+use rustix::io::Errno;
+use scsi_sense::SenseCode;
+
+/// Why no worker answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkerError {
+    /// A worker has started, and cannot work for now.
+    Unfit(String),
+    /// A worker has started, and none can work on this host.
+    Never(String),
+    /// There was no worker, or it was lost.
+    Fault(WorkerFault),
+}
+
+impl From<WorkerFault> for WorkerError {
+    fn from(fault: WorkerFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// What happened to a worker process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WorkerFault {
+    /// The supervisor process has ended, so there can be no more workers.
+    NoSupervisor,
+    /// It could not be started, or ended before it was ready.
+    NotStarted,
+    /// It ended during the command.
+    Ended,
+    /// It took too long and was killed.
+    Late,
+    /// The worker of an earlier command was lost, and has not ended yet.
+    Unfinished,
+    /// Its answer was malformed. It was killed.
+    Malformed,
+    /// This process or the host lacked a resource before a worker had the command.
+    Shortage(Cause),
+    /// The kernel refused a socket or a pipe.
+    System(Errno),
+}
+
+impl WorkerFault {
+    /// Returns the fault by which no worker got the command.
+    pub(crate) fn before_command(error: Errno) -> Self {
+        Cause::of_shortage(&io::Error::from(error)).map_or(Self::System(error), Self::Shortage)
+    }
+
+    /// Returns the fault of a worker that lacks a resource to begin with.
+    pub(crate) fn shortage_of_worker(why: &str) -> Self {
+        Self::Shortage(Cause::new("shortage", format!("the helper lacks a resource: {why}")))
+    }
+}
+
+impl fmt::Display for WorkerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSupervisor => {
+                f.write_str("the multipath supervisor process has gone: restart pr-helper")
+            }
+            Self::NotStarted => {
+                f.write_str("no multipath worker process could be started: see the lines before")
+            }
+            Self::Ended => f.write_str("the multipath worker process ended during the command"),
+            Self::Late => f.write_str(
+                "the command took too long and its multipath worker process was killed: see what \"multipath -ll\" says of the map's paths",
+            ),
+            Self::Unfinished => f.write_str(
+                "the worker process of an earlier command still waits for a path of the map: see what \"multipath -ll\" and \"dmesg\" say",
+            ),
+            Self::Malformed => {
+                f.write_str("the multipath worker process gave no sensible answer and was killed")
+            }
+            Self::Shortage(cause) => cause.fmt(f),
+            Self::System(error) => write!(f, "a multipath worker process: {error}"),
+        }
+    }
+}
+
+impl From<WorkerFault> for Failure {
+    /// Returns BUSY if no worker had the command and the guest should repeat it; otherwise nothing is known about it, and
+    /// it was aborted.
+    fn from(fault: WorkerFault) -> Self {
+        match fault {
+            WorkerFault::Shortage(cause) => Self::busy(cause),
+            WorkerFault::Unfinished => Self::busy(Cause::new("worker", fault.to_string())),
+            fault => Self::check_condition(
+                SenseCode::IO_PROCESS_TERMINATED,
+                Cause::new("worker", fault.to_string()),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scsi_sense::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_unsent_commands_are_busy() {
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::AGAIN] {
+            let failure = Failure::from(WorkerFault::before_command(error));
+            assert_eq!((failure.status(), failure.cause().label()), (Status::BUSY, "shortage"), "{error}");
+        }
+        assert_eq!(Failure::from(WorkerFault::Unfinished).status(), Status::BUSY);
+        for fault in [
+            WorkerFault::NoSupervisor,
+            WorkerFault::NotStarted,
+            WorkerFault::Ended,
+            WorkerFault::Late,
+            WorkerFault::Malformed,
+            WorkerFault::System(Errno::NOMEM),
+            WorkerFault::before_command(Errno::PERM),
+        ] {
+            let failure = Failure::from(fault.clone());
+            assert_eq!(failure.status(), Status::CHECK_CONDITION, "{fault:?}");
+            assert_eq!(failure.sense(), Some(SenseCode::IO_PROCESS_TERMINATED), "{fault:?}");
+            assert_eq!(failure.cause().label(), "worker", "{fault:?}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the library makes of a disk's sense data: a disk that fails as told, with a map on it.
+
+use std::{fs, path::Path};
+
+use scsi_sense::Status;
+use tests::lab::{Faulty, set_recorded_key};
+use tests::{Reply, eventually};
+
+use super::{Host, KEY, Multipath, OTHER_KEY, PREEMPT, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon, open};
+
+const OUT: u8 = 0x5f;
+const NO_SENSE: (u8, u8, u8) = (0, 0, 0);
+const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
+
+/// The name of the map that multipathd has made of a disk, and its node.
+fn map_of(disk: &Path) -> (String, std::path::PathBuf) {
+    let holders = Path::new("/sys/class/block").join(disk.file_name().unwrap()).join("holders");
+    let mut found = None;
+    eventually("multipathd makes a map of the faulty disk", || {
+        found = fs::read_dir(&holders).unwrap().flatten().next().map(|entry| entry.path());
+        found.is_some()
+    });
+    let holder = found.unwrap();
+    let name = fs::read_to_string(holder.join("dm/name")).unwrap().trim().to_owned();
+    (name, Path::new("/dev").join(holder.file_name().unwrap()))
+}
+
+/// CHECK CONDITION with a sense key that no client takes for success.
+fn assert_failure(what: &str, reply: &Reply) {
+    assert_eq!(reply.status, Status::CHECK_CONDITION, "{what}");
+    let (key, ..) = reply.sense_code().unwrap();
+    assert!(![0, 1, 0xf].contains(&key), "{what}: {:02x?}", reply.sense_code());
+}
+
+#[test]
+fn failures_without_sense_are_failures_to_clients() {
+    let faulty = Faulty::make();
+    let _multipath = Multipath::with_also(&faulty.block);
+    let daemon = daemon();
+    let (name, node) = map_of(&faulty.block);
+    let mut host = Host { client: daemon.client(), map: open(&node) };
+    faulty.answer(OUT, NO_SENSE, false);
+    for action in [REGISTER, REGISTER_AND_IGNORE] {
+        let reply = host.change(action, 0, 0, KEY);
+        assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
+    }
+    set_recorded_key(&name, KEY);
+    for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY)] {
+        let reply = host.change(action, 5, KEY, new_key);
+        assert_failure(&format!("service action {action}"), &reply);
+    }
+    assert_eq!(host.change(PREEMPT, 5, KEY, OTHER_KEY).sense_code(), IO_PROCESS_TERMINATED);
+    faulty.heal();
+    daemon.stop();
+}
+
+/// The library takes the additional sense code for the sense key: here that of RECOVERED ERROR, which is success.
+#[test]
+fn failures_in_descriptor_format_are_no_success() {
+    let faulty = Faulty::make();
+    let _multipath = Multipath::with_also(&faulty.block);
+    let daemon = daemon();
+    let (name, node) = map_of(&faulty.block);
+    let mut host = Host { client: daemon.client(), map: open(&node) };
+    faulty.answer(OUT, (0x0b, 0x01, 0), true);
+    for action in [REGISTER, REGISTER_AND_IGNORE] {
+        assert_failure(&format!("service action {action}"), &host.change(action, 0, 0, KEY));
+    }
+    for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY), (super::CLEAR, 0)] {
+        set_recorded_key(&name, KEY);
+        let reply = host.change(action, 5, KEY, new_key);
+        assert_failure(&format!("service action {action}"), &reply);
+    }
+    faulty.heal();
+    daemon.stop();
+}
