@@ -1,8 +1,9 @@
 //! How many clients this machine lets the helper serve: bounded by open files (`RLIMIT_NOFILE`) and by threads
 //! (`pids.max` of the control group, which systemd sets from `TasksMax=`).
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use pr_server::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors of a connection: its socket, and those that its next message can bring (a receive buffer has room for two,
@@ -42,6 +43,11 @@ impl ClientLimits {
             log::info!("room for {max} clients, not {wanted}: raise the limit of {name} ({remedy}) for more");
         }
         Self { max, max_per_process: max_per_process(max) }
+    }
+
+    /// Returns the server's limits. A command counts as slow after `slow`.
+    pub(crate) fn with(self, slow: Duration) -> Limits {
+        Limits { max_clients: self.max, max_clients_per_process: self.max_per_process, slow }
     }
 }
 

@@ -21,7 +21,7 @@ use std::{
     error::Error,
     io::{self, Write as _},
     os::fd::AsFd as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     thread,
@@ -29,14 +29,14 @@ use std::{
 };
 
 use clap::Parser as _;
-use daemon_files::{Pidfile, SocketFile};
+use daemon_files::{Listener, Pidfile, SocketFile};
 use pr_backend::{Emulated, Executor, Scsi};
 use pr_metrics::{Counters, Page, Tracer, trace};
 use pr_multipath::{Multipath, Role};
-use pr_server::{Ended, Limits, LogEvents, Server};
+use pr_server::{DeviceLoad, Ended, LogEvents, Server};
 
 use args::{Args, DEFAULT_PIDFILE};
-use daemonize::Side;
+use daemonize::{Background, Side};
 use limits::ClientLimits;
 use paths::absolute;
 use privileges::Identity;
@@ -113,7 +113,8 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(path) => Some(absolute(path)?),
         None => args.daemon.then(|| DEFAULT_PIDFILE.into()),
     };
-    let tracer = tracing.as_ref().map(|options| Tracer::open(options, logging::Stderr)).transpose()?.flatten();
+    let tracer =
+        tracing.as_ref().map(|options| Tracer::open(options, logging::Stderr)).transpose()?.flatten();
 
     let background = if args.daemon {
         match daemonize::daemonize()? {
@@ -130,22 +131,43 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let made = sockets.first_file();
     let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
     privileges::drop_to(identity)?;
+    let opened = Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background };
+    let code = serve(args, opened, &multipath)?;
+    drop(pidfile);
+    if let Some(socket) = made {
+        leave(&socket, &multipath);
+    }
+    Ok(code)
+}
 
+/// What start-up opened while it had the privilege to.
+struct Opened<'a> {
+    signals: Signals,
+    tracer: Option<Tracer>,
+    sockets: Sockets<'a>,
+    metrics_socket: Option<Listener>,
+    limits: ClientLimits,
+    state_directory: Option<PathBuf>,
+    background: Option<Background>,
+}
+
+/// Serves clients until a signal stops the helper.
+fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitCode, Box<dyn Error>> {
+    let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background } = opened;
     let mut executor = Executor::new().with(Scsi::new(args.timeout)).with(multipath.clone());
     if let Some(directory) = &state_directory {
         // As the user that will write there.
         let emulated = Emulated::open(directory, &sockets.initiators());
-        executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
+        executor =
+            executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
-    let mut builder = Server::builder(executor)
-        .limits(Limits { max_clients: limits.max, max_clients_per_process: limits.max_per_process, slow: args.slow })
-        .observer(Arc::clone(&counters));
+    let mut builder =
+        Server::builder(executor).limits(limits.with(args.slow)).observer(Arc::clone(&counters));
     if let Some(tracer) = tracer {
         builder = builder.observer(tracer);
     }
-    builder = builder.observer(LogEvents::default());
-    let (builder, names, files) = sockets.listen(builder);
+    let (builder, names, files) = sockets.listen(builder.observer(LogEvents::default()));
     let server = builder.build()?;
     let handle = server.handle();
     let report = {
@@ -182,25 +204,17 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     notify::notify(notify::State::Ready);
     let ended = server.run();
     files.remove();
-    drop(pidfile);
-    if let Some(socket) = made {
-        leave(&socket, &multipath);
-    }
-    Ok(match ended? {
-        Ended::Clean => ExitCode::SUCCESS,
+    match ended? {
+        Ended::Clean => Ok(ExitCode::SUCCESS),
         Ended::CutShort(devices) => {
             let reason = stop.reason();
-            for (device, load) in devices {
-                log::error!(
-                    "{device}: {} commands in flight and {} waiting {reason}",
-                    load.in_flight,
-                    load.waiting
-                );
+            for (device, DeviceLoad { in_flight, waiting }) in devices {
+                log::error!("{device}: {in_flight} commands in flight and {waiting} waiting {reason}");
             }
             log::error!("stopped with commands in flight: whether they take effect is up to the devices");
-            ExitCode::FAILURE
+            Ok(ExitCode::FAILURE)
         }
-    })
+    }
 }
 
 fn multipath_config(args: &Args, socket: Option<&Path>) -> pr_multipath::Config {
