@@ -4,6 +4,7 @@
 mod client;
 mod disks;
 mod emulate;
+mod flood;
 mod handover;
 mod hostile;
 mod hung;

@@ -207,6 +207,11 @@ impl Observer for LogEvents {
             Event::ThreadsExhausted { threads, error } => log::warn!(
                 "no more than {threads} threads can be started ({error}): clients wait for each other; raise the limit of processes (RLIMIT_NPROC, TasksMax)"
             ),
+            Event::Stopped => {
+                let windows = std::mem::take(&mut self.lock().windows);
+                let all = windows.into_iter().map(|(peer, window)| (peer, window.left_out));
+                report(all.filter(|(_, left_out)| *left_out > 0).collect());
+            }
             Event::Started(_) | Event::Completed(_) | Event::Panicked => {}
         }
     }
@@ -219,14 +224,6 @@ impl Observer for LogEvents {
         };
         report(finished);
         is_any_left
-    }
-}
-
-impl Drop for LogEvents {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let far = Instant::now().checked_add(WINDOW);
-        report(far.map(|now| inner.finish(now)).unwrap_or_default());
     }
 }
 
