@@ -1,4 +1,4 @@
-//! What the log says of a libmpathpersist that is not there, or does not load.
+//! Log lines about a libmpathpersist that is missing or does not load.
 
 use std::fs;
 

@@ -94,7 +94,7 @@ pub(crate) fn warn_once(line: &str) {
     log::log!(level, "{line}");
 }
 
-/// Returns an error's text with those of all its causes, on one line. The place where an error ends its way prints it so.
+/// Returns an error's text with the texts of all its causes, on one line, for the place that prints it.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

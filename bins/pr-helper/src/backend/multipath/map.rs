@@ -37,7 +37,7 @@ pub(super) enum OpenError {
 }
 
 impl OpenError {
-    /// Whether multipath-tools is not installed. What is there and does not work may be mended at any time: the next worker
+    /// Whether multipath-tools is not installed. A library that does not load may be repaired at any time, so the next worker
     /// tries again.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Library(mpathpersist::OpenError::NotInstalled(_)))
