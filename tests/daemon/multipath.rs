@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::Signal;
 use tests::{Daemon, Options};
 
 /// Starts a daemon for which the dynamic loader looks in a directory first, where the library has this content. `None`: the
@@ -29,6 +30,10 @@ fn broken_library_is_a_warning() {
     let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is there and cannot be loaded: ";
     assert!(line.starts_with(start), "{log}");
     assert!(line.ends_with("libmpathpersist.so.0: file too short"), "the loader's words: {log}");
+    daemon.signal(Signal::USR1);
+    daemon.wait_for_log(
+        "state: multipath maps are not served: libmpathpersist or device-mapper cannot be used now",
+    );
     daemon.stop();
 }
 

@@ -27,7 +27,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     process::Child,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -158,7 +161,8 @@ impl Multipath {
 
     /// Whether maps are served, as far as is known.
     pub(super) fn availability(&self) -> Result<(), Unavailable> {
-        self.pool().map(drop)
+        let is_unfit = self.pool()?.is_unfit.load(Ordering::Relaxed);
+        if is_unfit { Err(Unavailable::Unfit) } else { Ok(()) }
     }
 
     fn pool(&self) -> Result<Arc<Pool>, Unavailable> {
@@ -215,6 +219,8 @@ struct Pool {
     unfinished: Mutex<HashSet<DeviceId>>,
     /// One of them has.
     mended: Condvar,
+    /// The last worker that was started could not work.
+    is_unfit: AtomicBool,
 }
 
 /// The daemon's end of a worker.
@@ -242,7 +248,8 @@ impl From<WorkerFault> for NoAnswer {
 impl Pool {
     fn new(supervisor: Supervisor) -> Self {
         let (idle, unfinished) = (Mutex::new(Vec::new()), Mutex::new(HashSet::new()));
-        Self { supervisor, idle, unfinished, mended: Condvar::new() }
+        let is_unfit = AtomicBool::new(false);
+        Self { supervisor, idle, unfinished, mended: Condvar::new(), is_unfit }
     }
 
     fn execute(
@@ -384,6 +391,9 @@ impl Pool {
                 None => Err(WorkerFault::Nonsense.into()),
             }
         });
+        if let Ok(said) = &answer {
+            self.is_unfit.store(matches!(said, Err(NoAnswer::Unfit(_))), Ordering::Relaxed);
+        }
         match answer {
             Ok(Ok(version)) => Ok((worker, version)),
             Ok(Err(why)) => Err(why),
