@@ -2,9 +2,10 @@
 
 use std::{os::fd::AsFd, thread, time::Duration};
 
+use scsi_sense::Status;
 use test_support::{Client, Daemon, Options, eventually};
 
-use crate::{null, read_keys};
+use crate::{disks, null, read_keys};
 
 #[test]
 fn a_thousand_idle_clients_cost_no_threads_and_delay_nobody() {
@@ -168,5 +169,25 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().nth(3), Some("2048"), "{files}");
+    daemon.stop();
+}
+
+/// What is missing here says nothing about the disk: the guest must repeat the command.
+#[test]
+#[ignore = "needs root and /dev/loop0, /dev/loop1"]
+fn shortage_of_descriptors_is_busy() {
+    let daemon = disks::start(Options { arguments: vec!["--unprivileged".into()], ..Options::default() });
+    let mut client = daemon.client();
+    let disk = disks::disk(0);
+    // One number is free, for the client's descriptor: none for a directory of /sys.
+    let open = format!("/proc/{}/fd", daemon.pid());
+    let is_open = |number: &usize| std::path::Path::new(&open).join(number.to_string()).exists();
+    eventually("its thread has parked", || daemon.descriptors() == daemon.idle_descriptors() + 1);
+    let free = (0..).find(|number| !is_open(number)).unwrap();
+    daemon.limit_open_files(free + 1);
+    assert_eq!(client.read(&disk, &read_keys(8)[..10]).unwrap().status, Status::BUSY);
+    daemon.wait_for_log("raise the helper's limit of open files");
+    daemon.limit_open_files(1024);
+    assert_eq!(client.read(&disk, &read_keys(8)[..10]).unwrap().status, Status::GOOD);
     daemon.stop();
 }
