@@ -4,6 +4,7 @@
 mod client;
 mod disks;
 mod emulate;
+mod fuse;
 mod handover;
 mod hostile;
 mod hung;
