@@ -5,6 +5,7 @@ mod client;
 mod disks;
 mod emulate;
 mod flood;
+mod fuse;
 mod handover;
 mod hostile;
 mod hung;
