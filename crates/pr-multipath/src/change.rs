@@ -67,6 +67,11 @@ impl Change<'_> {
         list: &BasicParameters<'_>,
         parameters: &[u8],
     ) -> Result<(), ChangeError> {
+        let is_nothing = list.reservation_key == NO_KEY && list.service_action_key == NO_KEY;
+        if command.action == OutServiceAction::Register && is_nothing && list.transport_ids.is_none() {
+            // A nexus that is not registered does nothing and says GOOD; to the library it is a syntax error until 0.12.
+            return if self.has_key(NO_KEY)? { Ok(()) } else { Err(ChangeError::Conflict) };
+        }
         let recorded = self.recorded_key()?;
         if let Some(ids) = list.transport_ids {
             if ids.iter().count() > TRANSPORT_IDS_MAX {
