@@ -27,7 +27,13 @@ use scsi_sense::{
     pr::{IscsiName, TransportId},
 };
 
-use crate::{Backend, Cause, Descriptor, DescriptorKind, Device, Failure, NotServed, Outcome, Target};
+use crate::{
+    descriptor::Descriptor,
+    device::Device,
+    executor::{Backend, Target},
+    kind::DescriptorKind,
+    outcome::{Cause, Failure, NotServed, Outcome},
+};
 
 /// Name of the initiator of a socket without a name of its own.
 pub const DEFAULT_INITIATOR: &str = "pr-helper";
