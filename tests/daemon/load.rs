@@ -183,7 +183,7 @@ fn shortage_of_descriptors_is_busy() {
     let open = format!("/proc/{}/fd", daemon.pid());
     let is_open = |number: &usize| std::path::Path::new(&open).join(number.to_string()).exists();
     eventually("its thread has parked", || daemon.descriptors() == daemon.idle_descriptors() + 1);
-    let free = (0..).find(|number| !is_open(number)).unwrap();
+    let free = (0..1024).find(|number| !is_open(number)).unwrap();
     daemon.limit_open_files(free + 1);
     assert_eq!(client.read(&disk, &read_keys(8)[..10]).unwrap().status, Status::BUSY);
     daemon.wait_for_log("raise the helper's limit of open files");
