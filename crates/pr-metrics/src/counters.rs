@@ -46,8 +46,9 @@ impl CommandResult {
         "abandoned",
     ];
 
-    fn label(self) -> &'static str {
-        Self::LABELS.get(self as usize).copied().unwrap_or_default()
+    /// Returns its place among the labels.
+    fn index(self) -> usize {
+        self as usize
     }
 }
 
@@ -81,6 +82,11 @@ impl Labelled {
 
     fn add(&self, label: &str) {
         let count = self.counts.iter().find(|(known, _)| *known == label).map(|(_, count)| count);
+        count.unwrap_or(&self.other).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn add_at(&self, index: usize) {
+        let count = self.counts.get(index).map(|(_, count)| count);
         count.unwrap_or(&self.other).fetch_add(1, Ordering::Relaxed);
     }
 
@@ -120,7 +126,7 @@ impl Opcode {
         // SERVICE ACTION is bits 4-0.
         let counters = self.actions.get(usize::from(byte_1 & 0x1f)).or(self.actions.last());
         if let Some((_, results)) = counters {
-            results.add(result.label());
+            results.add_at(result.index());
         }
     }
 }
