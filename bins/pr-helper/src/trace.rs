@@ -4,7 +4,7 @@
 use std::{
     fmt, fs,
     io::{self, Write},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -129,29 +129,44 @@ impl Tracer {
     }
 }
 
-/// Opens a file to append to, or makes it. In a directory that other users can put links into, it must be a file of its
-/// own: root's records must not reach root's other files.
+/// Opens a file to append to, or makes it. In a directory that other users can put links into, it must be new, or empty, or
+/// hold such records: root's records must not reach root's other files.
 fn open_to_append(path: &Path) -> io::Result<fs::File> {
     let place = Place::of(path)?;
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    let flags = OFlags::APPEND | OFlags::CREATE;
     let mode = Mode::from_raw_mode(0o666);
     if place.is_trusted()? {
-        return Ok(place.open(flags, mode)?);
+        return Ok(place.open(flags | OFlags::WRONLY, mode)?);
     }
     let refused = || {
-        let why =
-            "is a link, or no regular file, in a directory that other users can write to: choose another";
+        let why = "is a link, or no file of trace records, in a directory that other users can write to: choose another";
         io::Error::new(io::ErrorKind::InvalidInput, why)
     };
     // Does not wait for the other end of a FIFO.
-    match place.open(flags | OFlags::NOFOLLOW | OFlags::NONBLOCK, mode) {
-        Err(Errno::LOOP | Errno::NXIO) => Err(refused()),
+    match place.open(flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK, mode) {
+        Err(Errno::LOOP) => Err(refused()),
         Err(error) => Err(error.into()),
         Ok(file) => {
             let metadata = file.metadata()?;
-            if metadata.is_file() && metadata.nlink() == 1 { Ok(file) } else { Err(refused()) }
+            let is_one = metadata.is_file() && metadata.nlink() == 1 && holds_records(&file)?;
+            if is_one { Ok(file) } else { Err(refused()) }
         }
     }
+}
+
+/// Returns whether a file is empty or begins with a record. The content tells what a count of names does not: that changes as
+/// other users like.
+fn holds_records(file: &fs::File) -> io::Result<bool> {
+    let mut beginning = [0; 128];
+    let length = file.read_at(&mut beginning, 0)?;
+    let text = String::from_utf8_lossy(beginning.get(..length).unwrap_or_default());
+    let is_record = || {
+        let (pid, rest) = text.split_once('@')?;
+        let (time, rest) = rest.split_once(':')?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        Some(is_number(pid) && is_number(time) && rest.starts_with(COMMAND))
+    };
+    Ok(text.is_empty() || is_record() == Some(true))
 }
 
 /// A command that has ended.
@@ -248,10 +263,16 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert!(open_to_append(&path).is_err(), "a FIFO");
         fs::remove_file(&path).unwrap();
-        for text in ["a", "b"] {
-            open_to_append(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        let record = format!("12@34.000056:{COMMAND} text\n");
+        for _ in 0..2 {
+            open_to_append(&path).unwrap().write_all(record.as_bytes()).unwrap();
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "ab");
+        assert_eq!(fs::read_to_string(&path).unwrap(), record.repeat(2));
+        // Perhaps another file by a second name, whose first has gone for a moment.
+        for other in ["root:x:0:0:", "12@34:x", "x"] {
+            fs::write(&path, other).unwrap();
+            assert!(open_to_append(&path).is_err(), "{other}");
+        }
         assert_eq!(fs::read_to_string(&victim).unwrap(), "");
     }
 
