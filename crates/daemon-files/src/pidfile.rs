@@ -46,8 +46,7 @@ pub enum PidfileError {
 impl Pidfile {
     /// Writes this process's ID to the file at `path`, mode 0600, and locks it with fcntl(2).
     ///
-    /// A file that another user could write to, or that has another name elsewhere, is not written to: a new one takes its
-    /// place.
+    /// A file that another user could write to, or has put there, is not written to: a new one takes its place.
     ///
     /// # Errors
     ///
@@ -56,7 +55,7 @@ impl Pidfile {
         let failed = |error| PidfileError::Io { path: path.to_owned(), error };
         let place = Place::of(path).map_err(failed)?;
         loop {
-            let Some(file) = open(&place)? else { continue };
+            let Some((file, is_new)) = open(&place)? else { continue };
             match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::AGAIN | Errno::ACCESS) => return Err(PidfileError::Locked(path.to_owned())),
@@ -64,7 +63,9 @@ impl Pidfile {
             }
             // Another helper may have removed the file, at its end, between open and lock.
             let Some(stat) = stat_if_in_place(&file, &place) else { continue };
-            if is_ours_alone(&stat) {
+            // Where others can put files, nothing tells an own file from a name that they gave to another of ours: a count
+            // of its names changes as they like.
+            if is_new || is_ours_alone(&stat) && place.is_trusted().map_err(failed)? {
                 write(&file).map_err(failed)?;
                 return Ok(Self { place, file });
             }
@@ -85,8 +86,8 @@ impl Drop for Pidfile {
     }
 }
 
-/// Opens the file, or makes it. `None` if it has come or gone meanwhile.
-fn open(place: &Place) -> Result<Option<File>, PidfileError> {
+/// Opens the file, or makes it, and says whether it was made. `None` if it has come or gone meanwhile.
+fn open(place: &Place) -> Result<Option<(File, bool)>, PidfileError> {
     let path = || place.path().to_owned();
     let failed = |error: Errno| PidfileError::Io { path: path(), error: error.into() };
     let flags = OFlags::RDWR | OFlags::NOFOLLOW;
@@ -95,7 +96,7 @@ fn open(place: &Place) -> Result<Option<File>, PidfileError> {
             let mode = Mode::RUSR | Mode::WUSR;
             match place.open(flags | OFlags::CREATE | OFlags::EXCL, mode) {
                 Err(Errno::EXIST) => Ok(None),
-                opened => opened.map(Some).map_err(failed),
+                opened => opened.map(|file| Some((file, true))).map_err(failed),
             }
         }
         Err(error) => Err(failed(error)),
@@ -103,7 +104,7 @@ fn open(place: &Place) -> Result<Option<File>, PidfileError> {
         // Does not wait for the other end if it has become a FIFO.
         Ok(_) => match place.open(flags | OFlags::NONBLOCK, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
-            opened => opened.map(Some).map_err(failed),
+            opened => opened.map(|file| Some((file, false))).map_err(failed),
         },
     }
 }
@@ -220,6 +221,7 @@ mod tests {
     #[test]
     fn a_file_of_root_is_never_written_to() {
         let (directory, path) = place();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let victim = directory.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         let [hard, soft] = ["hard", "soft"].map(|name| directory.path().join(name));

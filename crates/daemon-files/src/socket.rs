@@ -46,7 +46,7 @@ pub enum ListenError {
     NotASocket(PathBuf),
     /// Another user interfered.
     #[error(
-        "{}: the socket was replaced while it was made: its directory must be writable by root and the helper's user only",
+        "{}: the socket was replaced while it was made, or has got another mode from the directory's default ACL: its directory must be writable by root and the helper's user only",
         .0.display()
     )]
     Replaced(PathBuf),
@@ -118,12 +118,15 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| failed("socket")(error.into()))?;
-        bind_with_mode(&socket, &address, access.mode)
-            .map_err(|error| failed("cannot be bound")(error.into()))?;
+        // No other file has this mode: it proves which is this process's, where other users can put such files in its place.
+        let is_changed = access.owner.is_some() || access.group.is_some();
+        let is_marked = is_changed && !place.is_trusted().map_err(failed("cannot examine its directory"))?;
+        let mode = if is_marked { Some(0) } else { access.mode };
+        bind_with_mode(&socket, &address, mode).map_err(|error| failed("cannot be bound")(error.into()))?;
         let file = SocketFile::at(&place).map_err(failed("cannot be examined"))?;
         // From here on the file is removed if anything fails.
         let listener = Self { socket, file: RemovedOnDrop(Some(file)) };
-        give_access(&place, access)?;
+        give_access(&place, access, is_marked)?;
         if access.without_descriptors {
             // Before the first client: each connection inherits this. A kernel before 6.16 lacks it.
             if let Err(error) = sys::refuse_descriptors(listener.socket.as_fd()) {
@@ -260,9 +263,9 @@ impl Drop for NoUmask {
     }
 }
 
-/// Gives the socket that was bound at `place` its owner and group, and its mode where a default ACL of the directory has
-/// changed that.
-fn give_access(place: &Place, access: &Access) -> Result<(), ListenError> {
+/// Gives the socket that was bound at `place` its owner and group, and its mode where it was bound without access
+/// (`is_marked`) or a default ACL of the directory has changed that.
+fn give_access(place: &Place, access: &Access, is_marked: bool) -> Result<(), ListenError> {
     let failed = |doing| {
         move |error: Errno| ListenError::Path { path: place.path().to_owned(), doing, error: error.into() }
     };
@@ -273,21 +276,31 @@ fn give_access(place: &Place, access: &Access) -> Result<(), ListenError> {
     let socket =
         place.open(OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(failed("cannot be examined"))?;
     let stat = rustix::fs::fstat(&socket).map_err(failed("cannot be examined"))?;
-    let has_mode = access.mode.is_none_or(|mode| stat.st_mode & 0o777 == mode);
-    if owner.is_none() && group.is_none() && has_mode {
+    let mode = stat.st_mode & 0o777;
+    let ordered = access.mode.or_else(|| is_marked.then(|| 0o777 & !NoUmask::new().before.as_raw_mode()));
+    let ordered = ordered.filter(|ordered| *ordered != mode);
+    if owner.is_none() && group.is_none() && ordered.is_none() {
         return Ok(());
     }
-    // Others can bring a socket here that is not theirs only by a hard link, or from a directory of their own.
     let own = rustix::process::geteuid();
     let is_owned = [Some(own), owner].contains(&Some(Uid::from_raw(stat.st_uid)));
-    if !is_socket(&stat) || stat.st_nlink != 1 || !is_owned {
+    let is_known = if is_marked {
+        mode == 0
+    } else {
+        place.is_trusted().map_err(|error| ListenError::Path {
+            path: place.path().to_owned(),
+            doing: "cannot examine its directory",
+            error,
+        })?
+    };
+    if !is_socket(&stat) || stat.st_nlink != 1 || !is_owned || !is_known {
         return Err(ListenError::Replaced(place.path().to_owned()));
     }
     if owner.is_some() || group.is_some() {
         rustix::fs::chownat(&socket, c"", owner, group, AtFlags::EMPTY_PATH)
             .map_err(failed("cannot change its owner"))?;
     }
-    if let Some(mode) = access.mode.filter(|_| !has_mode) {
+    if let Some(mode) = ordered {
         // fchmod(2) does not take such a descriptor, and fchmodat2(2) is too new (6.6).
         let descriptor = format!("/proc/self/fd/{}", socket.as_raw_fd());
         rustix::fs::chmod(descriptor, Mode::from_raw_mode(mode)).map_err(failed("cannot change its mode"))?;
@@ -389,23 +402,18 @@ mod tests {
         }
     }
 
-    /// Runs `action` while the directory's owner replaces each socket at `path` by a link to `victim`.
-    fn with_replacements(victim: &Path, path: &Path, action: impl FnOnce()) {
-        let link = path.with_extension("link");
+    /// Runs `action` while the directory's owner replaces each socket at `path`, by `replace`.
+    fn with_replacements(path: &Path, replace: impl Fn() + Sync, action: impl FnOnce()) {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let over = Over(&is_over);
             scope.spawn(|| {
-                let is_socket = || {
-                    let stat = rustix::fs::lstat(path);
-                    stat.is_ok_and(|stat| super::is_socket(&stat))
-                };
+                let is_socket = || rustix::fs::lstat(path).is_ok_and(|stat| super::is_socket(&stat));
                 while !is_over.load(Ordering::Relaxed) {
-                    let _ = symlink(victim, &link);
                     while !is_socket() && !is_over.load(Ordering::Relaxed) {
                         std::hint::spin_loop();
                     }
-                    let _ = fs::rename(&link, path);
+                    replace();
                 }
             });
             action();
@@ -416,37 +424,55 @@ mod tests {
     /// Setting mode and owner by path loses this race in less than a second.
     #[test]
     fn a_link_in_the_sockets_place_is_not_followed() {
-        let (_directory, path) = place();
-        let victims = tempfile::tempdir().unwrap();
-        let victim = victims.path().join("victim");
-        fs::write(&victim, "").unwrap();
-        fs::set_permissions(&victim, fs::Permissions::from_mode(0o640)).unwrap();
+        let (directory, path) = place();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let [file, socket, link] = ["file", "victim", "link"].map(|name| directory.path().join(name));
+        fs::write(&file, "").unwrap();
+        let _victim = UnixListener::bind(&socket).unwrap();
+        for victim in [&file, &socket] {
+            fs::set_permissions(victim, fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        let state = || {
+            [&file, &socket].map(|victim| {
+                let metadata = fs::metadata(victim).unwrap();
+                (metadata.uid(), metadata.gid(), metadata.mode())
+            })
+        };
+        let before = state();
         // To give a file away takes root.
         let other = rustix::process::geteuid().is_root().then_some(12_345);
         let access = Access { mode: Some(0o606), owner: other, group: other, ..Access::default() };
-        let before = fs::metadata(&victim).unwrap();
-        let begun = Instant::now();
-        with_replacements(&victim, &path, || {
-            while begun.elapsed() < Duration::from_secs(2) {
-                // An error if the socket was replaced in time.
-                let listener = Listener::bind(&path, &access);
-                let after = fs::metadata(&victim).unwrap();
-                assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
-                assert_eq!(after.mode(), before.mode());
-                drop(listener);
-                let _ = fs::remove_file(&path);
-            }
-        });
-        assert!(victim.exists());
+        let soft = || {
+            let _ = symlink(&file, &link);
+            let _ = fs::rename(&link, &path);
+        };
+        // The second name goes at once: a count of names does not tell.
+        let hard = || {
+            let _ = fs::hard_link(&socket, &link);
+            let _ = fs::rename(&link, &path);
+            let _ = fs::remove_file(&path);
+        };
+        for replace in [&soft as &(dyn Fn() + Sync), &hard] {
+            let begun = Instant::now();
+            with_replacements(&path, replace, || {
+                while begun.elapsed() < Duration::from_secs(2) {
+                    // An error if the socket was replaced in time.
+                    let listener = Listener::bind(&path, &access);
+                    assert_eq!(state(), before);
+                    drop(listener);
+                    let _ = fs::remove_file(&path);
+                }
+            });
+        }
     }
 
     #[test]
     fn only_an_own_socket_with_one_name_is_given_away() {
-        let (_directory, path) = place();
+        let (directory, path) = place();
         let file = Place::of(&path).unwrap();
         let own = rustix::process::geteuid().as_raw();
         let access = Access { mode: Some(0o606), owner: Some(own), ..Access::default() };
-        let refuses = || matches!(give_access(&file, &access), Err(ListenError::Replaced(_)));
+        let refuses = || matches!(give_access(&file, &access, false), Err(ListenError::Replaced(_)));
         let modes = || fs::symlink_metadata(&path).unwrap().mode() & 0o777;
 
         let other = path.with_extension("other");
@@ -470,7 +496,11 @@ mod tests {
             std::os::unix::fs::chown(&path, Some(0), None).unwrap();
         }
         assert_eq!(modes(), 0o600);
-        give_access(&file, &access).unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(refuses(), "perhaps another's");
+        assert!(matches!(give_access(&file, &access, true), Err(ListenError::Replaced(_))), "another's");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
+        give_access(&file, &access, true).unwrap();
         assert_eq!(modes(), 0o606, "by descriptor");
     }
 

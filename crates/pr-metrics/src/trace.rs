@@ -103,7 +103,7 @@ impl Tracer {
             }
         }
         let writer: Box<dyn Write + Send> = match &options.file {
-            Some(path) => Box::new(daemon_files::open_to_append(path).map_err(failed(path))?),
+            Some(path) => Box::new(daemon_files::open_to_append(path, is_record).map_err(failed(path))?),
             None => Box::new(fallback),
         };
         Ok(is_enabled.then(|| Self(Mutex::new(writer))))
@@ -120,6 +120,13 @@ impl Observer for Tracer {
         // A full disk must not stop reservations.
         let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
+}
+
+/// Returns whether a text begins with a record.
+fn is_record(text: &str) -> bool {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let parts = text.split_once('@').and_then(|(pid, rest)| Some((pid, rest.split_once(':')?)));
+    parts.is_some_and(|(pid, (time, rest))| is_number(pid) && is_number(time) && rest.starts_with(COMMAND))
 }
 
 /// Displays a command that ended.
@@ -182,6 +189,14 @@ mod tests {
         }
         for pattern in ["", "pr_helper", "*x*", "pr_helper_command?", "Pr_*", "?"] {
             assert!(!matches(pattern, COMMAND), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn records_are_known_by_their_beginning() {
+        assert!(is_record(&format!("12@34.000056:{COMMAND} text")));
+        for other in ["root:x:0:0:", "12@34:x", "x", ""] {
+            assert!(!is_record(other), "{other}");
         }
     }
 
