@@ -144,7 +144,7 @@ fn a_damaged_state_is_an_error_and_never_an_empty_one() {
     let daemon = cluster.start();
     let reply = cluster.node("a").read(&disk, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
     assert_eq!(reply.sense_code(), Some((0x4, 0x44, 0x00)), "INTERNAL TARGET FAILURE");
-    assert!(daemon.log().contains(&state[0].display().to_string()), "{}", daemon.log());
+    daemon.wait_for_log(&state[0].display().to_string());
 }
 
 #[test]

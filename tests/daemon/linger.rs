@@ -241,15 +241,15 @@ impl Attacker {
         self.directory.path().join("sent").exists()
     }
 
-    /// How many descriptors it brings the daemon, while `command` is what another client does.
+    /// Returns the highest number of descriptors that the attack brings the daemon, while another client does `command`.
     fn brings(self, daemon: &Daemon, mut command: impl FnMut()) -> usize {
         let before = daemon.descriptors();
         let mut most = 0;
         let mut begun = None::<Instant>;
-        eventually("there have been many for a while", || {
+        eventually("the attack has gone on for a while", || {
             command();
             most = most.max(daemon.descriptors());
-            if most > before + 250 {
+            if daemon.log().contains("more than one file descriptor") {
                 begun.get_or_insert_with(Instant::now);
             }
             begun.is_some_and(|begun| begun.elapsed() > Duration::from_millis(500))
@@ -297,30 +297,29 @@ fn few_files() -> Options {
 }
 
 #[test]
-fn a_process_that_sends_all_the_descriptors_it_can_takes_them_from_nobody() {
+fn descriptors_of_one_process_stay_few() {
     let daemon = Daemon::with(few_files());
     let mut client = daemon.client();
     let attacker = Attacker::start(&daemon, Attack::Many);
     let most = attacker.brings(&daemon, || {
         assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
     });
-    // Of one message that is read at the same time, and of one before, of forty; and the connections.
-    assert!(most < 2 * 253 + 50, "{most}");
+    // Forty connections, each with the two or three descriptors that a receive buffer has room for.
+    assert!(most <= 40 * 4 + 10, "{most}");
     is_served(&daemon);
     stops_soon(daemon);
 }
 
 #[test]
 #[ignore = "needs root and /dev/loop0, /dev/loop1"]
-fn nor_does_one_for_whose_commands_threads_wait() {
+fn descriptors_to_lingering_threads_stay_few() {
     let daemon = disks::start(few_files());
     let mut client = daemon.client();
     let attacker = Attacker::start(&daemon, Attack::ManyAfterACommand);
     let most = attacker.brings(&daemon, || {
         assert_eq!(client.read(disk(0), &read_keys(8)[..10]).unwrap().payload.len(), 8);
     });
-    // Of ten that may wait, and one that reads, and of one that was read before.
-    assert!(most < 12 * 253 + 50, "{most}");
+    assert!(most <= 40 * 4 + 10, "{most}");
     is_served(&daemon);
     stops_soon(daemon);
 }

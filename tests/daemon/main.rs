@@ -4,6 +4,8 @@
 mod client;
 mod disks;
 mod emulate;
+mod flood;
+mod fuse;
 mod handover;
 mod hostile;
 mod hung;
@@ -14,6 +16,8 @@ mod metrics;
 mod multipath;
 mod openmetrics;
 mod options;
+mod places;
+mod scrapers;
 mod start;
 mod stop;
 

@@ -148,7 +148,7 @@ fn the_socket_is_its_owners_alone_and_speaks_http() {
     for (request, status) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "404"),
         (b"POST /metrics HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "405"),
-        (b"\r\n\r\n", "400"),
+        (b"GET\r\n\r\n", "400"),
         (b"\x00\x00\x00\x00\r\n\r\n", "400"),
     ] {
         let reply = ask(&place.socket(), request);
@@ -164,7 +164,7 @@ fn without_the_option_there_is_neither_socket_nor_thread() {
         .unwrap()
         .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
         .collect();
-    assert!(names.iter().any(|name| name == "worker\n"), "{names:?}");
+    assert!(names.iter().any(|name| name == "signals\n"), "{names:?}");
     assert!(names.iter().all(|name| name != "metrics\n"), "{names:?}");
     daemon.stop();
 }

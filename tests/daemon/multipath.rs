@@ -1,8 +1,9 @@
-//! What the log says of a libmpathpersist that is not there, or does not load.
+//! Log lines about a libmpathpersist that is missing or does not load.
 
 use std::fs;
 
-use tests::{Daemon, Options};
+use rustix::process::Signal;
+use test_support::{Daemon, Options};
 
 /// Starts a daemon for which the dynamic loader looks in a directory first, where the library has this content. `None`: the
 /// daemon lacks the privileges that maps take.
@@ -29,6 +30,10 @@ fn broken_library_is_a_warning() {
     let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is there and cannot be loaded: ";
     assert!(line.starts_with(start), "{log}");
     assert!(line.ends_with("libmpathpersist.so.0: file too short"), "the loader's words: {log}");
+    daemon.signal(Signal::USR1);
+    daemon.wait_for_log(
+        "state: multipath maps are not served: libmpathpersist or device-mapper cannot be used now",
+    );
     daemon.stop();
 }
 

@@ -18,9 +18,10 @@ impl Samples {
         let mut families = BTreeSet::new();
         let mut lines = body.lines().peekable();
         while let Some(line) = lines.next() {
-            let mut family = Family::begin(line);
+            let kind = lines.next().unwrap_or_default();
+            let mut family = Family::begin(line, kind);
             assert!(families.insert(family.name), "twice: {line}");
-            while let Some(line) = lines.next_if(|line| !line.starts_with("# TYPE ")) {
+            while let Some(line) = lines.next_if(|line| !line.starts_with("# HELP ")) {
                 family.add(line);
             }
             samples.extend(family.finish());
@@ -48,7 +49,6 @@ struct Family<'a> {
     name: &'a str,
     kind: &'a str,
     unit: Option<&'a str>,
-    help: bool,
     samples: Vec<Sample<'a>>,
 }
 
@@ -61,14 +61,20 @@ struct Sample<'a> {
 }
 
 impl<'a> Family<'a> {
-    fn begin(line: &'a str) -> Self {
+    /// The first line explains the family, the second has its type.
+    fn begin(help: &'a str, line: &'a str) -> Self {
         let words: Vec<_> = line.split(' ').collect();
         let ["#", "TYPE", name, kind] = *words else { panic!("no beginning of a family: {line:?}") };
+        let help = help.strip_prefix("# HELP ").and_then(|help| help.strip_prefix(name));
+        assert!(
+            help.is_some_and(|help| help.starts_with(' ') && help.ends_with('.')),
+            "{name} is not explained"
+        );
         assert!(is_name(name) && ["info", "counter", "gauge", "histogram"].contains(&kind), "{line:?}");
         for reserved in ["_total", "_info", "_created", "_bucket", "_count", "_sum"] {
             assert!(!name.ends_with(reserved), "{line:?}");
         }
-        Self { name, kind, unit: None, help: false, samples: Vec::new() }
+        Self { name, kind, unit: None, samples: Vec::new() }
     }
 
     fn add(&mut self, line: &'a str) {
@@ -77,16 +83,12 @@ impl<'a> Family<'a> {
             assert!(self.unit.is_none() && self.samples.is_empty(), "late: {line:?}");
             assert!(name.ends_with(&format!("_{unit}")), "{line:?}");
             self.unit = Some(unit);
-        } else if let Some(help) = line.strip_prefix(&format!("# HELP {name} ")) {
-            assert!(!self.help && self.samples.is_empty() && help.ends_with('.'), "late: {line:?}");
-            self.help = true;
         } else {
             self.samples.push(Sample::parse(line, name));
         }
     }
 
     fn finish(self) -> impl Iterator<Item = (String, String)> {
-        assert!(self.help, "{} is not explained", self.name);
         let texts: BTreeSet<_> = self.samples.iter().map(|sample| sample.text).collect();
         assert_eq!(texts.len(), self.samples.len(), "samples of {} occur twice", self.name);
         for Sample { text, suffix, value, .. } in &self.samples {
@@ -131,6 +133,7 @@ impl<'a> Family<'a> {
             let values: Vec<u64> = buckets.iter().map(|bucket| bucket.value.parse().unwrap()).collect();
             assert!(values.is_sorted(), "{labels:?}: not cumulative");
             let [count, sum] = *rest else { panic!("{labels:?}: not one count and one sum") };
+            let (count, sum) = if count.suffix == "_count" { (count, sum) } else { (sum, count) };
             assert_eq!((count.suffix, sum.suffix), ("_count", "_sum"), "{labels:?}");
             assert_eq!(Some(count.value), buckets.last().map(|all| all.value), "{labels:?}");
         }

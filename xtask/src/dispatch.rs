@@ -19,7 +19,9 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<ExitCode> {
 /// Builds a program and runs it with these arguments.
 fn run(program: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
     let mut cargo = workspace::cargo();
-    cargo.args(["run", "--quiet", "--locked"]).args(program).arg("--").args(arguments);
+    // Paths among the arguments are relative to where this program was started.
+    cargo.current_dir(".").args(["run", "--quiet", "--locked", "--manifest-path"]);
+    cargo.arg(workspace::root().join("Cargo.toml")).args(program).arg("--").args(arguments);
     let status = cargo.status().context(|| "run cargo".into())?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

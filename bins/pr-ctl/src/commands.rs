@@ -39,7 +39,7 @@ pub(crate) fn keys(args: &Args, device: &Path) -> Result<Report, Failure> {
     Ok(Report::partial(lines, json, failure))
 }
 
-/// Returns a list, or what could be read of it with the failure that says so.
+/// Returns a whole list, or the readable part of a malformed one with the failure.
 fn whole_or_part<T: Clone>(
     result: Result<T, Failure>,
     read: impl FnOnce(&CommandError) -> Option<&T>,
@@ -56,7 +56,7 @@ fn whole_or_part<T: Clone>(
     }
 }
 
-/// What is said below a list that is not complete.
+/// Returns the line below a list that is not complete.
 fn remark(is_complete: bool, failure: Option<&Failure>) -> Option<String> {
     let remark = if failure.is_some() { "the rest of the list cannot be read" } else { INCOMPLETE };
     (!is_complete).then(|| format!("({remark})"))
@@ -301,7 +301,7 @@ impl<'a> Change<'a> {
         Self { args, device, action, options: Options::default(), words: vec![action.to_string()], members }
     }
 
-    /// What it asks for that the device may not support.
+    /// Adds options that the device may not support, for the hint after a failure.
     fn asking(mut self, options: Options) -> Self {
         self.options = options;
         self

@@ -43,16 +43,16 @@ pub(crate) struct Node {
     pub(crate) access: String,
 }
 
-/// What was asked of a device.
+/// A command, as an error names it.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     In(InServiceAction),
     Out(OutServiceAction, Options),
-    /// Anything else, by name.
+    /// Any other command, by name.
     Other(String),
 }
 
-/// What a registration asks for that not all devices can do.
+/// Options of a registration that not all devices support.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
     pub(crate) aptpl: bool,
@@ -92,7 +92,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 impl Failure {
-    /// The helper at this socket could not be connected to.
+    /// Wraps an error from connecting to this socket.
     pub(crate) fn connecting(path: &Path, error: Error) -> Self {
         match error {
             Error::Unreachable { .. } => Self::Unreachable(error),
@@ -310,7 +310,7 @@ fn of_sense_advice(code: SenseCode, request: &Request, device: &dyn fmt::Display
 }
 
 impl Options {
-    /// The options on the command line, each with the capability that it takes.
+    /// Returns the options as on the command line, each with the capability that it takes.
     fn names(self) -> Option<String> {
         let Self { aptpl, all_target_ports, transport_ids } = self;
         let names: Vec<_> = [

@@ -8,7 +8,7 @@ use serde_json::{Map, Serializer, Value, ser::Formatter};
 /// The members of an object, in the order in which they are printed.
 pub(crate) type Object = Map<String, Value>;
 
-/// Returns what something is shown as. Reservation keys go this way: many readers of JSON have 53 bits for a number.
+/// Returns a value's text. Reservation keys are printed like this: many readers of JSON have 53 bits for a number.
 pub(crate) fn text(value: impl fmt::Display) -> Value {
     Value::String(value.to_string())
 }

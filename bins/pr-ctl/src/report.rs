@@ -8,7 +8,7 @@ use crate::{
     json::{Object, text},
 };
 
-/// What is said of a list that may have more entries than those that are shown.
+/// The remark on a list that may have more entries than are shown.
 pub(crate) const INCOMPLETE: &str = "there may be more, for which there is no room in an answer";
 
 /// What a command found.
@@ -27,12 +27,12 @@ impl Report {
         Self::with_status(lines, json, 0)
     }
 
-    /// The exit status says what was found.
+    /// Builds a report whose exit status is a finding.
     pub(crate) fn with_status(lines: Vec<String>, json: Object, exit_status: u8) -> Self {
         Self { lines, json, exit_status, failure: None }
     }
 
-    /// Only a part could be read, if there is a failure.
+    /// Builds a report of a list, which is a part of it if there is a failure.
     pub(crate) fn partial(lines: Vec<String>, mut json: Object, failure: Option<Failure>) -> Self {
         let exit_status = failure.as_ref().map_or(0, Failure::exit_status);
         if let Some(failure) = &failure {

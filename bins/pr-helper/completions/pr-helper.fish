@@ -8,7 +8,7 @@ complete -c pr-helper -l socket-owner -d 'Owner of the socket, name or number' -
 complete -c pr-helper -l socket-group -d 'Group of the socket, name or number' -r
 complete -c pr-helper -l timeout -d 'How long a device may take for a command before the kernel aborts it' -r
 complete -c pr-helper -l stop-grace -d 'How long commands in flight may take to end after SIGTERM' -r
-complete -c pr-helper -l max-clients -d 'How many clients may be connected at once; of one process, as many as are left for all others, but 64 in any case' -r
+complete -c pr-helper -l max-clients -d 'How many clients can be connected at once; of one process, a quarter of these, but 64 in any case' -r
 complete -c pr-helper -l slow -d 'Warn of a command that a device has not answered for so long' -r
 complete -c pr-helper -l metrics-socket -d 'Serve metrics on this Unix socket, which only its owner may connect to' -r -F
 complete -c pr-helper -l log-format -d 'How log lines look' -r -f -a "auto\t'For the journal if standard error leads there, else plain'

@@ -9,7 +9,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
 /// The pidfile that `--daemon` alone writes: QEMU's default.
 pub(crate) const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
 
-/// Runs SCSI persistent reservation commands for virtual machine monitors that may not.
+/// Runs SCSI persistent reservation commands on behalf of unprivileged virtual machine monitors.
 ///
 /// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE commands
 /// together with the descriptor of the disk.
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) stop_grace: Duration,
 
-    /// How many clients may be connected at once; of one process, as many as are left for all others, but 64 in any case
+    /// How many clients can be connected at once; of one process, a quarter of these, but 64 in any case
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_clients: u32,
 

@@ -2,12 +2,10 @@
 //! that nobody empties. None of these may hold up the daemon.
 
 use std::{
-    collections::VecDeque,
     error::Error,
     io::{self, Write},
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 use env_logger::{Builder, Target};
@@ -80,20 +78,6 @@ fn leads_to_journal() -> bool {
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Lines that have been warned of, so that a guest that repeats itself does not fill the log.
-static RECENT: Mutex<VecDeque<(Instant, String)>> = Mutex::new(VecDeque::new());
-
-/// How many of them are remembered, and for how long.
-const RECENT_MAX: usize = 64;
-const MEMORY: Duration = Duration::from_secs(60);
-
-/// Logs a line as a warning, if it has not been there in the last minute. For what a guest can bring about as often as it
-/// likes.
-pub(crate) fn warn_once(line: &str) {
-    let level = if is_news(line, Instant::now()) { log::Level::Warn } else { log::Level::Debug };
-    log::log!(level, "{line}");
-}
-
 /// Returns an error's text with those of all its causes, on one line. The place where an error ends its way prints it so.
 pub(crate) fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -104,22 +88,6 @@ pub(crate) fn with_sources(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Whether a line has not been there lately; it is then remembered.
-fn is_news(line: &str, now: Instant) -> bool {
-    let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
-    while recent.front().is_some_and(|(then, _)| now.saturating_duration_since(*then) >= MEMORY) {
-        recent.pop_front();
-    }
-    if recent.iter().any(|(_, other)| other == line) {
-        return false;
-    }
-    if recent.len() >= RECENT_MAX {
-        recent.pop_front();
-    }
-    recent.push_back((now, line.to_owned()));
-    true
 }
 
 /// Standard error, without waiting for whoever reads it. What cannot be written now is lost.
@@ -194,22 +162,5 @@ impl Write for Stderr {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_news_once_a_minute() {
-        let now = Instant::now();
-        assert!(is_news("a line of this test", now));
-        assert!(!is_news("a line of this test", now + MEMORY / 2));
-        assert!(is_news("a line of this test", now + MEMORY));
-        for number in 0..RECENT_MAX * 2 {
-            assert!(is_news(&format!("line {number} of this test"), now + MEMORY));
-        }
-        assert!(is_news("a line of this test", now + MEMORY), "only so many are remembered");
     }
 }

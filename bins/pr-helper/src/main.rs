@@ -1,37 +1,26 @@
-//! pr-helper: runs SCSI PERSISTENT RESERVE commands for virtual machine monitors that may not.
+//! pr-helper: runs SCSI PERSISTENT RESERVE commands on behalf of unprivileged virtual machine monitors.
 //!
-//! The way of a command: the main loop ([`server`]) sees that a client's socket has something to read and hands its
-//! [`connection`] to a thread ([`workers`]); the session (`pr-proto`) says when a request is whole; [`device`] tells
-//! what its descriptor is; a [`backend`] runs it, in the [lane](lanes) of its device; the reply goes out, and the
-//! connection goes back to the loop ([`client`]).
+//! Composes the crates: `pr-backend` and `pr-multipath` run commands, `pr-server` serves clients, `pr-metrics` counts and
+//! traces. What is here belongs to a process as a whole: the command line, the order of start-up, privileges, the
+//! background, the pidfile, socket activation, signals.
 #![deny(unsafe_code)]
 
-mod activity;
 mod args;
-mod backend;
-mod client;
-mod connection;
 mod daemonize;
-mod device;
-mod files;
-mod lanes;
-mod listen;
+mod limits;
 mod logging;
-mod metrics;
 mod notify;
-mod pidfile;
-mod pool;
+mod paths;
 mod privileges;
-mod server;
-mod state;
+mod signals;
+mod sockets;
 mod sys;
-mod trace;
-mod workers;
 
 use std::{
+    env,
     error::Error,
     io::{self, Write as _},
-    os::fd::OwnedFd,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -40,51 +29,37 @@ use std::{
 };
 
 use clap::Parser as _;
-use nix::sys::{
-    signal::SigSet,
-    signalfd::{SfdFlags, SignalFd},
-};
+use daemon_files::{Listener, Pidfile, SocketFile};
+use pr_backend::{Emulated, Executor, Scsi};
+use pr_metrics::{Counters, Page, Tracer, trace};
+use pr_multipath::{Multipath, Role};
+use pr_server::{DeviceLoad, Ended, LogEvents, Server};
 
-use args::{Args, DEFAULT_PIDFILE, DEFAULT_SOCKET};
-use backend::{
-    Backends,
-    emulated::{self, Emulated},
-    multipath::{Multipath, supervisor, worker},
-};
-use daemonize::Side;
-use files::Allowance;
-use listen::{Access, ListenError, Listener};
-use pidfile::Pidfile;
+use args::{Args, DEFAULT_PIDFILE};
+use daemonize::{Background, Side};
+use limits::ClientLimits;
+use paths::absolute;
 use privileges::Identity;
-use server::{Limits, SIGNALS, Server};
-use trace::Tracer;
+use signals::Signals;
+use sockets::Sockets;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long the end waits for the supervisor to remove the socket.
-const LEAVE: Duration = Duration::from_secs(1);
+const REMOVAL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // The processes behind multipath are started by nobody but the daemon.
-    let mut words = std::env::args_os();
-    let program = words.next();
-    let role = words.next();
-    if role.as_ref().is_some_and(|role| role == supervisor::WORKER) {
-        sys::close_inherited();
-        return worker::main();
+    if let Some(role) = Role::from_args(env::args_os()) {
+        return run_role(role);
     }
-    let is_supervisor = role.as_ref().is_some_and(|role| role == supervisor::SUPERVISOR);
-    let words = program.into_iter().chain(role.filter(|_| !is_supervisor)).chain(words);
-    let args = match Args::try_parse_from(words) {
+    let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(asked_or_wrong) => {
+        Err(help_or_error) => {
             // Standard output or error may be closed; the exit status says enough.
-            let _ = asked_or_wrong.print();
-            return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            let _ = help_or_error.print();
+            return if help_or_error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    if is_supervisor {
-        sys::close_inherited();
-        return supervisor::main(&args);
-    }
     logging::start(&args);
     start(&args).unwrap_or_else(|error| {
         log::error!("{}", logging::with_sources(&*error));
@@ -92,11 +67,28 @@ fn main() -> ExitCode {
     })
 }
 
-/// Everything from the command line to the end. Each step makes sure that what follows can rely on it, and what a step
-/// has made goes away again if a later one fails.
+/// Runs as one of the processes behind multipath, which the daemon starts from this same binary.
+fn run_role(role: Role) -> ExitCode {
+    let mut socket = None;
+    if let Role::Supervisor(arguments) = &role {
+        let program = env::args_os().next().unwrap_or_default();
+        let words = std::iter::once(&program).chain(arguments);
+        let Ok(args) = Args::try_parse_from(words) else { return ExitCode::FAILURE };
+        logging::start(&args);
+        socket = args.socket.as_deref().and_then(|path| SocketFile::of(path).ok());
+    }
+    role.run(|| {
+        if let Some(socket) = socket {
+            socket.remove_if_left_behind();
+        }
+    })
+}
+
+/// Does everything from the command line to the end. Each step makes sure that the next ones can rely on it, and undoes
+/// its work if a later one fails.
 fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    // First of all, so that none is lost: the loop will read what has come until then.
-    let signals = block_signals()?;
+    // First of all, so that no signal is lost: those that come during start-up are read after it.
+    let signals = Signals::block()?;
     let tracing = args.trace.as_deref().map(trace::Options::parse).transpose()?;
     if tracing.as_ref().is_some_and(trace::Options::is_help) {
         for (event, text) in trace::EVENTS {
@@ -105,7 +97,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     let identity = Identity::find(args.user.as_deref(), args.group.as_deref())?;
-    let access = access(args)?;
+    let access = sockets::access(args)?;
     if !args.unprivileged {
         match privileges::check() {
             // Files take no privilege.
@@ -113,15 +105,16 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             checked => checked?,
         }
     }
-    let activated = activation(args)?;
-    let socket_path = absolute(args.socket.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+    let activated = sockets::activation(args)?;
+    // All paths are made absolute before the working directory changes.
     let metrics_path = args.metrics_socket.as_deref().map(absolute).transpose()?;
     let state_directory = args.emulate.as_deref().map(absolute).transpose()?;
     let pidfile_path = match &args.pidfile {
         Some(path) => Some(absolute(path)?),
         None => args.daemon.then(|| DEFAULT_PIDFILE.into()),
     };
-    let tracer = tracing.as_ref().map_or_else(|| Ok(Tracer::disabled()), Tracer::open)?;
+    let tracer =
+        tracing.as_ref().map(|options| Tracer::open(options, logging::Stderr)).transpose()?.flatten();
 
     let background = if args.daemon {
         match daemonize::daemonize()? {
@@ -132,128 +125,117 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         None
     };
     let pidfile = pidfile_path.as_deref().map(Pidfile::create).transpose()?;
-    let sockets = listen(args, activated, &socket_path, &access)?;
-    let metrics_listener = metrics_path.as_deref().map(listen_for_metrics).transpose()?;
-    let allowance = Allowance::raise(args.max_clients);
-    let made = sockets.iter().find_map(|socket| socket.listener.file().cloned());
-    let multipath = Arc::new(Multipath::start(args, made.as_ref().map(listen::File::path)));
+    let sockets = Sockets::open(args, activated, &access)?;
+    let metrics_socket = metrics_path.as_deref().map(sockets::bind_for_metrics).transpose()?;
+    let limits = ClientLimits::raise(args.max_clients);
+    let made = sockets.first_file();
+    let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
     privileges::drop_to(identity)?;
-    // As the user that will write there.
-    let initiators: Vec<_> = sockets.iter().map(|socket| socket.initiator).collect();
-    let emulated = state_directory.as_deref().map(|path| Emulated::open(path, &initiators)).transpose()?;
-    let backends = Backends::new(args.timeout, Arc::clone(&multipath), emulated);
-    let limits = Limits { grace: args.stop_grace, allowance, slow: args.slow };
-    let (listeners, names): (Vec<_>, Vec<_>) =
-        sockets.into_iter().map(|socket| (socket.listener, socket.name)).unzip();
-    let server = Server::new(listeners, signals, backends, tracer, limits)?;
-    if let Some(listener) = &metrics_listener {
-        metrics::server::start(listener, server.observer())?;
+    let opened = Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background };
+    let code = serve(args, opened, &multipath)?;
+    drop(pidfile);
+    if let Some(socket) = made {
+        leave(&socket, &multipath);
     }
-    log::info!("version {}, listening on {}", env!("CARGO_PKG_VERSION"), names.join(", "));
+    Ok(code)
+}
+
+/// What start-up opened while it had the privilege to.
+struct Opened<'a> {
+    signals: Signals,
+    tracer: Option<Tracer>,
+    sockets: Sockets<'a>,
+    metrics_socket: Option<Listener>,
+    limits: ClientLimits,
+    state_directory: Option<PathBuf>,
+    background: Option<Background>,
+}
+
+/// Serves clients until a signal stops the helper.
+fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitCode, Box<dyn Error>> {
+    let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background } = opened;
+    let mut executor = Executor::new().with(Scsi::new(args.timeout)).with(multipath.clone());
+    if let Some(directory) = &state_directory {
+        // As the user that will write there.
+        let emulated = Emulated::open(directory, &sockets.initiators());
+        executor =
+            executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
+    }
+    let counters = Arc::new(Counters::new(&executor.refusal_labels()));
+    let mut builder =
+        Server::builder(executor).limits(limits.with(args.slow)).observer(Arc::clone(&counters));
+    if let Some(tracer) = tracer {
+        builder = builder.observer(tracer);
+    }
+    let (builder, names, files) = sockets.listen(builder.observer(LogEvents::default()));
+    let server = builder.build()?;
+    let handle = server.handle();
+    let report = {
+        let (handle, multipath) = (handle.clone(), multipath.clone());
+        Arc::new(move || {
+            let availability = multipath.availability().map_err(|why| why.to_string());
+            pr_metrics::report(&handle.state(), VERSION, availability)
+        })
+    };
+    // Bound to this variable until the end, when its file is removed.
+    let _metrics_file = match metrics_socket {
+        Some(listener) => {
+            let (handle, report, slow) = (handle.clone(), Arc::clone(&report), args.slow);
+            let render = move |page| match page {
+                Page::Metrics => counters.exposition(handle.state(), VERSION, slow),
+                Page::State => report(),
+            };
+            pr_metrics::serve(listener.as_fd().try_clone_to_owned()?, render)?;
+            Some(listener)
+        }
+        None => None,
+    };
+    log::info!("version {}, listening on {}", VERSION, names.join(", "));
     if args.emulate.is_some() {
         log::warn!(
             "--emulate: reservations of files are kept among the clients of this daemon only, and keep nobody from reading or writing"
         );
     }
-    multipath.introduce();
+    multipath.probe_library();
+    let stop = signals.handle(handle, files.clone(), args.stop_grace, move || report())?;
     if let Some(background) = background {
         background.ready()?;
     }
     notify::notify(notify::State::Ready);
-    let code = server.run();
-    drop(pidfile);
-    if let Some(socket) = made {
-        leave(&socket, &multipath);
+    let ended = server.run();
+    files.remove();
+    match ended? {
+        Ended::Clean => Ok(ExitCode::SUCCESS),
+        Ended::CutShort(devices) => {
+            let reason = stop.reason();
+            for (device, DeviceLoad { in_flight, waiting }) in devices {
+                log::error!("{device}: {in_flight} commands in flight and {waiting} waiting {reason}");
+            }
+            log::error!("stopped with commands in flight: whether they take effect is up to the devices");
+            Ok(ExitCode::FAILURE)
+        }
     }
-    Ok(code?)
 }
 
-/// Has the socket removed, if this process could not: who has given up root's privileges may remove nothing from a directory of
-/// somebody else's, as KubeVirt makes it. Who waits for the socket to go would never hear of the end.
-fn leave(socket: &listen::File, multipath: &Multipath) {
+fn multipath_config(args: &Args, socket: Option<&Path>) -> pr_multipath::Config {
+    let mut arguments: Vec<_> = args.logging().into_iter().map(Into::into).collect();
+    if let Some(path) = socket {
+        arguments.extend(["--socket".into(), path.into()]);
+    }
+    pr_multipath::Config { timeout: args.timeout, arguments, discard_stderr: args.daemon }
+}
+
+/// Asks the supervisor to remove the socket if this process may not: without root's privileges it can remove nothing from
+/// another user's directory, as KubeVirt makes it. KubeVirt's watcher notices the helper's end by the missing socket.
+fn leave(socket: &SocketFile, multipath: &Multipath) {
     if socket.is_there() && multipath.end() {
-        // It takes the supervisor a millisecond. Our end may be its end, too, if this is the first process of a container.
+        // It takes the supervisor a millisecond. If this is the first process of a container, its end is the supervisor's.
         let begun = Instant::now();
-        while socket.is_there() && begun.elapsed() < LEAVE {
+        while socket.is_there() && begun.elapsed() < REMOVAL {
             thread::sleep(Duration::from_millis(1));
         }
     }
     if socket.is_there() {
         log::info!("{}: left behind: not permitted to remove it", socket.path().display());
     }
-}
-
-/// Blocks the signals that are for the helper, here and in all threads to come, and makes them something to read.
-fn block_signals() -> nix::Result<SignalFd> {
-    let signals: SigSet = SIGNALS.into_iter().collect();
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// The socket that systemd passed, if it passed any.
-fn activation(args: &Args) -> Result<Option<OwnedFd>, ListenError> {
-    let mut passed = sys::passed_descriptors().map_err(ListenError::Activation)?;
-    match (passed.pop(), passed.len()) {
-        (None, _) => Ok(None),
-        (Some(_), 0) if args.socket.is_some() => Err(ListenError::Both),
-        (Some(socket), 0) => Ok(Some(socket)),
-        (Some(_), others) => Err(ListenError::Many(others.saturating_add(1))),
-    }
-}
-
-/// A socket to listen on.
-struct Socket<'a> {
-    listener: Listener,
-    /// For the log.
-    name: String,
-    initiator: &'a str,
-}
-
-/// All sockets: that of `--socket` or of systemd, and those of `--initiator`, which can be instead of it.
-fn listen<'a>(
-    args: &'a Args,
-    activated: Option<OwnedFd>,
-    path: &Path,
-    access: &Access,
-) -> Result<Vec<Socket<'a>>, Box<dyn Error>> {
-    let initiator = emulated::DEFAULT_INITIATOR;
-    let mut sockets = match activated {
-        Some(socket) => vec![Socket {
-            listener: Listener::from_activation(socket)?,
-            name: "the socket that systemd passed".into(),
-            initiator,
-        }],
-        None if args.socket.is_none() && !args.initiator.is_empty() => Vec::new(),
-        None => {
-            let name = path.display().to_string();
-            vec![Socket { listener: Listener::bind(path, access)?, name, initiator }]
-        }
-    };
-    for (initiator, path) in &args.initiator {
-        let path = absolute(path)?;
-        let name = format!("{} (initiator {initiator})", path.display());
-        sockets.push(Socket { listener: Listener::bind(&path, access)?, name, initiator });
-    }
-    Ok(sockets)
-}
-
-/// The socket of `--metrics-socket`, its owner's alone: who may send commands need not see what others do.
-fn listen_for_metrics(path: &Path) -> Result<Listener, String> {
-    let access = Access { mode: Some(0o600), ..Access::default() };
-    Listener::bind(path, &access).map_err(|error| format!("--metrics-socket: {error}"))
-}
-
-fn access(args: &Args) -> Result<Access, privileges::PrivilegeError> {
-    let owner = args.socket_owner.as_deref().map(privileges::find_user).transpose()?;
-    let group = args.socket_group.as_deref().map(privileges::find_group).transpose()?;
-    Ok(Access {
-        mode: args.socket_mode,
-        owner: owner.map(|(uid, _)| uid.as_raw()),
-        group: group.map(nix::unistd::Gid::as_raw),
-    })
-}
-
-fn absolute(path: &Path) -> io::Result<PathBuf> {
-    std::path::absolute(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

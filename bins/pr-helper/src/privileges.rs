@@ -77,38 +77,6 @@ pub(crate) fn check() -> Result<(), PrivilegeError> {
     if has(Capability::CAP_SYS_RAWIO)? { Ok(()) } else { Err(PrivilegeError::NoRawIo) }
 }
 
-/// Whether this process could give a child all of `capabilities`, and is root.
-pub(crate) fn can_keep(capabilities: &[Capability]) -> Result<bool, PrivilegeError> {
-    for &capability in capabilities {
-        if !has(capability)? {
-            return Ok(false);
-        }
-    }
-    Ok(Uid::effective().is_root())
-}
-
-/// Stays who it is and gives up everything but `kept`, for this process and for those that it starts.
-pub(crate) fn confine(kept: &[Capability]) -> Result<(), PrivilegeError> {
-    let capabilities = |doing| move |error| PrivilegeError::Capabilities { doing, error };
-    caps::clear(None, CapSet::Ambient).map_err(capabilities("clear the ambient capabilities"))?;
-    if has(Capability::CAP_SETPCAP)? {
-        let bounding = capabilities("reduce the capability bounding set");
-        for capability in caps::read(None, CapSet::Bounding).map_err(&bounding)? {
-            if !kept.contains(&capability) {
-                caps::drop(None, CapSet::Bounding, capability).map_err(&bounding)?;
-            }
-        }
-    }
-    // Who may not change groups has none that root does not have.
-    let _ = setgroups(&[]);
-    let kept: CapsHashSet = kept.iter().copied().collect();
-    caps::clear(None, CapSet::Inheritable).map_err(capabilities("clear the inheritable capabilities"))?;
-    caps::set(None, CapSet::Effective, &kept).map_err(capabilities("keep capabilities"))?;
-    caps::set(None, CapSet::Permitted, &kept).map_err(capabilities("give up capabilities"))?;
-    prctl::set_no_new_privs()
-        .map_err(|error| PrivilegeError::Change { doing: "rule out new privileges", error })
-}
-
 /// Becomes `identity` and gives up everything but `CAP_SYS_RAWIO`: for this thread, and for those that it starts.
 pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
     let keep: CapsHashSet =

@@ -23,8 +23,8 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    /// Whether there is no file of this name where the dynamic loader looks. If not, there is one, and something that it
-    /// needs is missing, or it is no such library.
+    /// Whether the dynamic loader finds no file of this name. If not, the file is there, but a library or symbol that it
+    /// needs is missing, or it is not such a library.
     pub fn is_not_installed(&self) -> bool {
         // The loader has no other way to tell: `NAME: cannot open shared object file: No such file or directory` (glibc)
         // names the file that is missing, which may be that of a library below.

@@ -15,7 +15,8 @@ pub enum OpenError {
     /// There is no such library on this host.
     #[error("libmpathpersist is not installed; multipath-tools has it")]
     NotInstalled(#[source] LoadError),
-    /// There is one that the dynamic loader refuses: something that it needs is missing, or it is another's or broken.
+    /// The library is there, and the dynamic loader refuses it: a library or symbol that it needs is missing, or the file
+    /// is broken.
     #[error("libmpathpersist is there and cannot be loaded")]
     Load(#[source] LoadError),
     /// It was found and could not be initialised.

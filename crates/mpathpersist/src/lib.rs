@@ -6,7 +6,7 @@
 //! operator can do.
 //!
 //! ```no_run
-//! use std::{fs::File, os::fd::AsFd};
+//! use std::{error::Error, fs::File, os::fd::AsFd};
 //!
 //! use mpathpersist::Library;
 //! use scsi_sense::pr::{BasicParameters, OutServiceAction, ReservationKey, ReservationType, Scope};
@@ -18,7 +18,8 @@
 //!     BasicParameters { service_action_key: ReservationKey(0x123abc), ..BasicParameters::default() };
 //! let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
 //! if let Err(error) = library.reserve_out(map.as_fd(), OutServiceAction::Register, scope, kind, &parameters) {
-//!     eprintln!("{error}: {}", error.advice());
+//!     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+//!     eprintln!("{error}{cause}: {}", error.advice());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -1,4 +1,4 @@
-//! What READ RESERVATION returns, out of the memory that the library wrote it to.
+//! The answer to READ RESERVATION, decoded from the memory that the library wrote it to.
 
 use mpathpersist_sys as sys;
 use scsi_sense::pr::{InDataError, Reservation, ReservationData};
@@ -14,11 +14,11 @@ const WORDS: usize = size_of::<sys::prin_resp>() / size_of::<u64>();
 const _: () = assert!(WORDS * size_of::<u64>() == size_of::<sys::prin_resp>());
 const _: () = assert!(align_of::<sys::prin_resp>() <= align_of::<u64>());
 
-/// What the library cannot return, and a device should not: an ADDITIONAL LENGTH that says that nothing was written.
+/// An ADDITIONAL LENGTH that no device returns: the mark of memory that the library has not written to.
 const NOTHING: u32 = u32::MAX;
 
 impl Answer {
-    /// Until the library has written to it, ADDITIONAL LENGTH is [`NOTHING`].
+    /// Makes an answer with [`NOTHING`] for its ADDITIONAL LENGTH.
     pub(crate) fn new() -> Self {
         let mut words = vec![0; WORDS].into_boxed_slice();
         if let Some(header) = words.first_mut() {
@@ -27,12 +27,12 @@ impl Answer {
         Self { words }
     }
 
-    /// Where the library writes.
+    /// Returns where the library writes.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut sys::prin_resp {
         self.words.as_mut_ptr().cast()
     }
 
-    /// The reservation that the library wrote. Its numbers are the host's, but for keys.
+    /// Decodes the reservation. Its numbers are in the host's byte order, except keys.
     pub(crate) fn reservation(&self) -> Result<Option<Reservation>, InDataError> {
         let mut bytes: Vec<u8> =
             self.words.iter().take(RESERVATION / 8).flat_map(|word| word.to_ne_bytes()).collect();

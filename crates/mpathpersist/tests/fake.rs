@@ -383,7 +383,7 @@ fn only_what_is_held_is_released() {
     });
 }
 
-/// RELEASE reads the reservation first, and does not release what it could not read.
+/// RELEASE reads the reservation first, and sends nothing if that fails.
 #[test]
 fn unreadable_reservations_are_not_released() {
     with_fake("unreadable_reservations_are_not_released", |fake| {

@@ -12,35 +12,18 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Cause, DeviceId, Disks, Failure, NotServed, Refusal};
+use crate::{
+    device::DeviceId,
+    disks::Disks,
+    kind::DescriptorKind,
+    outcome::{Cause, Failure, NotServed, Refusal},
+};
 
 /// A descriptor, and what it refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Descriptor<'a> {
     descriptor: BorrowedFd<'a>,
     kind: DescriptorKind,
-}
-
-/// What a descriptor refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DescriptorKind {
-    /// A block device that is no partition, no device-mapper map, and not built on other devices.
-    Disk(DeviceId),
-    /// A partition of a block device.
-    Partition(DeviceId),
-    /// A device-mapper map, of whatever table.
-    Map(DeviceId),
-    /// A block device that is built on others and hands ioctls on to them, such as bcache.
-    Stacked(DeviceId),
-    /// A block device that /sys does not show.
-    NotInSysfs(DeviceId),
-    /// A character device.
-    Character(DeviceId),
-    /// A regular file.
-    File(DeviceId),
-    /// Anything else, by its name: a pipe, a socket, a directory.
-    Other(&'static str),
 }
 
 impl<'a> Descriptor<'a> {

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::disks;
-
 /// Major number of `/dev/sgN` (`SCSI_GENERIC_MAJOR` of `<linux/major.h>`).
 const SCSI_GENERIC_MAJOR: u32 = 21;
 
@@ -44,7 +42,7 @@ impl DeviceId {
     /// Returns whether the number belongs to a driver that serves nothing but SCSI devices (`sd`, `sg`).
     pub fn is_scsi(self) -> bool {
         match self {
-            Self::Block { major, .. } => disks::is_sd(major),
+            Self::Block { major, .. } => is_sd(major),
             Self::Character { .. } => self.is_scsi_generic(),
             Self::File { .. } => false,
         }
@@ -129,4 +127,10 @@ impl Device {
     pub(crate) fn checks_reads(&self) -> bool {
         self.checks_reads
     }
+}
+
+/// Returns whether the disk driver `sd` owns this block major (`SCSI_DISK*_MAJOR` of `<linux/major.h>`). Each of its disks
+/// has sixteen minors, of which the first is the whole disk.
+pub(crate) fn is_sd(major: u32) -> bool {
+    matches!(major, 8 | 65..=71 | 128..=135)
 }

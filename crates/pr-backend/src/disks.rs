@@ -10,7 +10,12 @@ use std::{
 
 use rustix::fs::Access;
 
-use crate::{Cause, DescriptorKind, DeviceId, Failure, NotServed, sys};
+use crate::{
+    device::{DeviceId, is_sd},
+    kind::DescriptorKind,
+    outcome::{Cause, Failure, NotServed},
+    sys,
+};
 
 /// How long a block device is remembered as a disk. A disk does not become anything else, but a device that is built on
 /// others appears in /sys a moment before its `slaves` do.
@@ -79,12 +84,6 @@ impl Disks {
             known.insert(number, disk);
         }
     }
-}
-
-/// Returns whether the disk driver `sd` owns this block major (`SCSI_DISK*_MAJOR` of `<linux/major.h>`). Each of its disks
-/// has sixteen minors, of which the first is the whole disk.
-pub(crate) fn is_sd(major: u32) -> bool {
-    matches!(major, 8 | 65..=71 | 128..=135)
 }
 
 fn kind_of_sd((major, minor): (u32, u32)) -> DescriptorKind {

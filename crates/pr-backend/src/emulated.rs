@@ -9,7 +9,7 @@ use std::{
     error::Error,
     fs, io,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
@@ -18,13 +18,22 @@ use std::{
 
 use pr_proto::{Command, Data};
 use pr_target::{FileStore, LogicalUnit, Nexus};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::{
+    fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags},
+    io::Errno,
+};
 use scsi_sense::{
     SenseCode,
     pr::{IscsiName, TransportId},
 };
 
-use crate::{Backend, Cause, Descriptor, DescriptorKind, Device, Failure, NotServed, Outcome, Target};
+use crate::{
+    descriptor::Descriptor,
+    device::Device,
+    executor::{Backend, Target},
+    kind::DescriptorKind,
+    outcome::{Cause, Failure, NotServed, Outcome},
+};
 
 /// Name of the initiator of a socket without a name of its own.
 pub const DEFAULT_INITIATOR: &str = "pr-helper";
@@ -44,8 +53,9 @@ const UNITS_MAX: usize = 4096;
 /// The backend of regular files.
 pub struct Emulated {
     directory: PathBuf,
-    /// Held for the life of the backend: another process with the same directory would not know of changes made here.
-    _lock: OwnedFd,
+    /// The directory, locked for the life of the backend: another process with the same directory would not know of
+    /// changes made here.
+    lock: OwnedFd,
     /// Nexuses of the listening sockets, in their order.
     nexuses: Vec<Nexus>,
     units: Mutex<HashMap<File, Arc<Mutex<Option<Unit>>>>>,
@@ -77,10 +87,10 @@ pub enum EmulateError {
         error: io::Error,
     },
     /// Another process has locked the directory.
-    #[error("{}: in use by another pr-helper", .0.display())]
+    #[error("{} is in use by another pr-helper", .0.display())]
     InUse(PathBuf),
     /// Another user could change files in the directory.
-    #[error("{}: must be a directory of this user that no other user can write to", .0.display())]
+    #[error("{} must be a directory of this user that no other user can write to", .0.display())]
     Unsafe(PathBuf),
     /// The name does not fit an iSCSI name.
     #[error("{0:?} is too long for the name of an initiator")]
@@ -109,18 +119,21 @@ impl Emulated {
         let failed = |error| EmulateError::Directory { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(directory, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let lock = match rustix::fs::open(directory, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(EmulateError::Unsafe(directory.to_owned())),
+            opened => opened.map_err(|error| failed(error.into()))?,
+        };
+        // A user that can put files there could have others overwritten.
         let stat = rustix::fs::fstat(&lock).map_err(|error| failed(error.into()))?;
-        // Another user that can put files there could have others overwritten.
         if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
             return Err(EmulateError::Unsafe(directory.to_owned()));
         }
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(EmulateError::InUse(directory.to_owned())),
+            Err(Errno::WOULDBLOCK) => return Err(EmulateError::InUse(directory.to_owned())),
             Err(error) => return Err(failed(error.into())),
         }
-        Ok(Self { directory: directory.to_owned(), _lock: lock, nexuses, units: Mutex::new(HashMap::new()) })
+        Ok(Self { directory: directory.to_owned(), lock, nexuses, units: Mutex::new(HashMap::new()) })
     }
 
     /// Returns where the reservations of `file` are, or will be.
@@ -143,8 +156,32 @@ impl Emulated {
 
     /// Returns the reservations of `file`, read from its state if there is any.
     fn open_unit(&self, file: File) -> Result<Unit, Failure> {
-        let path = self.directory.join(file.state_name());
-        Unit::open(&[TARGET_PORT], FileStore::new(&path)).map_err(|error| with_cause(&error))
+        let store = FileStore::new(self.locked_directory().join(file.state_name()));
+        Unit::open(&[TARGET_PORT], store).map_err(|error| self.failure(file, &error))
+    }
+
+    /// Returns a path to the directory that is locked, also after another has taken its place: reservations must not get
+    /// lost by a path that leads elsewhere.
+    fn locked_directory(&self) -> PathBuf {
+        let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.lock.as_raw_fd()));
+        // Without /proc the path must do.
+        if by_descriptor.is_dir() { by_descriptor } else { self.directory.clone() }
+    }
+
+    /// Returns the failure for an error of the store: busy if this process lacks a resource, else an internal target
+    /// failure.
+    fn failure(&self, file: File, error: &(dyn Error + 'static)) -> Failure {
+        let mut text = format!("{}: {error}", self.directory.join(file.state_name()).display());
+        let mut next = error.source();
+        while let Some(source) = next {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+            if let Some(cause) = source.downcast_ref().and_then(Cause::of_shortage) {
+                return Failure::busy(cause);
+            }
+            next = source.source();
+        }
+        state_failure(text)
     }
 
     fn run(&self, target: Target<'_>, command: &mut Command<'_>) -> Result<Outcome, Failure> {
@@ -168,7 +205,7 @@ impl Emulated {
             Data::Out(parameters) => unit.execute(nexus, command.cdb, parameters, &mut []),
         };
         if let Some(error) = unit.take_save_error() {
-            return Err(with_cause(&error));
+            return Err(self.failure(file, &error));
         }
         if unit.is_untouched() {
             self.forget(file);
@@ -201,21 +238,6 @@ impl Backend for Emulated {
 fn state_failure(text: impl std::fmt::Display) -> Failure {
     let cause = Cause::new("state", format!("its reservations cannot be read or kept: {text}"));
     Failure::check_condition(SenseCode::INTERNAL_TARGET_FAILURE, cause)
-}
-
-/// Returns the failure for an error of the store: busy if this process lacks a resource, else an internal target failure.
-fn with_cause(error: &(dyn Error + 'static)) -> Failure {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        if let Some(cause) = source.downcast_ref().and_then(Cause::of_shortage) {
-            return Failure::busy(cause);
-        }
-        next = source.source();
-    }
-    state_failure(text)
 }
 
 impl File {
@@ -278,5 +300,16 @@ mod tests {
         assert!(matches!(Emulated::open(&path, &["a"]), Err(EmulateError::InUse(_))));
         drop(one);
         Emulated::open(&path, &["a"]).unwrap();
+    }
+
+    #[test]
+    fn state_stays_in_the_locked_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, away] = ["state", "away"].map(|name| directory.path().join(name));
+        let emulated = Emulated::open(&path, &["a"]).unwrap();
+        fs::rename(&path, &away).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(emulated.locked_directory().join("file"), "").unwrap();
+        assert!(away.join("file").exists() && !path.join("file").exists());
     }
 }

@@ -5,7 +5,13 @@ use std::os::fd::BorrowedFd;
 use pr_proto::{Command, Data};
 use scsi_sense::SenseCode;
 
-use crate::{Descriptor, DescriptorKind, Device, Disks, Failure, Outcome, Refusal, descriptor};
+use crate::{
+    descriptor::{Descriptor, is_writable},
+    device::Device,
+    disks::Disks,
+    kind::DescriptorKind,
+    outcome::{NotServed, Outcome, Refusal},
+};
 
 /// Runs commands on devices of one kind.
 pub trait Backend: Send + Sync {
@@ -34,36 +40,6 @@ pub struct Target<'a> {
     /// Index of the listening socket that the client connected to; the first is 0. A backend can take each socket for an
     /// initiator of its own.
     pub listener: usize,
-}
-
-/// Why a descriptor is not served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotServed {
-    /// No backend serves such a descriptor.
-    Refused(Refusal),
-    /// It cannot be told now: the guest repeats the command.
-    Failed(Failure),
-}
-
-impl From<Refusal> for NotServed {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Failure> for NotServed {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<NotServed> for Outcome {
-    fn from(not_served: NotServed) -> Self {
-        match not_served {
-            NotServed::Refused(refusal) => Self::Refused(refusal),
-            NotServed::Failed(failure) => Self::Failed(failure),
-        }
-    }
 }
 
 /// All backends, in the order in which they are asked.
@@ -130,7 +106,7 @@ impl Executor {
     pub fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome {
         let is_change = matches!(command.data, Data::Out(_));
         if is_change || target.device.checks_reads() {
-            match descriptor::is_writable(target.descriptor) {
+            match is_writable(target.descriptor) {
                 Ok(is_writable) if is_writable || !is_change => {}
                 Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
                 Err(not_served) => return not_served.into(),

@@ -191,6 +191,36 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Why a descriptor is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotServed {
+    /// No backend serves such a descriptor.
+    Refused(Refusal),
+    /// It cannot be told now: the guest repeats the command.
+    Failed(Failure),
+}
+
+impl From<Refusal> for NotServed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for NotServed {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<NotServed> for Outcome {
+    fn from(not_served: NotServed) -> Self {
+        match not_served {
+            NotServed::Refused(refusal) => Self::Refused(refusal),
+            NotServed::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use scsi_sense::SenseKey;

@@ -6,8 +6,11 @@ use pr_proto::{Command, Data};
 use sg_io::{Completion, Error, Verdict};
 
 use crate::{
-    Backend, Cause, Descriptor, DescriptorKind, Device, DeviceId, Failure, NotServed, Outcome, Refusal,
-    Target,
+    descriptor::Descriptor,
+    device::{Device, DeviceId},
+    executor::{Backend, Target},
+    kind::DescriptorKind,
+    outcome::{Cause, Failure, NotServed, Outcome, Refusal},
 };
 
 /// The backend of SCSI disks (`/dev/sdX`), SCSI generic devices (`/dev/sgN`), and any other block device whose driver

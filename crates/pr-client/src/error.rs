@@ -20,9 +20,9 @@ pub enum Error {
     /// [`Client`](crate::Client): all its attempts failed, this is the last one's error.
     #[error(fmt = unreachable)]
     Unreachable {
-        /// The socket's path; `None` for a connection that somebody else has made.
+        /// The socket's path; `None` for a [`Connection`](crate::nonblocking::Connection) made from a stream.
         path: Option<PathBuf>,
-        /// The kernel's error, or what the helper did.
+        /// The kernel's error, or the reason why the connection is not usable.
         source: io::Error,
     },
     /// All connections of the client were in use by other threads until the deadline. Nothing was sent.
@@ -165,20 +165,20 @@ pub enum CommandError {
     /// GOOD, with data that cannot be what was asked for.
     #[error(fmt = unreadable)]
     Data(#[source] InDataError),
-    /// GOOD, with a list of keys that ends early. There are more keys than those that could be read.
+    /// GOOD, with a list of keys that ends early.
     #[error(fmt = unreadable_keys)]
     Keys {
-        /// What is before that place. It is not complete.
+        /// The entries before the malformed place. The list is not complete.
         read: RegisteredKeys,
-        /// What is wrong with the data.
+        /// The reason.
         source: InDataError,
     },
-    /// GOOD, with a list of registrations that ends early. There are more registrations than those that could be read.
+    /// GOOD, with a list of registrations that ends early.
     #[error(fmt = unreadable_registrations)]
     Registrations {
-        /// What is before that place. It is not complete.
+        /// The entries before the malformed place. The list is not complete.
         read: Registrations,
-        /// What is wrong with the data.
+        /// The reason.
         source: InDataError,
     },
     /// The parameter list is longer than what the protocol carries. Nothing was sent.

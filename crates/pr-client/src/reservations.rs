@@ -14,11 +14,11 @@ use scsi_sense::{
 
 use crate::{Client, CommandError, Completion, Data};
 
-/// The allocation length of what has a fixed length: more than that.
+/// The allocation length of data with a fixed length, which is less.
 const FIXED_LENGTH: u16 = 512;
 
-/// The allocation length of lists: the most that the protocol carries, at once. A device that counts in ADDITIONAL
-/// LENGTH only what fits does not say that it would have more.
+/// The allocation length of lists: the maximum of the protocol, in the first command. A device that counts only the
+/// entries that fit in ADDITIONAL LENGTH does not tell that there are more.
 const LIST_LENGTH: u16 = 8192;
 const _: () = assert!(LIST_LENGTH as usize == DATA_MAX, "as in the protocol");
 

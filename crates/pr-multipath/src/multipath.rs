@@ -118,7 +118,7 @@ impl Multipath {
     ///
     /// The reason why not.
     pub fn availability(&self) -> Result<(), Unavailable> {
-        self.pool().map(drop)
+        if self.pool()?.is_unfit() { Err(Unavailable::Unfit) } else { Ok(()) }
     }
 
     /// Has the supervisor end, as it does when this process ends: it calls the function that was given to
@@ -155,9 +155,10 @@ impl Backend for Multipath {
     fn claim(&self, descriptor: &Descriptor<'_>) -> Option<Result<Device, NotServed>> {
         match descriptor.kind() {
             DescriptorKind::Map(id) => Some(
-                self.availability()
+                // Even if the last worker could not work: the next command starts another, which may.
+                self.pool()
                     .map_err(|why| refusal::no_multipath(id, why).into())
-                    .and_then(|()| claim_map(id, read_uuid(id))),
+                    .and_then(|_| claim_map(id, read_uuid(id))),
             ),
             _ => None,
         }

@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     os::fd::{AsFd as _, BorrowedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -49,6 +52,8 @@ pub(crate) struct Pool {
     recovered: Condvar,
     /// Lines of the workers.
     recent: Arc<RecentLines>,
+    /// The last worker that was started could not work.
+    unfit: AtomicBool,
 }
 
 impl Pool {
@@ -60,7 +65,13 @@ impl Pool {
             quarantined: Mutex::default(),
             recovered: Condvar::new(),
             recent,
+            unfit: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether the last worker that was started could not work. The next one may.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.unfit.load(Ordering::Relaxed)
     }
 
     /// Starts a worker, to be used later; returns name and version of its library.
@@ -191,7 +202,14 @@ impl Pool {
     }
 
     fn launch(&self) -> Result<(WorkerClient, String), WorkerError> {
-        WorkerClient::launch(&self.supervisor, Arc::clone(&self.recent), Instant::now().checked_add(START))
+        let deadline = Instant::now().checked_add(START);
+        let launched = WorkerClient::launch(&self.supervisor, Arc::clone(&self.recent), deadline);
+        match &launched {
+            Ok(_) => self.unfit.store(false, Ordering::Relaxed),
+            Err(WorkerError::Unfit(_)) => self.unfit.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        launched
     }
 
     fn take(&self) -> Option<WorkerClient> {

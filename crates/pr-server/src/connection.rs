@@ -51,6 +51,8 @@ pub(crate) struct Connection {
     began: Option<Instant>,
     /// When the last reply was sent.
     answered: Option<Instant>,
+    /// Descriptors that came with the bytes at hand. Empty between reads; kept for its memory.
+    received: Vec<OwnedFd>,
 }
 
 /// What a read found.
@@ -87,7 +89,7 @@ impl Connection {
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let activity = Arc::new(Activity::new(client));
         let socket = Arc::new(socket);
-        Ok(Self { socket, activity, listener, session, began: None, answered: None })
+        Ok(Self { socket, activity, listener, session, began: None, answered: None, received: Vec::new() })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -116,26 +118,25 @@ impl Connection {
     pub(crate) fn read(&mut self, linger: bool) -> Read {
         // Once for the begin of a message and once for its end: a client that sends byte by byte keeps no thread.
         let mut waits = if linger { 2_u8 } else { 0 };
-        let mut descriptors = Vec::new();
         loop {
             let flags = if waits > 0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
             waits = waits.saturating_sub(1);
-            let (n, is_truncated) = match self.receive(flags, &mut descriptors) {
+            let (n, is_truncated) = match self.receive(flags) {
                 Ok(received) => received,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return Read::Blocked,
-                Err(Errno::CONNRESET) => return Read::Closed(self.end_of_stream(), descriptors),
-                Err(error) => return Read::Closed(DisconnectReason::Io(error.into()), descriptors),
+                Err(Errno::CONNRESET) => return self.closed(self.end_of_stream()),
+                Err(error) => return self.closed(DisconnectReason::Io(error.into())),
             };
             // With room for two descriptors, truncation with fewer means that one could not be installed.
-            if is_truncated && descriptors.len() < DESCRIPTORS {
-                return Read::Closed(DisconnectReason::DescriptorLost, descriptors);
+            if is_truncated && self.received.len() < DESCRIPTORS {
+                return self.closed(DisconnectReason::DescriptorLost);
             }
             if n == 0 {
-                return Read::Closed(self.end_of_stream(), descriptors);
+                return self.closed(self.end_of_stream());
             }
-            if let Err(violation) = self.session.received(n, &mut descriptors) {
-                return Read::Closed(violation.into(), descriptors);
+            if let Err(violation) = self.session.received(n, &mut self.received) {
+                return self.closed(violation.into());
             }
             if !self.session.is_inside_message() {
                 self.began = None;
@@ -152,7 +153,11 @@ impl Connection {
         self.session.end_of_stream().map_or_else(Into::into, |()| DisconnectReason::Client)
     }
 
-    fn receive(&mut self, flags: RecvFlags, descriptors: &mut Vec<OwnedFd>) -> Result<(usize, bool), Errno> {
+    fn closed(&mut self, reason: DisconnectReason) -> Read {
+        Read::Closed(reason, std::mem::take(&mut self.received))
+    }
+
+    fn receive(&mut self, flags: RecvFlags) -> Result<(usize, bool), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffer = [IoSliceMut::new(self.session.buffer())];
@@ -160,7 +165,7 @@ impl Connection {
         let received = rustix::net::recvmsg(&self.socket, &mut buffer, &mut control, flags)?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(came) = message {
-                descriptors.extend(came);
+                self.received.extend(came);
             }
         }
         Ok((received.bytes, received.flags.contains(ReturnFlags::CTRUNC)))

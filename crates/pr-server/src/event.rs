@@ -65,6 +65,8 @@ pub enum Event<'a> {
     },
     /// A connection was closed for an internal error (a panic).
     Panicked,
+    /// The server has stopped: [`Server::run`](crate::Server::run) returns.
+    Stopped,
 }
 
 /// A command that was given to a device.

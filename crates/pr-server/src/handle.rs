@@ -76,9 +76,10 @@ impl Handle {
         let _ = self.shared.waker.wake();
     }
 
-    /// Returns how many requests have been received and not yet answered.
+    /// Returns how many commands devices have been given and have not answered, with those that wait for them.
     pub fn commands_in_flight(&self) -> usize {
-        self.shared.in_flight()
+        let devices = self.state().devices;
+        devices.values().map(|load| load.in_flight.saturating_add(load.waiting)).sum()
     }
 
     /// Returns what the server does now.

@@ -12,13 +12,13 @@ use pr_backend::Outcome;
 use crate::{CommandName, Completed, DisconnectReason, Event, Observer, Peer};
 
 /// How many warnings about one client process are written in a [`WINDOW`].
-const LINES_PER_WINDOW: u32 = 20;
+const LINES_PER_WINDOW: u32 = 100;
 
 /// How long warnings are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// How many client processes are counted apart in a [`WINDOW`]; the others share one count.
-const PROCESSES_MAX: usize = 64;
+const PROCESSES_MAX: usize = 32;
 
 /// How many different warnings about one connection are written.
 const WARNINGS_PER_CONNECTION: usize = 16;
@@ -207,6 +207,11 @@ impl Observer for LogEvents {
             Event::ThreadsExhausted { threads, error } => log::warn!(
                 "no more than {threads} threads can be started ({error}): clients wait for each other; raise the limit of processes (RLIMIT_NPROC, TasksMax)"
             ),
+            Event::Stopped => {
+                let windows = std::mem::take(&mut self.lock().windows);
+                let all = windows.into_iter().map(|(peer, window)| (peer, window.left_out));
+                report(all.filter(|(_, left_out)| *left_out > 0).collect());
+            }
             Event::Started(_) | Event::Completed(_) | Event::Panicked => {}
         }
     }
@@ -222,14 +227,6 @@ impl Observer for LogEvents {
     }
 }
 
-impl Drop for LogEvents {
-    fn drop(&mut self) {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let far = Instant::now().checked_add(WINDOW);
-        report(far.map(|now| inner.finish(now)).unwrap_or_default());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,10 +239,10 @@ mod tests {
     fn warnings_are_limited_per_process() {
         let (mut inner, now) = (Inner::default(), Instant::now());
         let written = (0..1000).filter(|_| inner.admit(peer(1), now).0).count();
-        assert_eq!(written, 20);
+        assert_eq!(written, 100);
         assert!(inner.admit(peer(2), now).0, "another process has its own limit");
         assert_eq!(inner.finish(now + WINDOW / 2), []);
-        assert_eq!(inner.finish(now + WINDOW), [(Some(peer(1)), 980)]);
+        assert_eq!(inner.finish(now + WINDOW), [(Some(peer(1)), 900)]);
         assert!(inner.admit(peer(1), now + WINDOW).0);
     }
 
@@ -253,7 +250,7 @@ mod tests {
     fn many_processes_share_a_limit() {
         let (mut inner, now) = (Inner::default(), Instant::now());
         let written = (0..10_000).filter(|pid| inner.admit(peer(*pid), now).0).count();
-        assert_eq!(written, PROCESSES_MAX + 20);
+        assert_eq!(written, PROCESSES_MAX + 100);
         assert_eq!(inner.windows.len(), PROCESSES_MAX + 1);
     }
 }

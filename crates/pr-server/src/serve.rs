@@ -156,10 +156,13 @@ impl Lease {
     /// Serves the connection until its client pauses or goes.
     fn serve(mut self) {
         // Something has arrived, so the first read need not wait.
-        let mut linger = false;
+        let mut may_linger = false;
         loop {
             let Some(connection) = &mut self.connection else { return };
-            match connection.read(linger) {
+            let permit = if may_linger { self.threads.linger() } else { None };
+            let read = connection.read(permit.is_some());
+            drop(permit);
+            match read {
                 Read::Request => {}
                 Read::Blocked => {
                     if let Err((lease, reason)) = self.give_back() {
@@ -183,7 +186,7 @@ impl Lease {
                 return self.disconnect(&reason, unclosed.into_iter().collect());
             }
             drop(unclosed);
-            linger = !self.threads.is_contended() && !self.shared.is_stopping();
+            may_linger = !self.shared.is_stopping();
         }
     }
 

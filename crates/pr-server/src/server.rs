@@ -207,6 +207,7 @@ impl Server {
         let ended = self.serve();
         self.stop_listening();
         self.threads.stop();
+        self.shared.observers.tell(&Event::Stopped);
         let sockets = self.shared.connections.shut_down_all();
         // If the thread cannot be started, nothing is closed before the process ends.
         let rest = ManuallyDrop::new((sockets, self));

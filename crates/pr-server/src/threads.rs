@@ -9,7 +9,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -17,6 +17,9 @@ use std::{
 
 /// How long a thread stays parked before it exits.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// How many threads linger at a time: with more clients than this, a thread for each takes more memory than it saves time.
+const LINGERING_MAX: usize = 256;
 
 /// Stack of a thread, in bytes. The deepest call formats a log line.
 const STACK: usize = 256 << 10;
@@ -40,7 +43,18 @@ struct Shared<J> {
     state: Mutex<State<J>>,
     /// Cached `!queued.is_empty()`, readable without the lock. A stale value costs one lingering command.
     contended: AtomicBool,
+    /// Threads that linger.
+    lingering: AtomicUsize,
     on_panic: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A permit to linger.
+pub(crate) struct LingerPermit<'a>(&'a AtomicUsize);
+
+impl Drop for LingerPermit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct State<J> {
@@ -72,6 +86,7 @@ impl<J: Job> Threads<J> {
         Self(Arc::new(Shared {
             state: Mutex::new(state),
             contended: AtomicBool::new(false),
+            lingering: AtomicUsize::new(0),
             on_panic: Box::new(on_panic),
         }))
     }
@@ -98,9 +113,14 @@ impl<J: Job> Threads<J> {
         }
     }
 
-    /// Returns whether a job is queued for want of a thread: then no thread should linger.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.0.contended.load(Ordering::Relaxed)
+    /// Permits the calling thread to linger, until the permit is dropped; `None` if a job is queued for want of a thread, or
+    /// [`LINGERING_MAX`] threads linger already.
+    pub(crate) fn linger(&self) -> Option<LingerPermit<'_>> {
+        if self.0.contended.load(Ordering::Relaxed) {
+            return None;
+        }
+        let permit = LingerPermit(&self.0.lingering);
+        (self.0.lingering.fetch_add(1, Ordering::Relaxed) < LINGERING_MAX).then_some(permit)
     }
 
     /// Has each thread exit when its job is done.
@@ -233,10 +253,7 @@ impl<J> Parker<J> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{
-            atomic::AtomicUsize,
-            mpsc::{Receiver, Sender, channel},
-        },
+        sync::mpsc::{Receiver, Sender, channel},
         time::Instant,
     };
 
@@ -319,10 +336,13 @@ mod tests {
             state.queued.push_back(Fake { number: 1, begun: begun.clone(), end: ended, panics: false });
             threads.publish(&state);
         }
-        assert!(threads.is_contended());
+        assert!(threads.linger().is_none());
         drop(busy);
         assert_eq!(order.recv_timeout(Duration::from_secs(30)), Ok(1));
-        assert!(!threads.is_contended());
+        let permits: Vec<_> = (0..1000).filter_map(|_| threads.linger()).collect();
+        assert_eq!(permits.len(), LINGERING_MAX);
+        drop(permits);
+        assert!(threads.linger().is_some());
         assert_eq!(threads.lock().threads, 1);
     }
 

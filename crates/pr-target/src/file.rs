@@ -18,7 +18,8 @@ const MAX_LENGTH: u64 = 1 << 20;
 /// never read. The format is that of [`Store`].
 ///
 /// The directory must be there. A file that is not there is taken for one that was never written: who removes it
-/// removes the reservations. One owner at a time is the caller's care: lock the directory.
+/// removes the reservations. One owner at a time is the caller's care: lock the directory. No other user may be able to
+/// write to the directory: what is in it is taken for what was saved.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     path: PathBuf,

@@ -34,7 +34,7 @@ use tools::workspace;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Take less than a minute, for numbers that are only about right
+    /// Take about a minute, for numbers that are only about right
     #[arg(long)]
     quick: bool,
 

@@ -1,6 +1,6 @@
 //! The programs that are measured, and what they are measured with: found, or built.
 
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
 use tools::c_helper::{self, CHelper};
@@ -13,7 +13,7 @@ use crate::helper::Kind;
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The daemon [default: this workspace's, built for release]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = file)]
     pr_helper: Option<PathBuf>,
 
     /// Another build of the daemon, to be measured beside the first under this name; may be repeated
@@ -21,15 +21,15 @@ pub struct Options {
     also: Vec<Also>,
 
     /// QEMU's qemu-pr-helper [default: the host's, or else that of a Debian package]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = file)]
     c_helper: Option<PathBuf>,
 
     /// pr-floor [default: built]
-    #[arg(long, value_name = "PATH", hide = true)]
+    #[arg(long, value_name = "PATH", hide = true, value_parser = file)]
     floor: Option<PathBuf>,
 
     /// The library that stands for a disk [default: built]
-    #[arg(long, value_name = "PATH", hide = true)]
+    #[arg(long, value_name = "PATH", hide = true, value_parser = file)]
     disk: Option<PathBuf>,
 }
 
@@ -46,13 +46,15 @@ impl Also {
         if name.is_empty() || [Kind::Floor, Kind::PrHelper, Kind::C].iter().any(|kind| kind.id() == name) {
             return Err(format!("{name:?} cannot be its name"));
         }
-        let program = PathBuf::from(program);
-        if !program.is_file() {
-            return Err(format!("there is no file {}", program.display()));
-        }
         // Names are few, and needed until the end.
-        Ok(Self { name: name.to_owned().leak(), program })
+        Ok(Self { name: name.to_owned().leak(), program: file(program)? })
     }
+}
+
+/// Returns the absolute path of a file: helpers are started elsewhere.
+fn file(path: &str) -> std::result::Result<PathBuf, String> {
+    let absolute = path::absolute(path).map_err(|error| error.to_string())?;
+    if absolute.is_file() { Ok(absolute) } else { Err("there is no such file".into()) }
 }
 
 /// All programs.
@@ -155,8 +157,8 @@ mod tests {
 
     #[test]
     fn another_build_has_name_and_file() {
-        let also = Also::parse("old=/dev/../proc/self/exe").unwrap();
-        assert_eq!((also.name, also.program), ("old", "/dev/../proc/self/exe".into()));
+        let also = Also::parse("old=/proc/self/exe").unwrap();
+        assert_eq!((also.name, also.program), ("old", "/proc/self/exe".into()));
         for wrong in ["/proc/self/exe", "=/proc/self/exe", "floor=/proc/self/exe", "old=/no/such/file"] {
             assert!(Also::parse(wrong).is_err(), "{wrong}");
         }

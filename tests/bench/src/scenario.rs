@@ -54,7 +54,7 @@ pub enum Scenario {
 pub enum Effort {
     /// For numbers to keep
     Full,
-    /// Under a minute
+    /// About a minute
     Quick,
     /// As short as can be: whether it runs, and whether the answers are right
     Smoke,

@@ -1,4 +1,4 @@
-//! QEMU with a guest that runs `sg_persist`: see xtask/src/lab/inner-init.sh for what it boots.
+//! QEMU with a guest that runs `sg_persist`: see tests/lab/src/inner-init.sh for what it boots.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -83,7 +83,7 @@ fn daemon() -> Daemon {
     Daemon::with(Options::default())
 }
 
-/// A map that a helper serves to this host. The first is what makes the map, and must be kept.
+/// Returns a map that a helper serves to this host. Keep the first value: dropped, it stops multipathd.
 fn served_map() -> (Multipath, Daemon, Map, Host) {
     let multipath = Multipath::start();
     let (daemon, map) = (daemon(), Map::a());

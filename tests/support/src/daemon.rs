@@ -191,10 +191,20 @@ impl Daemon {
     }
 
     /// Stops the daemon by SIGTERM, and fails unless it ends well.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        self.stop_and_read_log();
+    }
+
+    /// Stops it likewise, and returns all that it has logged.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end well.
+    pub fn stop_and_read_log(mut self) -> String {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", self.log());
+        self.log()
     }
 }
 

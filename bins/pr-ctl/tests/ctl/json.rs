@@ -1,4 +1,4 @@
-//! What scripts read: JSON, byte for byte.
+//! JSON, byte for byte as scripts read it.
 
 use scsi_sense::{SenseCode, Status};
 
@@ -8,7 +8,7 @@ use crate::{
     show::disk,
 };
 
-/// Command lines and what they print. Scripts depend on names, types and order: a line here may be added, not changed.
+/// Command lines and their output. Scripts depend on names, types and order: a line here may be added, not changed.
 const EXPECTED: &str = include_str!("json.txt");
 
 #[test]

@@ -105,7 +105,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     }
 }
 
-/// Not to have a command is no fault; to answer it with nonsense, or not at all, is one.
+/// A device may lack a command, but a malformed answer or none is a fault.
 #[test]
 fn malformed_answers_are_findings() {
     let malformed = vec![0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];

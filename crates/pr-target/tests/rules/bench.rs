@@ -273,7 +273,7 @@ fn what_is_no_persistent_reserve_or_not_for_this_unit_is_refused() {
     assert_eq!(ask(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 0, 0x04]), INVALID_CDB);
 }
 
-/// What is wrong with the CDB comes before a conflict, and a conflict before what is wrong with the list.
+/// Errors in the CDB come before a conflict, and a conflict before errors in the list.
 #[test]
 fn conflict_comes_between_cdb_and_list() {
     let mut unit = LogicalUnit::new(&[1]).unwrap();

@@ -67,7 +67,7 @@ impl<'a> Listing<'a> {
         usize::try_from(self.additional_length).map_or(true, |length| self.body.len() < length)
     }
 
-    /// Whether a list is whole, of which `unread` bytes at its end are no whole entry, and no entry is longer than
+    /// Returns whether a list is whole. `unread` bytes at its end are not a whole entry, and no entry is longer than
     /// `longest`.
     ///
     /// # Errors

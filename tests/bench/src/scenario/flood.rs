@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+use test_support::Client;
 
 use super::{Bench, DISK, Pace, turns};
 use crate::{
@@ -31,8 +32,8 @@ const PROCESSES: usize = 4;
 /// way of what accepts connections.
 const PAUSE: Duration = Duration::from_millis(70);
 
-/// No answer for so long is an error.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A client that has waited so long for an answer gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const ALONE: &str = "clients, nobody else connects";
 const BESIDE: &str = "clients, others connect and close";
@@ -44,7 +45,10 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let contestants = kinds.iter().map(|kind| Contestant::start(bench, *kind, clients));
     let mut contestants = contestants.collect::<io::Result<Vec<_>>>()?;
     for turn in turns(pace.rounds, contestants.len()) {
-        contestants[turn].take_turn(pace)?;
+        contestants[turn].measure_alone(pace)?;
+    }
+    for turn in turns(pace.rounds, contestants.len()) {
+        contestants[turn].measure_beside(pace)?;
     }
 
     let title = format!(
@@ -58,7 +62,7 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     for helper in bench.programs.ours() {
         let (alone, beside) = (section.row(ALONE, helper), section.row(BESIDE, helper));
         let p50_ratio = beside.zip(alone).and_then(|(beside, alone)| ratio(beside, alone, p50));
-        // Of the worst round: one in which nobody is served must not be outvoted.
+        // Of the worst round: one in which no client is served must not be outvoted.
         let worst_p99 = beside.and_then(|row| row.rounds.iter().filter_map(p99).reduce(f64::max));
         section.goals.extend([
             Goal {
@@ -84,6 +88,8 @@ struct Contestant {
     members: Vec<Member>,
     alone: Vec<Measured>,
     beside: Vec<Measured>,
+    /// Whether a client has given up: its connection is of no further use.
+    is_silent: bool,
 }
 
 impl Contestant {
@@ -96,7 +102,7 @@ impl Contestant {
             Ok(member)
         };
         let members = (0..clients).map(member).collect::<io::Result<_>>()?;
-        Ok(Self { helper, members, alone: Vec::new(), beside: Vec::new() })
+        Ok(Self { helper, members, alone: Vec::new(), beside: Vec::new(), is_silent: false })
     }
 
     fn row(&self, what: &str) -> Row {
@@ -109,42 +115,56 @@ impl Contestant {
         }
     }
 
-    fn take_turn(&mut self, pace: Pace) -> io::Result<()> {
-        let alone = measure(&mut self.members, pace)?;
-        let flood = Flood::start(&self.helper.socket())?;
-        thread::sleep(pace.warm_up);
-        let beside = measure(&mut self.members, pace)?;
-        drop(flood);
-        // What has been accepted by then is still to be served.
-        thread::sleep(pace.warm_up);
-        self.alone.push(alone);
-        self.beside.push(beside);
+    fn measure_alone(&mut self, pace: Pace) -> io::Result<()> {
+        let measured = self.measure(pace)?;
+        self.alone.push(measured);
         Ok(())
     }
-}
 
-/// Has each client send one command after the other, with pauses.
-fn measure(members: &mut [Member], pace: Pace) -> io::Result<Measured> {
-    let end = Instant::now() + pace.time;
-    let run = |member: &mut Member| {
-        let mut latencies = Histogram::default();
-        while Instant::now() < end {
-            thread::sleep(PAUSE);
-            let sent = Instant::now();
-            member.command(Direction::In)?;
-            latencies.record(sent.elapsed());
+    fn measure_beside(&mut self, pace: Pace) -> io::Result<()> {
+        if !self.is_silent {
+            let flood = Flood::start(&self.helper.socket())?;
+            thread::sleep(pace.warm_up);
+            let measured = self.measure(pace)?;
+            self.beside.push(measured);
+            drop(flood);
+            // Connections that still wait to be accepted must not burden the next helper's turn.
+            let mut last = Client::connect_silently(&self.helper.socket())?;
+            last.receive_greeting()?;
         }
-        Ok(latencies)
-    };
-    let results: Vec<io::Result<Histogram>> = thread::scope(|scope| {
-        let threads: Vec<_> = members.iter_mut().map(|member| scope.spawn(|| run(member))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-    });
-    let mut latencies = Histogram::default();
-    for result in results {
-        latencies.add(&result?);
+        Ok(())
     }
-    Ok(Measured { rate: None, latencies })
+
+    /// Has each client send one command after the other, with pauses. The time that a client waits before it gives up
+    /// counts as well.
+    fn measure(&mut self, pace: Pace) -> io::Result<Measured> {
+        let end = Instant::now() + pace.time;
+        let run = |member: &mut Member| {
+            let (mut latencies, mut is_silent) = (Histogram::default(), false);
+            while Instant::now() < end && !is_silent {
+                thread::sleep(PAUSE);
+                let sent = Instant::now();
+                match member.command(Direction::In) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => is_silent = true,
+                    done => done?,
+                }
+                latencies.record(sent.elapsed());
+            }
+            Ok((latencies, is_silent))
+        };
+        let results: Vec<io::Result<(Histogram, bool)>> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                self.members.iter_mut().map(|member| scope.spawn(move || run(member))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let mut all = Histogram::default();
+        for result in results {
+            let (latencies, is_silent) = result?;
+            all.add(&latencies);
+            self.is_silent |= is_silent;
+        }
+        Ok(Measured { rate: None, latencies: all })
+    }
 }
 
 /// Processes that connect and close. Dropped, they end.

@@ -13,7 +13,7 @@ use crate::{
     helper::{Disk, Helper, Kind},
     histogram::Histogram,
     load::{Crowd, Direction, Measured},
-    report::{Bound, Goal, Row, Section, p50, p99, rate, ratio},
+    report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };
 
 /// Whoever has no answer after so long will have none.
@@ -57,7 +57,6 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
         let new = section.row(CONNECT, helper).and_then(|row| row.median(p99));
         section.goals.extend(
             [
-                ("rate / its own when nobody hangs", of_its_own(rate), Bound::AtLeast(0.8)),
                 ("p50 / its own when nobody hangs", of_its_own(p50), Bound::AtMost(1.25)),
                 ("p99 of new connections in us", new, Bound::AtMost(1000.0)),
             ]

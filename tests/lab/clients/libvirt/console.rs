@@ -1,4 +1,4 @@
-//! Commands in a guest of libvirt: see xtask/src/lab/inner-init.sh.
+//! Commands in a guest of libvirt: see tests/lab/src/inner-init.sh.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},

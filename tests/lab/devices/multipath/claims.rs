@@ -2,9 +2,9 @@
 
 use std::{fs, path::Path};
 
+use fixtures::{Faulty, set_recorded_key};
 use scsi_sense::Status;
-use tests::lab::{Faulty, set_recorded_key};
-use tests::{Reply, eventually};
+use test_support::{Reply, eventually};
 
 use super::{Host, KEY, Multipath, OTHER_KEY, PREEMPT, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon, open};
 

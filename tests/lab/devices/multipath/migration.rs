@@ -191,7 +191,7 @@ fn wrong_record_is_put_right() {
         if action == RELEASE {
             host.does(RESERVE, 5, KEY, 0);
         }
-        tests::lab::set_recorded_key(map.name(), NEW_KEY);
+        fixtures::set_recorded_key(map.name(), NEW_KEY);
         let (new_key, expected) = match action {
             RESERVE => (0, held.clone()),
             RELEASE => (0, registered.clone()),

@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeSet, fs::File};
 
+use fixtures::{Disk, clean};
 use scsi_sense::Status;
-use tests::{
-    Reply,
-    lab::{Disk, clean},
-};
+use test_support::Reply;
 
 use super::{
     CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT, REGISTER,
