@@ -140,6 +140,7 @@ impl Cause {
             Errno::MFILE => "raise the helper's limit of open files (RLIMIT_NOFILE, LimitNOFILE=)",
             Errno::NFILE => "raise the host's limit of open files (fs.file-max)",
             Errno::NOMEM | Errno::NOBUFS => "the host or the helper's cgroup is short of memory",
+            Errno::TOOMANYREFS => "too many descriptors are in flight between processes (RLIMIT_NOFILE)",
             Errno::AGAIN | Errno::INTR => "it is repeated by the guest",
             _ => return None,
         };
@@ -260,7 +261,9 @@ mod tests {
 
     #[test]
     fn only_lack_of_resources_is_shortage() {
-        for (errno, is_shortage) in [(24, true), (23, true), (12, true), (4, true), (2, false), (13, false)] {
+        for (errno, is_shortage) in
+            [(24, true), (109, true), (23, true), (12, true), (4, true), (2, false), (13, false)]
+        {
             let error = io::Error::from_raw_os_error(errno);
             assert_eq!(Cause::of_shortage(&error).is_some(), is_shortage, "{errno}");
         }
