@@ -2,7 +2,6 @@
 //! that nobody empties. None of these may hold up the daemon.
 
 use std::{
-    error::Error,
     io::{self, Write},
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
@@ -76,18 +75,6 @@ fn leads_to_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(rustix::stdio::stderr())
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
-}
-
-/// Returns an error's text with those of all its causes, on one line. The place where an error ends its way prints it so.
-pub(crate) fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Standard error, without waiting for whoever reads it. What cannot be written now is lost.

@@ -30,7 +30,7 @@ use std::{
 
 use clap::Parser as _;
 use daemon_files::{Listener, Pidfile, SocketFile};
-use pr_backend::{Emulated, Executor, Scsi};
+use pr_backend::{Emulated, Executor, Scsi, with_sources};
 use pr_metrics::{Counters, Page, Tracer, trace};
 use pr_multipath::{Multipath, Role};
 use pr_server::{DeviceLoad, Ended, LogEvents, Server};
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     };
     logging::start(&args);
     start(&args).unwrap_or_else(|error| {
-        log::error!("{}", logging::with_sources(&*error));
+        log::error!("{}", with_sources(&*error));
         ExitCode::FAILURE
     })
 }
@@ -158,8 +158,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
     if let Some(directory) = &state_directory {
         // As the user that will write there.
         let emulated = Emulated::open(directory, &sockets.initiators());
-        executor =
-            executor.with(emulated.map_err(|error| format!("--emulate: {}", logging::with_sources(&error)))?);
+        executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
     let mut builder =

@@ -9,12 +9,11 @@ use std::{
 
 use daemon_files::{Access, ListenError, Listener, SocketFile};
 use nix::unistd::Gid;
-use pr_backend::DEFAULT_INITIATOR;
+use pr_backend::{DEFAULT_INITIATOR, with_sources};
 use pr_server::Builder;
 
 use crate::{
     args::{Args, DEFAULT_SOCKET},
-    logging::with_sources,
     paths::absolute,
     privileges::{self, PrivilegeError},
     sys,

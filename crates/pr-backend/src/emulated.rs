@@ -33,6 +33,7 @@ use crate::{
     executor::{Backend, Target},
     kind::DescriptorKind,
     outcome::{Cause, Failure, NotServed, Outcome},
+    with_sources::with_sources,
 };
 
 /// Name of the initiator of a socket without a name of its own.
@@ -171,17 +172,13 @@ impl Emulated {
     /// Returns the failure for an error of the store: busy if this process lacks a resource, else an internal target
     /// failure.
     fn failure(&self, file: File, error: &(dyn Error + 'static)) -> Failure {
-        let mut text = format!("{}: {error}", self.directory.join(file.state_name()).display());
-        let mut next = error.source();
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            if let Some(cause) = source.downcast_ref().and_then(Cause::of_shortage) {
-                return Failure::busy(cause);
-            }
-            next = source.source();
+        let mut sources =
+            std::iter::successors(error.source(), |source: &&(dyn Error + 'static)| (*source).source());
+        if let Some(cause) = sources.find_map(|source| source.downcast_ref().and_then(Cause::of_shortage)) {
+            return Failure::busy(cause);
         }
-        state_failure(text)
+        let path = self.directory.join(file.state_name());
+        state_failure(format!("{}: {}", path.display(), with_sources(error)))
     }
 
     fn run(&self, target: Target<'_>, command: &mut Command<'_>) -> Result<Outcome, Failure> {

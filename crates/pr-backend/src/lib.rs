@@ -43,6 +43,7 @@ mod kind;
 mod outcome;
 mod scsi;
 mod sys;
+mod with_sources;
 
 pub use descriptor::{Descriptor, is_writable};
 pub use device::{Device, DeviceId};
@@ -53,3 +54,4 @@ pub use kind::DescriptorKind;
 pub use outcome::{Cause, Failure, NotServed, Outcome, Refusal};
 pub use pr_proto::{Command, Completion, Data};
 pub use scsi::Scsi;
+pub use with_sources::with_sources;

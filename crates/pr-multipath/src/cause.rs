@@ -3,9 +3,7 @@
 use std::{error::Error, io};
 
 use mpathpersist::Failure;
-use pr_backend::Cause;
-
-use crate::with_sources::with_sources;
+use pr_backend::{Cause, with_sources};
 
 /// Labels of all causes of a failure that a worker reports, those of pr-backend's functions included.
 pub(crate) const LABELS: &[&str] = &[

@@ -9,7 +9,7 @@ use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use dm_ioctl::{Control, DeviceNumber};
 use mpathpersist::{Error, Failure, Generation, Library, RegisteredKey};
-use pr_backend::Scsi;
+use pr_backend::{Scsi, with_sources};
 use pr_proto::DATA_MAX;
 use scsi_sense::{
     Cdb, SenseCode, SenseKey, Status,
@@ -24,7 +24,6 @@ use crate::{
     change_error::ChangeError,
     nexus::{self, Answered, NO_KEY, Nexus as _},
     path::{self, Route},
-    with_sources::with_sources,
     worker_log::worker_log,
 };
 

@@ -69,7 +69,6 @@ mod sys;
 mod text;
 mod unavailable;
 mod wire;
-mod with_sources;
 mod worker;
 mod worker_client;
 mod worker_error;

@@ -10,6 +10,7 @@ use std::{
 
 use pr_backend::{
     Backend, Cause, Descriptor, DescriptorKind, Device, DeviceId, Failure, NotServed, Outcome, Target,
+    with_sources,
 };
 use pr_proto::Command;
 
@@ -21,7 +22,6 @@ use crate::{
     refusal,
     supervisor_client::SupervisorClient,
     unavailable::Unavailable,
-    with_sources::with_sources,
     worker_error::{WorkerError, WorkerFault},
 };
 

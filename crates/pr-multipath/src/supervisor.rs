@@ -20,12 +20,13 @@ use nix::sys::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use pr_backend::with_sources;
+
 use crate::{
     capabilities,
     channel::{self, Channel, Received},
     role_process, signals, sys,
     wire::SupervisorCommand,
-    with_sources::with_sources,
 };
 
 /// Number of workers at a time. A map has one worker at most, and no host has more maps that hang at the same time.

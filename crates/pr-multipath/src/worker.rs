@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::{prctl, signal::Signal};
-use pr_backend::Outcome;
+use pr_backend::{Outcome, with_sources};
 use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
 use scsi_sense::{Cdb, Status, Transfer};
 
@@ -20,7 +20,6 @@ use crate::{
     map::Maps,
     reply, signals,
     wire::{Hello, WorkerRequest},
-    with_sources::with_sources,
     worker_log::worker_log,
 };
 

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// Returns the text of an error and those of its causes, separated by colons.
-pub(crate) fn with_sources(error: &dyn Error) -> String {
+/// Returns the text of an error and the texts of its causes, separated by colons, for the place that prints it.
+pub fn with_sources(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
