@@ -64,7 +64,7 @@ fn clients_for(limit: Option<usize>, each: usize, own: usize) -> usize {
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(own) / each)
 }
 
-/// Raises the limit of open files for `clients` clients. Returns the new limit, `None` for unlimited.
+/// Raises the limit of open files for `clients` clients. Returns the resulting limit, `None` for unlimited.
 fn raise_files(clients: usize) -> Option<usize> {
     let needed = clients.saturating_mul(FILES_PER_CLIENT).saturating_add(OWN_FILES);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
