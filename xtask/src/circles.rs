@@ -234,7 +234,7 @@ fn read_use(tokens: &[String], prefix: &[String], is_reexport: bool, imports: &m
         let (group, renaming) = (position("{"), position("as"));
         let head = group.or(renaming).unwrap_or(part.len());
         let mut path = prefix.to_vec();
-        path.extend(part[..head].iter().filter(|token| *token != "::").cloned());
+        path.extend(part[..head].iter().filter(|token| !["::", "$"].contains(&token.as_str())).cloned());
         if let Some(at) = group {
             read_use(&part[at + 1..part.len() - 1], &path, is_reexport, imports);
             continue;
@@ -276,7 +276,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
         }
         if path.is_dir() {
             sources(&path, found);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
@@ -348,6 +348,7 @@ fn each_way_to_name_an_item_counts() {
         (plain, "use super::a::*; pub struct B;", true),
         (plain, "pub struct B; mod inner { use super::super::a::A; }", true),
         (plain, "pub struct B; macro_rules! a { () => { $crate::a::A } }", true),
+        (plain, "pub struct B; macro_rules! a { () => { use $crate::a::A; } }", true),
         (plain, "pub struct B; macro_rules! a { ($n:ident) => { mod $n { use super::B; } } }", false),
         (plain, "pub struct B; fn f(_: *const A) { } use crate::a::A;", true),
         (plain, "use r#crate::a::A; pub struct B;", true),
