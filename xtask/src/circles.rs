@@ -6,7 +6,7 @@
 //! - `mod` and `pub use` alone are no arrow: a parent may list its children, and a re-export leads to the item's file;
 //! - items behind `#[cfg(test)]` are left out: unit tests may use the whole crate.
 //!
-//! What it does not see: a method or field of another file's type that is used without the type's name, paths in
+//! Not seen are: a method or field of another file's type that is used without the type's name, paths in
 //! strings (`#[serde(with = "...")]`), and names that only a macro's expansion has, behind a glob import.
 
 mod tokens;

@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 6] = [
     &["pr-ctl", "pr-helper"],
 ];
 
-/// The packages that know libmpathpersist: pr-multipath and what it has that library by.
+/// The packages that know libmpathpersist: pr-multipath, and the crates through which it uses that library.
 const OF_LIBMPATHPERSIST: [&str; 3] = ["mpathpersist-sys", "mpathpersist", "pr-multipath"];
 
 /// Crates in whose files multipath's library and daemon are not even mentioned.
