@@ -81,7 +81,7 @@ fn is_of_name(c: char) -> bool {
 
 /// Whether a token is a name or a keyword.
 pub(super) fn is_name(token: &str) -> bool {
-    token.starts_with(|c: char| c.is_alphabetic() || c == '_')
+    token != "_" && token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
 /// Returns where the item ends that begins at `at`: behind its `;` or its braces.
