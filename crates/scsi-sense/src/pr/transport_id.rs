@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{IscsiName, IscsiSessionId, ProtocolIdentifier};
+use super::{IscsiName, IscsiSessionId, ProtocolIdentifier, TransportIdError};
 use crate::BuildError;
 use crate::build::Cursor;
 
@@ -75,33 +75,6 @@ pub enum TransportId<'a> {
 /// The bytes of a TransportID of known length and unknown format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawTransportId<'a>(&'a [u8]);
-
-/// The reason why bytes are not a TransportID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TransportIdError {
-    /// The TransportID is truncated.
-    TooShort {
-        /// Needed length in bytes.
-        needed: usize,
-        /// Number of bytes given.
-        got: usize,
-    },
-    /// This many bytes follow a TransportID that should be the only one.
-    TrailingBytes(usize),
-    /// ADDITIONAL LENGTH of an iSCSI TransportID is below 20, above 252, or not a multiple of four.
-    AdditionalLength(u16),
-    /// The text of an iSCSI TransportID has no terminating zero.
-    NotTerminated,
-    /// Bytes other than zero follow the text of an iSCSI TransportID, or the iSCSI name has a zero byte.
-    Padding,
-    /// The iSCSI name is empty.
-    EmptyName,
-    /// The separator `,i,0x` between iSCSI name and session identifier is missing.
-    NoSeparator,
-    /// The iSCSI session identifier is not one to twelve hexadecimal digits.
-    SessionId,
-}
 
 const SEPARATOR: &[u8; 5] = b",i,0x";
 
@@ -218,7 +191,7 @@ impl<'a> TransportId<'a> {
         };
         let raw = RawTransportId(whole);
         Ok(match (raw.protocol(), raw.format()) {
-            (ProtocolIdentifier::FIBRE_CHANNEL, 0) => Self::FibreChannel { port_name: eight(bytes, 8) },
+            (ProtocolIdentifier::FIBRE_CHANNEL, 0) => Self::FibreChannel { port_name: u64_at(bytes, 8) },
             (ProtocolIdentifier::PARALLEL_SCSI, 0) => {
                 let [_, _, a2, a3, _, _, r6, r7, ..] = *bytes;
                 Self::ParallelScsi {
@@ -226,14 +199,14 @@ impl<'a> TransportId<'a> {
                     relative_port: u16::from_be_bytes([r6, r7]),
                 }
             }
-            (ProtocolIdentifier::SBP, 0) => Self::Sbp { eui64: eight(bytes, 8) },
+            (ProtocolIdentifier::SBP, 0) => Self::Sbp { eui64: u64_at(bytes, 8) },
             (ProtocolIdentifier::SRP, 0) => {
                 let [_, _, _, _, _, _, _, _, port @ ..] = *bytes;
                 Self::Srp { port }
             }
             (ProtocolIdentifier::ISCSI, 0) => Self::IscsiDevice { name: IscsiName::new(iscsi_text(whole)?)? },
             (ProtocolIdentifier::ISCSI, 1) => iscsi_port(iscsi_text(whole)?)?,
-            (ProtocolIdentifier::SAS, 0) => Self::Sas { address: eight(bytes, 4) },
+            (ProtocolIdentifier::SAS, 0) => Self::Sas { address: u64_at(bytes, 4) },
             (ProtocolIdentifier::SOP, 0) => {
                 let [_, _, r2, r3, ..] = *bytes;
                 Self::Sop { routing_id: u16::from_be_bytes([r2, r3]) }
@@ -271,7 +244,7 @@ fn whole_length([first, _, high, low]: [u8; 4]) -> Result<usize, TransportIdErro
     }
 }
 
-fn eight(bytes: &[u8; 24], at: usize) -> u64 {
+fn u64_at(bytes: &[u8; 24], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
@@ -337,26 +310,3 @@ impl fmt::Display for RawTransportId<'_> {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
-
-impl fmt::Display for TransportIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooShort { needed, got } => {
-                write!(f, "a TransportID of {got} bytes where {needed} are needed")
-            }
-            Self::TrailingBytes(count) => write!(f, "{count} bytes behind a TransportID"),
-            Self::AdditionalLength(length) => {
-                write!(f, "additional length {length} of an iSCSI TransportID is not 20, 24, ... 252")
-            }
-            Self::NotTerminated => f.write_str("iSCSI TransportID without a zero at the end of its text"),
-            Self::Padding => f.write_str("iSCSI TransportID with a zero inside its text"),
-            Self::EmptyName => f.write_str("iSCSI TransportID with an empty name"),
-            Self::NoSeparator => f.write_str("iSCSI TransportID without \",i,0x\" behind the name"),
-            Self::SessionId => {
-                f.write_str("iSCSI TransportID whose session identifier is not 1 to 12 hexadecimal digits")
-            }
-        }
-    }
-}
-
-impl core::error::Error for TransportIdError {}
