@@ -99,15 +99,15 @@
 //! (of 48 bytes) or 341 (without a TransportID).
 //!
 //! 0.10.8, 0.11.6, 0.12.4, 0.13.3, 0.14.5, 0.15.1 and later (with the fix of GHSA-hj7j-qr9h-5fv6) decode the first 30,
-//! and
-//! **nothing in the answer indicates that there are more**. All other versions, including 0.9.4 and 0.11.1 of Debian 12
-//! and 13, decode all of them: the 31st and later ones overwrite the pointers to the descriptors (of 31 registrations
+//! and **nothing in the answer indicates that there are more**. All other versions, including 0.9.4 and 0.11.1 of Debian
+//! 12 and 13, decode all of them: the 31st and later ones overwrite the pointers to the descriptors (of 31 registrations
 //! 23 cannot be found), and the 32nd and later ones the memory beyond the size that the header specifies for the
 //! allocation. If a device's ADDITIONAL DESCRIPTOR LENGTH is near 2^32, these versions write without limit. In all
 //! versions, an ADDITIONAL LENGTH above 8192 is returned as the number of descriptors, and no descriptor is decoded.
 //!
-//! This crate does not call it. It cannot prevent the library from reading the full status itself, in RELEASE until
-//! 0.12 (see above): in versions without the fix, 32 registrations corrupt the heap of the process.
+//! This crate never calls the library's READ FULL STATUS. It cannot prevent the library from reading the full status
+//! itself, in RELEASE until 0.12 (see above): in versions without the fix, 32 registrations corrupt the heap of the
+//! process.
 //!
 //! # Time
 //!

@@ -52,7 +52,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
-//! # Where to find what
+//! # Overview
 //!
 //! - [`Cdb`], [`Transfer`], [`opcode`]: command descriptor blocks of any command, by name.
 //! - [`Status`]; [`Sense`] to read sense data, [`SenseCode::to_fixed`], [`FixedSense`] and [`DescriptorSense`] to

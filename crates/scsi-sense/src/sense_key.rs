@@ -9,10 +9,10 @@ use core::fmt;
 pub struct SenseKey(u8);
 
 macro_rules! sense_keys {
-    ($($code:literal $name:ident $text:literal $what:literal,)+) => {
+    ($($code:literal $name:ident $text:literal $meaning:literal,)+) => {
         impl SenseKey {
             $(
-                #[doc = concat!("`", $text, "` (", stringify!($code), "): ", $what, ".")]
+                #[doc = concat!("`", $text, "` (", stringify!($code), "): ", $meaning, ".")]
                 pub const $name: Self = Self($code);
             )+
 

@@ -132,7 +132,7 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::CdbLength(_) | Self::DataLength(_) => Verdict::of_block_error(libc::EINVAL),
-            // Errors of the kernel always have a number. 0 stands for a missing one: no number becomes GOOD.
+            // Errors of the kernel always have a number. 0 stands for a missing one: no number is translated to GOOD.
             Self::Os(error) => Verdict::of_block_error(error.raw_os_error().unwrap_or(0)),
         }
     }
@@ -204,12 +204,12 @@ pub(crate) mod tests {
     }
 
     /// Asserts that no client can read the verdict as success, and that it has sense exactly with CHECK CONDITION.
-    pub(crate) fn assert_is_failure(verdict: Verdict, what: fmt::Arguments<'_>) {
-        let Verdict::Host { status, sense } = verdict else { panic!("{what}: {verdict:?}") };
-        assert_ne!(status, Status::GOOD, "{what}");
-        assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION, "{what}: {verdict:?}");
+    pub(crate) fn assert_is_failure(verdict: Verdict, context: fmt::Arguments<'_>) {
+        let Verdict::Host { status, sense } = verdict else { panic!("{context}: {verdict:?}") };
+        assert_ne!(status, Status::GOOD, "{context}");
+        assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION, "{context}: {verdict:?}");
         let reads_as_success = [SenseKey::NO_SENSE, SenseKey::RECOVERED_ERROR, SenseKey::COMPLETED];
-        assert!(!sense.is_some_and(|sense| reads_as_success.contains(&sense.key)), "{what}: {verdict:?}");
+        assert!(!sense.is_some_and(|sense| reads_as_success.contains(&sense.key)), "{context}: {verdict:?}");
     }
 
     fn assert_is_good_only_if_all_zero(status: u8, host_status: u16, driver_status: u16, sense_len: u8) {

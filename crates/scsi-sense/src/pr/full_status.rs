@@ -68,7 +68,7 @@ impl<'a> FullStatus<'a> {
     pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
         let mut registrations = self.iter();
         let read: usize =
-            registrations.by_ref().map(|one| HEAD.saturating_add(one.transport_id_bytes.len())).sum();
+            registrations.by_ref().map(|entry| HEAD.saturating_add(entry.transport_id_bytes.len())).sum();
         let unread = self.listing.body.len().saturating_sub(read);
         self.listing.is_complete(allocation_length, unread, HEAD.saturating_add(TransportId::MAX_LENGTH))
     }

@@ -157,7 +157,7 @@ proptest! {
     ) {
         let mut buffer = vec![0xee; allocation_length];
         let length = FullStatus::build(generation, list.iter().copied(), &mut buffer).unwrap();
-        let whole = list.iter().fold(8, |sum, one| sum + 24 + one.transport_id_bytes.len());
+        let whole = list.iter().fold(8, |sum, registration| sum + 24 + registration.transport_id_bytes.len());
         prop_assert_eq!(length, whole.min(allocation_length));
         if let Ok(parsed) = FullStatus::parse(&buffer[..length]) {
             prop_assert_eq!(parsed.generation(), generation);

@@ -70,13 +70,16 @@ fn parse_data(bytes: &[u8]) -> usize {
     let capabilities =
         Capabilities::parse(bytes).map_or(0, |data| data.types.map_or(0, |mask| mask.to_string().len()));
     let status = FullStatus::parse(bytes).map_or(0, |status| {
-        let used: usize = status.iter().map(|one| 24 + one.transport_id_bytes.len()).sum();
+        let used: usize = status.iter().map(|registration| 24 + registration.transport_id_bytes.len()).sum();
         assert!(used + 8 <= bytes.len());
         for allocation_length in [0, bytes.len(), bytes.len() + 1, usize::MAX] {
             let is_whole = !status.is_truncated() && used as u64 + 8 == status.full_length();
             assert!(is_whole || status.is_complete(allocation_length) != Ok(true));
         }
-        status.iter().map(|one| one.transport_id().map_or(0, |id| id.to_string().len())).sum()
+        status
+            .iter()
+            .map(|registration| registration.transport_id().map_or(0, |id| id.to_string().len()))
+            .sum()
     });
     keys + reservation + capabilities + status
 }
