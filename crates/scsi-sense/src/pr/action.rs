@@ -92,7 +92,7 @@ service_actions! {
         RegisterAndIgnoreExistingKey = 0x06 "REGISTER AND IGNORE EXISTING KEY",
         /// 07h: registers another I_T nexus and moves the reservation to it.
         RegisterAndMove = 0x07 "REGISTER AND MOVE",
-        /// 08h: creates a reservation anew after the device lost its reservation information.
+        /// 08h: replaces registrations and reservation after the device lost reservation information.
         ReplaceLostReservation = 0x08 "REPLACE LOST RESERVATION",
     }
 }

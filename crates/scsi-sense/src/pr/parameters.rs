@@ -108,7 +108,8 @@ impl<'a> OutParameters<'a> {
     ///
     /// # Errors
     ///
-    /// [`ParameterError`] if the length is wrong or the TransportIDs are malformed. Keys and flags are not checked.
+    /// [`ParameterError`] if the length is wrong, or the TransportIDs are malformed, contradict their length field, or
+    /// are not allowed for this service action. Keys and other flags are not checked.
     pub fn parse(action: OutServiceAction, bytes: &'a [u8]) -> Result<Self, ParameterError> {
         let (head, rest) =
             bytes.split_first_chunk().ok_or(ParameterError::Length { needed: LENGTH, got: bytes.len() })?;

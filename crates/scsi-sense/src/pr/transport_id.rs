@@ -267,7 +267,7 @@ fn iscsi_port(text: &[u8]) -> Result<TransportId<'_>, TransportIdError> {
     Ok(TransportId::IscsiPort { name: IscsiName::new(name)?, session: IscsiSessionId::parse(session)? })
 }
 
-/// Puts an iSCSI TransportID whose text consists of these parts; its format is 01b if there is more than one.
+/// Appends an iSCSI TransportID whose text consists of these parts; its format is 01b if there is more than one.
 fn put_iscsi(cursor: &mut Cursor<'_>, parts: &[&[u8]]) -> Result<(), BuildError> {
     let text = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
     // At least one terminating zero, at least twenty bytes, a multiple of four.

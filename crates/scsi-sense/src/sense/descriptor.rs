@@ -164,7 +164,8 @@ impl<'a> Descriptor<'a> {
         known.unwrap_or(Self::Other { kind, body })
     }
 
-    /// Puts the descriptor with its header. A body over 255 bytes does not fit the length field: the caller refuses it.
+    /// Appends the descriptor with its header. A body over 255 bytes does not fit the length field: the caller refuses
+    /// it.
     pub(super) fn put(&self, cursor: &mut Cursor<'_>) {
         let start = cursor.position();
         cursor.put(&[self.kind(), 0]);
