@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn iscsi_session_id_has_up_to_twelve_digits() {
+    fn session_id_has_up_to_twelve_digits() {
         for (text, bytes) in [
             (&b"00023D000001"[..], Some([0x00, 0x02, 0x3d, 0x00, 0x00, 0x01])),
             (b"ffffffffffff", Some([0xff; 6])),
