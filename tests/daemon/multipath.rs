@@ -27,7 +27,7 @@ fn broken_library_is_a_warning() {
     let Some(daemon) = daemon_with_library(Some("no library")) else { return };
     let log = daemon.log();
     let line = log.lines().find(|line| line.contains("multipath maps are")).unwrap();
-    let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is there and cannot be loaded: ";
+    let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is installed but cannot be loaded: ";
     assert!(line.starts_with(start), "{log}");
     assert!(line.ends_with("libmpathpersist.so.0: file too short"), "the loader's words: {log}");
     daemon.signal(Signal::USR1);
