@@ -13,8 +13,8 @@ use crate::{null, read_keys};
 
 /// The environment variable that passes the socket's path to a flooding process.
 const SOCKET: &str = "FLOOD_SOCKET";
-/// The longest time that a healthy client may wait. It only tells a starved client from a slow machine; the benchmark
-/// measures the delay itself.
+/// The longest time that a healthy client may wait. It only tells a starved client from a slow machine; the
+/// benchmark measures the delay itself.
 const MAX_DELAY: Duration = Duration::from_secs(3);
 
 /// Not a test: the body of a flooding process, started by the tests below.

@@ -1,5 +1,5 @@
-//! Descriptors of a FUSE file. Any user with a FUSE server can make close(2) of such a descriptor block for ever, and unlike
-//! the close of a socket it cannot be interrupted by SIGKILL.
+//! Descriptors of a FUSE file. Any user with a FUSE server can make close(2) of such a descriptor block for
+//! ever, and unlike the close of a socket it cannot be interrupted by SIGKILL.
 
 use std::{
     ffi::CString,
@@ -31,8 +31,8 @@ use crate::{null, read_keys};
 /// The server ends after this time in any case: threads that wait for it cannot be killed.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
-/// A file system with one file. The server answers the requests of all processes but the victim's. The children of this
-/// process must be answered, too: they close its files when they execute a program.
+/// A file system with one file. The server answers the requests of all processes but the victim's. The
+/// children of this process must be answered, too: they close its files when they execute a program.
 struct Fuse {
     /// Open for writing.
     file: Option<File>,
@@ -48,7 +48,8 @@ struct Fuse {
 }
 
 impl Fuse {
-    /// Mounts the file system. Returns `None` and prints the reason if there is no FUSE or no permission to mount.
+    /// Mounts the file system. Returns `None` and prints the reason if there is no FUSE or no permission to
+    /// mount.
     fn start() -> Option<Self> {
         let connection =
             File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse");
@@ -73,7 +74,8 @@ impl Fuse {
         // The thread owns the only descriptor of the connection, which therefore ends with it.
         let server = thread::spawn(move || serve(&connection, &victim, &unanswered, &stop));
         fuse.server = Some(server);
-        // The mounts exist only in the thread's mount namespace: they vanish with the thread and the files opened there.
+        // The mounts exist only in the thread's mount namespace: they vanish with the thread and the files
+        // opened there.
         match thread::spawn(move || mount(&data)).join().unwrap() {
             Ok((file, abort)) => (fuse.file, fuse.abort) = (Some(file), abort),
             Err(error) => {
@@ -110,7 +112,8 @@ impl Drop for Fuse {
     }
 }
 
-/// Mounts the file system in a mount namespace of its own. Opens its file and, if fusectl can be mounted, the `abort` file.
+/// Mounts the file system in a mount namespace of its own. Opens its file and, if fusectl can be mounted, the
+/// `abort` file.
 fn mount(data: &str) -> io::Result<(File, Option<File>)> {
     let directory = tempfile::tempdir()?;
     let [target, control] = ["fuse", "control"].map(|name| directory.path().join(name));
@@ -227,7 +230,8 @@ fn answer(opcode: u32) -> (i32, Vec<u8>) {
     }
 }
 
-/// Sends a command with a descriptor of the file. The daemon refuses it and replies before it closes the descriptor.
+/// Sends a command with a descriptor of the file. The daemon refuses it and replies before it closes the
+/// descriptor.
 fn send(daemon: &Daemon, fuse: &Fuse) -> Client {
     fuse.victim.store(daemon.pid(), Ordering::SeqCst);
     let mut client = daemon.client();
@@ -247,7 +251,8 @@ fn hang(daemon: &Daemon, fuse: &Fuse) -> Client {
 /// The environment variable that passes the daemon's socket to the bystander.
 const SOCKET: &str = "FUSE_SOCKET";
 
-/// Not a test: an unrelated client in a process of its own, so that the quotas of the attacking process do not apply to it.
+/// Not a test: an unrelated client in a process of its own, so that the quotas of the attacking process do
+/// not apply to it.
 #[test]
 #[ignore = "is started by another test"]
 fn bystander() {

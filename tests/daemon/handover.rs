@@ -1,8 +1,8 @@
-//! The handover of connections between worker threads and the event loop. A command that arrives just when its thread stops
-//! lingering, or at any other moment, must be answered.
+//! The handover of connections between worker threads and the event loop. A command that arrives just when
+//! its thread stops lingering, or at any other moment, must be answered.
 //!
-//! With files as disks (`--emulate`) a thread leaves its device's lane after each command, to close the file; with disks
-//! it lingers there. Both are tested; `cargo xtask test` runs the second with the simulated disk.
+//! With files as disks (`--emulate`) a thread leaves its device's lane after each command, to close the file;
+//! with disks it lingers there. Both are tested; `cargo xtask test` runs the second with the simulated disk.
 
 use std::{
     fs::{self, File},
@@ -75,7 +75,8 @@ fn send(client: &mut Client, message: &[u8], descriptor: Option<&File>, random: 
     }
 }
 
-/// Sends commands for this time and returns how many were answered. `lengths` are the valid payload lengths of READ KEYS.
+/// Sends commands for this time and returns how many were answered. `lengths` are the valid payload lengths
+/// of READ KEYS.
 fn converse(client: &mut Client, disk: &File, number: u8, time: Duration, lengths: &[usize]) -> u64 {
     client.stream().set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let mut random = Random(u64::from(number) + 1);

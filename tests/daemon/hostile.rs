@@ -1,4 +1,5 @@
-//! Clients that break the protocol. None of them may leak a descriptor of the daemon or affect any connection but its own.
+//! Clients that break the protocol. None of them may leak a descriptor of the daemon or affect any connection
+//! but its own.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -13,7 +14,8 @@ use crate::{null, read_keys, register};
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 
-/// Runs `attack`, then checks that the daemon still serves another client and has closed all descriptors of the attack.
+/// Runs `attack`, then checks that the daemon still serves another client and has closed all descriptors of
+/// the attack.
 fn assert_survives(daemon: &Daemon, name: &str, attack: impl FnOnce()) {
     let mut witness = daemon.client();
     attack();

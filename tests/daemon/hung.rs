@@ -1,5 +1,5 @@
-//! A disk that does not answer, made without a disk: `--emulate` reads a disk's state from a file, and open(2) of that file
-//! blocks while another process holds a lease on it.
+//! A disk that does not answer, made without a disk: `--emulate` reads a disk's state from a file, and
+//! open(2) of that file blocks while another process holds a lease on it.
 
 use std::{
     fs::File,
@@ -15,8 +15,8 @@ use crate::{
     read_keys,
 };
 
-/// The disk `disk` of a cluster. The first command to it hangs until [`release`](Self::release) is called, or until the
-/// kernel breaks the lease (/proc/sys/fs/lease-break-time, 45 seconds).
+/// The disk `disk` of a cluster. The first command to it hangs until [`release`](Self::release) is called, or
+/// until the kernel breaks the lease (/proc/sys/fs/lease-break-time, 45 seconds).
 pub(crate) struct HungDisk {
     cluster: Cluster,
     lease: Option<File>,
@@ -52,7 +52,8 @@ impl HungDisk {
     }
 }
 
-/// Takes a write lease, which ends when the file is closed. The kernel reports a blocked open(2) by SIGURG, which is ignored.
+/// Takes a write lease, which ends when the file is closed. The kernel reports a blocked open(2) by SIGURG,
+/// which is ignored.
 fn lease(file: File) -> io::Result<File> {
     // <asm-generic/fcntl.h>
     const F_SETSIG: i32 = 10;

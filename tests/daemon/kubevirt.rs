@@ -60,7 +60,8 @@ fn kubevirt_watcher_sees_each_start() {
     }
 }
 
-/// The kernel discards signals to the first process of a PID namespace unless that process has installed a handler.
+/// The kernel discards signals to the first process of a PID namespace unless that process has installed a
+/// handler.
 #[test]
 fn signals_stop_pid_1_of_container() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {

@@ -1,5 +1,5 @@
-//! Clients whose descriptors block close(2). For a TCP socket with unsent data and `SO_LINGER`, close(2) blocks for as long
-//! as its peer likes. Any process can make such a socket.
+//! Clients whose descriptors block close(2). For a TCP socket with unsent data and `SO_LINGER`, close(2)
+//! blocks for as long as its peer likes. Any process can make such a socket.
 
 use std::{
     fs,
@@ -164,7 +164,8 @@ fn unaccepted_clients_do_not_delay_shutdown() {
     assert_stops_soon(daemon);
 }
 
-/// Environment variables of the attacking process: the daemon's process ID, its socket, and the kind of attack.
+/// Environment variables of the attacking process: the daemon's process ID, its socket, and the kind of
+/// attack.
 const DAEMON: &str = "LINGER_DAEMON";
 const SOCKET: &str = "LINGER_SOCKET";
 const ATTACK: &str = "LINGER_ATTACK";
@@ -248,7 +249,8 @@ impl Attacker {
         self.directory.path().join("sent").exists()
     }
 
-    /// Returns by how many descriptors the attack has raised the daemon's number at most, while another client runs `command`.
+    /// Returns by how many descriptors the attack has raised the daemon's number at most, while another
+    /// client runs `command`.
     fn peak_descriptors(self, daemon: &Daemon, mut command: impl FnMut()) -> usize {
         let before = daemon.descriptors();
         let mut most = 0;
@@ -278,7 +280,8 @@ impl Drop for Attacker {
 fn unreceivable_lingering_sockets_delay_no_client() {
     let daemon = Daemon::with(few_files());
     let mut client = daemon.client();
-    // The daemon is stopped until the attackers have closed their copies: only the last close of a socket blocks.
+    // The daemon is stopped until the attackers have closed their copies: only the last close of a socket
+    // blocks.
     daemon.signal(Signal::STOP);
     let attackers = [(); 5].map(|()| Attacker::start(&daemon, Attack::One));
     eventually("all is sent", || attackers.iter().all(Attacker::has_sent));
@@ -311,7 +314,8 @@ fn descriptors_of_one_process_stay_few() {
     let most = attacker.peak_descriptors(&daemon, || {
         assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
     });
-    // Forty connections, each with itself and the two or three descriptors for which a receive buffer has room.
+    // Forty connections, each with itself and the two or three descriptors for which a receive buffer has
+    // room.
     assert!(most <= 40 * 4 + 10, "{most}");
     assert_served(&daemon);
     assert_stops_soon(daemon);

@@ -1,5 +1,6 @@
-//! Tests of the daemon as a process: how it starts and stops, and how it serves well-behaved and hostile clients. They run
-//! on any host, without root and without a disk; the exceptions are ignored by default and say what they need.
+//! Tests of the daemon as a process: how it starts and stops, and how it serves well-behaved and hostile
+//! clients. They run on any host, without root and without a disk; the exceptions are ignored by default and
+//! say what they need.
 
 mod client;
 mod disks;

@@ -239,7 +239,8 @@ fn endless_http_request_is_refused() {
     daemon.stop();
 }
 
-/// The log has one line when the command becomes slow and one when it ends; metrics and state show it in between.
+/// The log has one line when the command becomes slow and one when it ends; metrics and state show it in
+/// between.
 #[test]
 fn slow_command_is_logged_and_reported() {
     let (metrics, mut hung) = (MetricsSocket::new(), HungDisk::new());

@@ -5,8 +5,8 @@ use std::fs;
 use rustix::process::Signal;
 use test_support::{Daemon, Options};
 
-/// Starts a daemon whose dynamic loader first searches a directory in which the library has this content. Returns `None` if
-/// the daemon lacks the privileges for multipath maps.
+/// Starts a daemon whose dynamic loader first searches a directory in which the library has this content.
+/// Returns `None` if the daemon lacks the privileges for multipath maps.
 fn daemon_with_library(content: Option<&str>) -> Option<Daemon> {
     let directory = tempfile::tempdir().unwrap();
     if let Some(content) = content {

@@ -1,4 +1,5 @@
-//! A strict parser of OpenMetrics 1.0 text. It also rejects valid text of kinds that the daemon does not write.
+//! A strict parser of OpenMetrics 1.0 text. It also rejects valid text of kinds that the daemon does not
+//! write.
 
 use std::collections::{BTreeMap, BTreeSet};
 

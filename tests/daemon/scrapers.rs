@@ -10,7 +10,8 @@ use test_support::{
 
 use crate::null;
 
-/// Returns whether the kernel can refuse messages with descriptors for a socket (`SO_PASSRIGHTS`, since 6.16).
+/// Returns whether the kernel can refuse messages with descriptors for a socket (`SO_PASSRIGHTS`, since
+/// 6.16).
 fn kernel_refuses_descriptors() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());

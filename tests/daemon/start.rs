@@ -1,4 +1,5 @@
-//! How the daemon starts: sockets, pidfile, background, socket activation, and the conditions under which it refuses.
+//! How the daemon starts: sockets, pidfile, background, socket activation, and the conditions under which it
+//! refuses.
 
 use std::{
     fs,

@@ -39,7 +39,8 @@ fn several_signals_stop_cleanly() {
 
 #[test]
 fn signals_during_start_are_not_lost() {
-    // At each stage of its start the signal ends the daemon, either by the default action or with exit status 0.
+    // At each stage of its start the signal ends the daemon, either by the default action or with exit status
+    // 0.
     for delay in 0..40 {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");

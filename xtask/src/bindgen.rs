@@ -1,7 +1,7 @@
 //! `cargo xtask bindgen`: generates the Rust declarations of libmpathpersist from its C header.
 //!
-//! The header is from Debian 12, which no longer changes. Later headers, up to that of Debian 14, give the same text: two
-//! codes for the library's internal use, which they add, are excluded here.
+//! The header is from Debian 12, which no longer changes. Later headers, up to that of Debian 14, give the
+//! same text: two codes for the library's internal use, which they add, are excluded here.
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
@@ -92,8 +92,8 @@ fn generate(header: &Path) -> Result<String> {
     Ok(format!("{PREFACE}\n{bindings}"))
 }
 
-/// Runs a function that needs libclang. The library is loaded at run time, so that no other command needs it; bindgen panics
-/// if it is missing.
+/// Runs a function that needs libclang. The library is loaded at run time, so that no other command needs it;
+/// bindgen panics if it is missing.
 fn with_libclang<T>(run: impl FnOnce() -> T) -> Result<T> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: shows two nodes of a cluster fence each other on a shared disk, without hardware and without root.
+//! `cargo xtask demo`: shows two nodes of a cluster fence each other on a shared disk, without hardware and
+//! without root.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,7 +13,8 @@ use tools::workspace;
 /// The longest time that the helper may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Exit statuses of pr-ctl for success, RESERVATION CONFLICT and a unit attention. They are those of `sg_persist`.
+/// Exit statuses of pr-ctl for success, RESERVATION CONFLICT and a unit attention. They are those of
+/// `sg_persist`.
 const GOOD: i32 = 0;
 const CONFLICT: i32 = 24;
 const UNIT_ATTENTION: i32 = 6;

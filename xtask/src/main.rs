@@ -1,9 +1,13 @@
 //! The project's own commands: `cargo xtask NAME`.
 
 mod bindgen;
+#[cfg(test)]
+mod circles;
 mod demo;
 mod dispatch;
 mod dist;
+#[cfg(test)]
+mod layers;
 mod man;
 #[cfg(test)]
 mod published;
@@ -30,7 +34,8 @@ enum Command {
     Man(man::Options),
     /// Build packages: for Debian, for RPM distributions, and a tar archive
     Dist(dist::Options),
-    /// Compare the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root (bench --help)
+    /// Compare the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root
+    /// (bench --help)
     Bench(Passed),
     /// Show two nodes of a cluster fence each other, without a disk and without root
     Demo,

@@ -1,7 +1,8 @@
-//! `cargo xtask man`: generates manual pages and shell completions from the programs' definitions of their options.
+//! `cargo xtask man`: generates manual pages and shell completions from the programs' definitions of their
+//! options.
 //!
-//! A page consists of the help texts of the options and of the file `args.roff` beside their definition. The text of that
-//! file before the first `.SH` continues the description; its sections follow the options.
+//! A page consists of the help texts of the options and of the file `args.roff` beside their definition. The
+//! text of that file before the first `.SH` continues the description; its sections follow the options.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -100,7 +101,8 @@ impl Program {
         let man = Man::new(command.clone())
             .title(self.name.to_uppercase())
             .section(self.section)
-            // An empty date, so that the page depends only on its sources. It must be quoted, or the default applies.
+            // An empty date, so that the page depends only on its sources. It must be quoted, or the default
+            // applies.
             .date("\"\"")
             .manual("SCSI persistent reservations");
         let (description, sections) = split_sections(self.text);
@@ -129,7 +131,8 @@ impl Program {
 /// A function that renders a section of a page.
 type Render = fn(&Man, &mut dyn io::Write) -> io::Result<()>;
 
-/// Returns a section without the definition before its heading, which the title has brought already. Empty if there is none.
+/// Returns a section without the definition before its heading, which the title has brought already. Empty if
+/// there is none.
 fn section(man: &Man, render: Render) -> io::Result<String> {
     let mut text = Vec::new();
     render(man, &mut text)?;

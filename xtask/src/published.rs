@@ -1,4 +1,5 @@
-//! Tests of the packages to publish: each has the metadata and files that a registry shows, and no other is published.
+//! Tests of the packages to publish: each has the metadata and files that a registry shows, and no other is
+//! published.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,8 @@ use tools::workspace;
 
 use crate::dispatch;
 
-/// Tests that `cargo test` ignores by default, because they need root, loop devices and in part QEMU's helper.
+/// Tests that `cargo test` ignores by default, because they need root, loop devices and in part QEMU's
+/// helper.
 const WITH_DEVICES: [WithDevices; 3] = [
     WithDevices { package: "daemon-tests", name: "daemon", loops: &[0, 1], without_c_helper: true },
     WithDevices { package: "bench", name: "smoke", loops: &[0, 1], without_c_helper: true },
@@ -29,9 +30,9 @@ struct WithDevices {
     without_c_helper: bool,
 }
 
-/// Runs the tests of all packages on this host, then those that need devices if the host has them, then those of the lab in
-/// its virtual machine, and some of these also in a machine of another suite. `arguments` are passed to the lab; if they
-/// choose tests or a suite, the lab runs only those.
+/// Runs the tests of all packages on this host, then those that need devices if the host has them, then those
+/// of the lab in its virtual machine, and some of these also in a machine of another suite. `arguments` are
+/// passed to the lab; if they choose tests or a suite, the lab runs only those.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     // Reports wrong arguments and missing packages now, not after ten minutes of tests.
     let lab = |first: &str| dispatch::lab(&[&[OsString::from(first)], arguments].concat());

@@ -1,5 +1,6 @@
-//! Keeps the processors from sleeping. How long a processor takes to wake depends on how deeply it sleeps, which depends on
-//! what else the host does: by a factor of four in the figures of one client. One that never sleeps is always as fast.
+//! Keeps the processors from sleeping. How long a processor takes to wake depends on how deeply it sleeps,
+//! which depends on what else the host does: by a factor of four in the figures of one client. One that never
+//! sleeps is always as fast.
 
 use std::{
     io,
@@ -8,7 +9,8 @@ use std::{
 
 use crate::process::busy_ticks;
 
-/// Processes that do nothing, one for each processor, and only when nobody else wants it (`SCHED_IDLE`). Dropped, they end.
+/// Processes that do nothing, one for each processor, and only when nobody else wants it (`SCHED_IDLE`).
+/// Dropped, they end.
 #[derive(Debug, Default)]
 pub struct Awake(Vec<Child>);
 

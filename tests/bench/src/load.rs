@@ -45,8 +45,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Connects. What a client asks for depends on its `number`, so that an answer meant for another is not taken for
-    /// its own.
+    /// Connects. What a client asks for depends on its `number`, so that an answer meant for another is not
+    /// taken for its own.
     pub fn connect(socket: &Path, device: File, number: usize) -> io::Result<Self> {
         let client = Client::connect(socket)?;
         Ok(Self::new(client, device, number))

@@ -1,16 +1,19 @@
-//! `cargo xtask bench`: pr-helper beside the floor and QEMU's C helper, with a simulated disk. docs/performance.md says
-//! what the numbers mean.
+//! `cargo xtask bench`: pr-helper beside the floor and QEMU's C helper, with a simulated disk.
+//! docs/performance.md says what the numbers mean.
 //!
-//! All helpers of a scenario run at once and are measured in turns, a fraction of a second each: the speed of a host
-//! changes from one second to the next, and only what was measured side by side can be compared.
+//! All helpers of a scenario run at once and are measured in turns, a fraction of a second each: the speed of
+//! a host changes from one second to the next, and only what was measured side by side can be compared.
 
 #![forbid(unsafe_code)]
 
 mod awake;
+mod bench;
 mod helper;
 mod histogram;
 mod json;
+mod kind;
 mod load;
+mod neighbours;
 mod plot;
 mod process;
 mod programs;
@@ -24,9 +27,10 @@ use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use awake::Awake;
+use bench::{Bench, Effort};
 use programs::Programs;
 use report::Section;
-use scenario::{Bench, Effort, Scenario, flood};
+use scenario::{Scenario, flood};
 use table::Table;
 use tools::workspace;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{helper::Kind, load::Measured};
+use crate::{kind::Kind, load::Measured};
 
 /// What one scenario brought.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl Section {
         self.rows.iter().find(|row| row.what == what && row.helper == helper)
     }
 
-    /// How one row compares with another: the median of the ratios in each round, whose measurements were made one right
-    /// after the other.
+    /// How one row compares with another: the median of the ratios in each round, whose measurements were
+    /// made one right after the other.
     pub fn ratio(&self, of: &Row, to: Kind, value: Value) -> Option<f64> {
         ratio(of, self.row(&of.what, to)?, value)
     }

@@ -1,4 +1,5 @@
-//! A helper under comparison. If it crashes or hangs, that is recorded as an event and the helper is restarted.
+//! A helper under comparison. If it crashes or hangs, that is recorded as an event and the helper is
+//! restarted.
 
 use std::{
     fmt,
@@ -71,7 +72,8 @@ impl Reply {
         (self.sense[2] & 0xf, self.sense[12], self.sense[13])
     }
 
-    /// Returns whether this is CHECK CONDITION with 18 bytes of sense data in fixed format, this sense code and zeros after it.
+    /// Returns whether this is CHECK CONDITION with 18 bytes of sense data in fixed format, this sense code
+    /// and zeros after it.
     pub(crate) fn is_check_condition(&self, code: (u8, u8, u8)) -> bool {
         let fixed = self.sense[0] == 0x70 && self.sense[18..].iter().all(|byte| *byte == 0);
         self.status == 2 && self.size == 0 && fixed && self.sense_code() == code
@@ -176,7 +178,8 @@ impl<'a> Contestant<'a> {
                 Step::Send(Message { bytes, descriptors: kinds }) => {
                     let passed: Vec<BorrowedFd<'_>> =
                         kinds.iter().map(|kind| descriptors.get(*kind)).collect();
-                    // Fails if the helper has closed the connection. Bytes that it sent before can still be read.
+                    // Fails if the helper has closed the connection. Bytes that it sent before can still be
+                    // read.
                     let _ = client.send(bytes, &passed);
                 }
                 Step::Reply => events.push(reply(&client)),

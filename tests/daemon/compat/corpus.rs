@@ -12,12 +12,12 @@
 //! | `prefixes` | last step: makes a case for each number of bytes after which the stream can end |
 //! | `silent` | first step: sends no greeting |
 //!
-//! A line that begins with a space continues the previous one. Each client reads the helper's greeting, sends its own, runs
-//! its steps and waits for a reply. If the connection is still open then, it sends one more request, to check that both ends
-//! are in step.
+//! A line that begins with a space continues the previous one. Each client reads the helper's greeting, sends
+//! its own, runs its steps and waits for a reply. If the connection is still open then, it sends one more
+//! request, to check that both ends are in step.
 //!
-//! `{a,b}` makes a case of the line for each alternative, `{00-1f}` for each number, and `{answers}` for the number of each
-//! prepared answer of the simulated disk.
+//! `{a,b}` makes a case of the line for each alternative, `{00-1f}` for each number, and `{answers}` for the
+//! number of each prepared answer of the simulated disk.
 
 use std::fmt;
 

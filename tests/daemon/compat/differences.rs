@@ -1,4 +1,5 @@
-//! Permitted differences between pr-helper and the C helper. Their reasons are in docs/compatibility.md under the same names.
+//! Permitted differences between pr-helper and the C helper. Their reasons are in docs/compatibility.md under
+//! the same names.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -14,7 +15,8 @@ pub(crate) struct Difference {
     pub(crate) name: &'static str,
     /// Why pr-helper differs. It is part of the line in docs/compatibility.md.
     pub(crate) why: &'static str,
-    /// Returns whether a version of QEMU has the difference. Versions that were not compared count as the versions next to them.
+    /// Returns whether a version of QEMU has the difference. Versions that were not compared count as the
+    /// versions next to them.
     pub(crate) seen_in: fn(Version) -> bool,
     /// Returns whether it explains these two different replies.
     applies: fn(Both<'_>) -> bool,
@@ -190,8 +192,8 @@ fn length_above_65535(both: Both<'_>) -> bool {
     both.request.is_out() && both.request.length() > 0xffff && both.rust_closes()
 }
 
-/// pr-helper does not know the loop device, which acts as the disk here, as a disk by its number. It therefore takes an errno
-/// that the kernel returns for an unknown ioctl as proof that it is not a disk.
+/// pr-helper does not know the loop device, which acts as the disk here, as a disk by its number. It
+/// therefore takes an errno that the kernel returns for an unknown ioctl as proof that it is not a disk.
 fn not_a_disk(both: Both<'_>) -> bool {
     let [kind] = both.request.descriptors[..] else { return false };
     let errno = both.request.answer.as_ref().and_then(|answer| answer.errno).filter(|_| kind.is_disk());
@@ -293,7 +295,8 @@ fn residual_crash(both: Both<'_>) -> bool {
         && matches!(both.rust, Event::Reply(reply) if reply.status == GOOD)
 }
 
-/// Returns whether both payloads begin with the data that the disk wrote, and pr-helper's has only zeros after them.
+/// Returns whether both payloads begin with the data that the disk wrote, and pr-helper's has only zeros
+/// after them.
 fn have_same_disk_data(rust: &Reply, qemu: &Reply, answer: &Prepared) -> bool {
     let usual = || rust.payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let written = answer.data.as_ref().map_or_else(usual, |data| data.len().min(rust.payload.len()));

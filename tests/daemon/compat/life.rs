@@ -1,4 +1,5 @@
-//! How helpers start, run and stop. Each scenario runs with both helpers and describes the outcome in words, which are compared.
+//! How helpers start, run and stop. Each scenario runs with both helpers and describes the outcome in words,
+//! which are compared.
 
 use std::{
     fs::{self, File},
@@ -74,7 +75,8 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("activation and a socket path", |stage| activation(stage, 1, &["-k", "@/s"])),
 ];
 
-/// Permitted differences: scenario, pr-helper's outcome, the C helper's outcome. The reasons are in docs/compatibility.md.
+/// Permitted differences: scenario, pr-helper's outcome, the C helper's outcome. The reasons are in
+/// docs/compatibility.md.
 pub(crate) const DIFFERENCES: [(&str, &str, &str); 10] = [
     ("all options", "serves, exit 0, leaves nothing", "serves, exit 0, leaves p"),
     ("relative socket path", "serves, exit 0, leaves nothing", "exit 1, leaves nothing"),

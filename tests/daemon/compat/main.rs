@@ -1,6 +1,6 @@
-//! Comparison of pr-helper with QEMU's helper. Both get the same requests, well-formed, malformed and random, with the same
-//! simulated disk. Their replies must be equal byte for byte; each permitted difference is in `differences` and, with its
-//! reason, in docs/compatibility.md.
+//! Comparison of pr-helper with QEMU's helper. Both get the same requests, well-formed, malformed and random,
+//! with the same simulated disk. Their replies must be equal byte for byte; each permitted difference is in
+//! `differences` and, with its reason, in docs/compatibility.md.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,10 @@
-//! Random changes of the cases in the corpus, for input that the corpus does not have. A seed always gives the same cases.
+//! Random changes of the cases in the corpus, for input that the corpus does not have. A seed always gives
+//! the same cases.
 
 use crate::corpus::{Case, Kind, Message, Step};
 
-/// The random number generator `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+/// The random number generator `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
+/// Generators, 2014).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -21,8 +23,8 @@ impl Random {
     }
 }
 
-/// Makes one to four changes to the messages of `case`. The result has no step that waits for a reply, and ends its stream
-/// after the last message, so that neither side waits for bytes that never come.
+/// Makes one to four changes to the messages of `case`. The result has no step that waits for a reply, and
+/// ends its stream after the last message, so that neither side waits for bytes that never come.
 pub(crate) fn mutate(case: &Case, random: &mut Random) -> Case {
     let mut messages: Vec<Message> = case.steps.iter().filter_map(Step::message).cloned().collect();
     for _ in 0..=random.below(4) {

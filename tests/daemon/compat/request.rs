@@ -1,4 +1,5 @@
-//! Splits the bytes of a case into requests, as the protocol does. The differences between helpers are defined on requests.
+//! Splits the bytes of a case into requests, as the protocol does. The differences between helpers are
+//! defined on requests.
 
 use crate::{
     corpus::{Case, GREETING, Kind, Step},
@@ -14,7 +15,8 @@ pub(crate) struct Request {
     pub(crate) parameters: Vec<u8>,
     /// The descriptors that arrive with the CDB.
     pub(crate) descriptors: Vec<Kind>,
-    /// Descriptors where the protocol allows none: with the parameters, or with the greeting before the first request.
+    /// Descriptors where the protocol allows none: with the parameters, or with the greeting before the first
+    /// request.
     pub(crate) stray: Vec<Kind>,
     /// The answer that the simulated disk is prepared to give, if any.
     pub(crate) answer: Option<Prepared>,

@@ -36,8 +36,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Returns sense key, additional sense code and qualifier of sense data in fixed format, or `None` if the status is
-    /// not CHECK CONDITION.
+    /// Returns sense key, additional sense code and qualifier of sense data in fixed format, or `None` if the
+    /// status is not CHECK CONDITION.
     pub fn sense_code(&self) -> Option<(u8, u8, u8)> {
         (self.status == Status::CHECK_CONDITION).then_some((
             self.sense[2] & 0xf,
@@ -103,7 +103,8 @@ impl Client {
         self.reply()
     }
 
-    /// Records that a command was sent by [`send`](Self::send), so that [`reply`](Self::reply) can read its reply.
+    /// Records that a command was sent by [`send`](Self::send), so that [`reply`](Self::reply) can read its
+    /// reply.
     pub fn expect_reply_to(&mut self, cdb: &[u8], parameters: &[u8]) {
         let begun = if cdb[0] == 0x5e { self.session.read(cdb) } else { self.session.write(cdb, parameters) };
         begun.expect("a command that the protocol carries");
@@ -123,7 +124,8 @@ impl Client {
         }
     }
 
-    /// Waits until the helper closes the connection. Returns `false` if it does not before the read times out.
+    /// Waits until the helper closes the connection. Returns `false` if it does not before the read times
+    /// out.
     ///
     /// # Panics
     ///

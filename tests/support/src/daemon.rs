@@ -73,7 +73,8 @@ impl Daemon {
         eventually("the daemon listens", || {
             assert_eq!(daemon.child.try_wait().expect("wait"), None, "{}", daemon.log());
             let log = daemon.log();
-            // The line about multipath comes last. Before it, descriptors for the probe of multipath may be open.
+            // The line about multipath comes last. Before it, descriptors for the probe of multipath may be
+            // open.
             log.contains("listening on") && log.contains("multipath")
         });
         daemon.idle_descriptors = daemon.descriptors();
@@ -89,13 +90,14 @@ impl Daemon {
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_PID")
             .env_remove("SYSTEMD_EXEC_PID")
-            // The lab sets this for dmsetup, since no udevd runs there. Where one runs, libmpathpersist must wait for it.
+            // The lab sets this for dmsetup, since no udevd runs there. Where one runs, libmpathpersist must
+            // wait for it.
             .env_remove("DM_DISABLE_UDEV");
         command
     }
 
-    /// Returns a command that runs the program in its arguments with `count` copies of this socket, passed in the way of
-    /// systemd. The caller adds the program and its arguments.
+    /// Returns a command that runs the program in its arguments with `count` copies of this socket, passed in
+    /// the way of systemd. The caller adds the program and its arguments.
     pub fn activation(socket: OwnedFd, count: u32) -> Command {
         let script = "exec 3<&0 4<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
         let mut command = Command::new("sh");
@@ -232,8 +234,8 @@ fn binary() -> &'static Path {
     })
 }
 
-/// Builds a package of this workspace with the profile and in the target directory of these tests. Returns the directory
-/// of the result.
+/// Builds a package of this workspace with the profile and in the target directory of these tests. Returns
+/// the directory of the result.
 pub fn build(package: &str) -> io::Result<PathBuf> {
     // target/PROFILE/deps/TEST
     let test = std::env::current_exe()?;

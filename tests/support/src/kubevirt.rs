@@ -1,5 +1,5 @@
-//! The helper's surroundings in KubeVirt: a privileged container with an entry point, and a watcher on the node that changes
-//! the owner of the socket to the guests' user when it appears.
+//! The helper's surroundings in KubeVirt: a privileged container with an entry point, and a watcher on the
+//! node that changes the owner of the socket to the guests' user when it appears.
 
 use std::{
     fs, io,
@@ -27,9 +27,9 @@ pub const GUESTS: u32 = 107;
 
 const SOCKET: &str = "pr-helper.sock";
 
-/// The container's script. It mounts a /run of its own and in it the directory that is shared with the node. Then it does
-/// the same as KubeVirt's entry point: where libmpathpersist looks for multipathd's socket it makes a link to the socket that
-/// the node mounts, and runs the helper.
+/// The container's script. It mounts a /run of its own and in it the directory that is shared with the node.
+/// Then it does the same as KubeVirt's entry point: where libmpathpersist looks for multipathd's socket it
+/// makes a link to the socket that the node mounts, and runs the helper.
 const CONTAINER: &str = r#"
 set -e
 helper=$1 shared=$2 run=$3
@@ -65,7 +65,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Creates a node on which no helper has run. Returns `None` and prints the reason if containers cannot be made.
+    /// Creates a node on which no helper has run. Returns `None` and prints the reason if containers cannot
+    /// be made.
     pub fn new() -> Option<Self> {
         let output = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "true"])
@@ -105,8 +106,8 @@ impl Node {
         self.shared().join(SOCKET)
     }
 
-    /// Reads new inotify events and returns all changes of the socket so far. When the socket has appeared, this changes the
-    /// owner of the directory and the socket to the guests' user, like KubeVirt's watcher.
+    /// Reads new inotify events and returns all changes of the socket so far. When the socket has appeared,
+    /// this changes the owner of the directory and the socket to the guests' user, like KubeVirt's watcher.
     pub fn events(&mut self) -> &[Event] {
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut space);

@@ -1,4 +1,5 @@
-//! Support shared by the packages of tests: the daemon as a process, and a client that can also break the protocol.
+//! Support shared by the packages of tests: the daemon as a process, and a client that can also break the
+//! protocol.
 
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
 //! Debian packages.
 //!
-//! The metadata are in `packaging/debian`. The files have the names and the format of a Debian source package: `control`,
-//! `PACKAGE.postinst` and similar scripts.
+//! The metadata are in `packaging/debian`. The files have the names and the format of a Debian source
+//! package: `control`, `PACKAGE.postinst` and similar scripts.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::contents::{PACKAGES, PROGRAMS, Package, compressed, set_directory_modes, set_mode};
-use super::{VERSION, time, write};
+use super::contents::{PACKAGES, PROGRAMS, Package, compressed, set_directory_modes, set_mode, write};
+use super::release::{VERSION, time};
 use tools::error::{Context as _, Error, Result};
 use tools::libc_version::LibcVersion;
 use tools::{process, workspace};
@@ -28,8 +28,8 @@ pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec
     compressed_by("xz", programs, scratch, output)
 }
 
-/// Builds the packages from programs that were built for tests. It strips debugging information, which is most of their size,
-/// and does not compress, which would take most of the time.
+/// Builds the packages from programs that were built for tests. It strips debugging information, which is
+/// most of their size, and does not compress, which would take most of the time.
 pub(super) fn make_quickly(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let stripped = scratch.join("stripped");
     fs::create_dir_all(&stripped).context(|| format!("create {}", stripped.display()))?;
@@ -146,7 +146,8 @@ fn stanza<'a>(control: &'a str, package: &str) -> Option<&'a str> {
     control.split("\n\n").map(str::trim_end).find(|stanza| stanza.lines().next() == Some(first.as_str()))
 }
 
-/// Returns the newest version of the C library from which a program needs symbols, by the version names in the file.
+/// Returns the newest version of the C library from which a program needs symbols, by the version names in
+/// the file.
 fn needed_libc(program: &[u8]) -> Option<LibcVersion> {
     const NAME: &[u8] = b"GLIBC_";
     let names = program.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);

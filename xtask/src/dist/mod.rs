@@ -1,24 +1,23 @@
-//! `cargo xtask dist`: builds packages for Debian and RPM distributions and a tar archive, all with the same files.
+//! `cargo xtask dist`: builds packages for Debian and RPM distributions and a tar archive, all with the same
+//! files.
 //!
-//! The distributions' own programs (dpkg-deb, rpmbuild) build the packages from a tree of the installed files. So the list of
-//! files exists once, in `contents.rs`, and nothing has to be downloaded.
+//! The distributions' own programs (dpkg-deb, rpmbuild) build the packages from a tree of the installed
+//! files. So the list of files exists once, in `contents.rs`, and nothing has to be downloaded.
 
 mod contents;
 mod debian;
+mod release;
 mod rpm;
 mod tarball;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use tools::error::{Context as _, Error, Result};
 use tools::{process, workspace};
 
 use self::contents::PROGRAMS;
-
-/// The version of the workspace.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A format of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,8 +36,8 @@ pub(crate) struct Options {
     /// The formats to build [default: all]
     formats: Vec<Format>,
 
-    /// Package the programs in this directory instead of a release build, for tests; Debian packages are then built
-    /// quickly, without debugging information and without compression
+    /// Package the programs in this directory instead of a release build, for tests; Debian packages are then
+    /// built quickly, without debugging information and without compression
     #[arg(long, value_name = "DIRECTORY")]
     programs: Option<PathBuf>,
 
@@ -89,26 +88,4 @@ fn build() -> Result<PathBuf> {
         return Err(Error::new("cargo could not build the programs (see above)"));
     }
     Ok(workspace::target().join("release"))
-}
-
-/// Returns the time stamp of all files in packages, in seconds since 1970. It is `SOURCE_DATE_EPOCH`, else the time of the last
-/// commit, else 0, so that the same sources give the same packages.
-fn time() -> String {
-    let commit = || {
-        let git = process::text(Command::new("git").current_dir(workspace::root()).args([
-            "log",
-            "-1",
-            "--format=%ct",
-        ]));
-        git.ok().map(|time| time.trim().to_owned())
-    };
-    env::var("SOURCE_DATE_EPOCH").ok().or_else(commit).unwrap_or_else(|| "0".into())
-}
-
-/// Writes a file with mode 644 and creates the directories above it.
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
-    let writing = || format!("write {}", path.display());
-    fs::create_dir_all(path.parent().unwrap_or(path)).context(writing)?;
-    fs::write(path, content).context(writing)?;
-    contents::set_mode(path, 0o644)
 }

@@ -11,8 +11,8 @@ use crate::{process, workspace};
 /// The program's name in distributions.
 pub const NAME: &str = "qemu-pr-helper";
 
-/// The source of the helper if the host has none. It is the oldest supported suite, so that the program runs with the C
-/// library of any host.
+/// The source of the helper if the host has none. It is the oldest supported suite, so that the program runs
+/// with the C library of any host.
 const SUITE: &str = "bookworm";
 const PACKAGE: &str = "qemu-system-common";
 
@@ -29,7 +29,8 @@ pub struct CHelper {
 }
 
 impl CHelper {
-    /// Returns the helper that `C_HELPER` names, else the host's, else one that is downloaded at the first call.
+    /// Returns the helper that `C_HELPER` names, else the host's, else one that is downloaded at the first
+    /// call.
     pub fn find() -> Result<Self> {
         let named = env::var_os("C_HELPER").map(PathBuf::from);
         if let Some(program) = named.or_else(|| process::find(NAME)) {

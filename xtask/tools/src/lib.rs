@@ -1,5 +1,5 @@
-//! Code shared by xtask, the lab and the benchmark: running other programs, unpacking Debian packages without installing
-//! them, and QEMU's helper.
+//! Code shared by xtask, the lab and the benchmark: running other programs, unpacking Debian packages without
+//! installing them, and QEMU's helper.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! Debian packages, downloaded and unpacked without being installed. apt works on a separate state in which nothing is
-//! installed, so that the result depends neither on the user nor on the packages of the host.
+//! Debian packages, downloaded and unpacked without being installed. apt works on a separate state in which
+//! nothing is installed, so that the result depends neither on the user nor on the packages of the host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +11,8 @@ use crate::process;
 /// The environment variable that names the mirror, for hosts whose apt configuration has none.
 pub const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 
-/// The list of installed packages for apt. Its only package satisfies the dependencies of a kernel package that the guest does
-/// not need.
+/// The list of installed packages for apt. Its only package satisfies the dependencies of a kernel package
+/// that the guest does not need.
 const STATUS: &str = "\
 Package: lab
 Status: install ok installed
@@ -95,8 +95,8 @@ impl Apt {
         Ok(files)
     }
 
-    /// Returns apt's configuration. All paths are in the directory of this state. From the host's configuration it has only the
-    /// network settings, in particular no hooks, which may need root.
+    /// Returns apt's configuration. All paths are in the directory of this state. From the host's
+    /// configuration it has only the network settings, in particular no hooks, which may need root.
     fn configuration(&self) -> Result<String> {
         let here = self.directory.display();
         let mut text = format!(
@@ -120,7 +120,8 @@ impl Apt {
         );
         // When run as root, apt downloads as another user, which may lack access to this directory.
         text.push_str("APT::Sandbox::User \"root\";\n");
-        // Lists of a testing suite or of a mirror without daily updates may have expired. The signature is still checked.
+        // Lists of a testing suite or of a mirror without daily updates may have expired. The signature is
+        // still checked.
         text.push_str("Acquire::Check-Valid-Until \"false\";\n");
         let host = process::text(Command::new("apt-config").args(["dump", "--format", "%F \"%v\";%n"]))?;
         for line in host.lines() {
@@ -165,7 +166,8 @@ pub fn unpack(package: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the mirror of Debian's main archive: the one in [`MIRROR_VARIABLE`], else the one that the host uses.
+/// Returns the mirror of Debian's main archive: the one in [`MIRROR_VARIABLE`], else the one that the host
+/// uses.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var(MIRROR_VARIABLE) {
         return Ok(mirror);
@@ -180,8 +182,8 @@ fn mirror() -> Result<String> {
     })
 }
 
-/// Returns the first mirror of Debian's main archive, as opposed to that of security updates, among apt's index targets.
-/// If apt has never run, the targets have no origin, and the path in the URL decides.
+/// Returns the first mirror of Debian's main archive, as opposed to that of security updates, among apt's
+/// index targets. If apt has never run, the targets have no origin, and the path in the URL decides.
 fn mirror_among(targets: &str) -> Option<&str> {
     let rows = || {
         targets.lines().filter_map(|line| {

@@ -6,8 +6,8 @@ use std::{env, fmt::Write as _};
 
 use crate::error::{Context, Error, Result};
 
-/// Runs `command`, waits for it and returns its standard output. If it fails, the error has the command and the last lines of
-/// its standard error, so that the cause is visible without another run.
+/// Runs `command`, waits for it and returns its standard output. If it fails, the error has the command and
+/// the last lines of its standard error, so that the cause is visible without another run.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().context(|| format!("run {}", shown(command)))?;
     if output.status.success() {

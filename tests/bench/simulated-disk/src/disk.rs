@@ -1,5 +1,5 @@
-//! The answers of the disk. It has eight registrations with the keys 1 to 8; the first holds a reservation. Commands change
-//! nothing.
+//! The answers of the disk. It has eight registrations with the keys 1 to 8; the first holds a reservation.
+//! Commands change nothing.
 //!
 //! - PERSISTENT RESERVE IN: READ KEYS, READ RESERVATION, REPORT CAPABILITIES; others are INVALID FIELD IN CDB.
 //! - PERSISTENT RESERVE OUT: GOOD if the parameter list has a registered key, else RESERVATION CONFLICT; PARAMETER LIST

@@ -1,5 +1,5 @@
-//! The argument of the ioctl, as the kernel sees it: `struct sg_io_hdr` of `<scsi/sg.h>`. The crate `sg-io` has the caller's
-//! side and proves the layout against that header.
+//! The argument of the ioctl, as the kernel sees it: `struct sg_io_hdr` of `<scsi/sg.h>`. The crate `sg-io`
+//! has the caller's side and proves the layout against that header.
 
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -111,10 +111,10 @@ impl Exchange<'_> {
     ///
     /// # Safety
     ///
-    /// `header` is null, or valid for reads and writes as long as the returned value lives. The same holds for its `cmdp`
-    /// (reads of `cmd_len` bytes), its `sbp` (writes of `mx_sb_len` bytes) and its `dxferp` (`dxfer_len` bytes: reads if the
-    /// direction is to the device, writes if it is from the device). These buffers do not overlap, and no other code accesses
-    /// them in that time.
+    /// `header` is null, or valid for reads and writes as long as the returned value lives. The same holds
+    /// for its `cmdp` (reads of `cmd_len` bytes), its `sbp` (writes of `mx_sb_len` bytes) and its `dxferp`
+    /// (`dxfer_len` bytes: reads if the direction is to the device, writes if it is from the device). These
+    /// buffers do not overlap, and no other code accesses them in that time.
     pub(crate) unsafe fn new(header: *mut SgIoHdr) -> Option<Self> {
         // SAFETY: by the caller's promise it is null, or valid and not accessed by other code.
         let header = unsafe { header.as_mut() }?;
@@ -128,12 +128,13 @@ impl Exchange<'_> {
         match header.dxfer_direction {
             _ if header.dxferp.is_null() => {}
             TO_DEVICE => {
-                // SAFETY: `dxferp` is not null, and valid for reads of `dxfer_len` bytes by the caller's promise.
+                // SAFETY: `dxferp` is not null, and valid for reads of `dxfer_len` bytes by the caller's
+                // promise.
                 parameters = unsafe { std::slice::from_raw_parts(header.dxferp, length) };
             }
             FROM_DEVICE => {
-                // SAFETY: `dxferp` is not null, and valid for writes of `dxfer_len` bytes by the caller's promise. The
-                // caller may not have initialised it: it is only written.
+                // SAFETY: `dxferp` is not null, and valid for writes of `dxfer_len` bytes by the caller's
+                // promise. The caller may not have initialised it: it is only written.
                 data = unsafe { std::slice::from_raw_parts_mut(header.dxferp, length) };
             }
             _ => {}

@@ -1,6 +1,6 @@
-//! A simulated SCSI disk for hosts without one: a library for `LD_PRELOAD` that answers `ioctl(SG_IO)` on any descriptor
-//! like a disk with persistent reservations, and passes all other ioctls to the kernel. With this library and `/dev/loop0` as
-//! the device, all helpers run the same commands on a disk of a chosen speed.
+//! A simulated SCSI disk for hosts without one: a library for `LD_PRELOAD` that answers `ioctl(SG_IO)` on any
+//! descriptor like a disk with persistent reservations, and passes all other ioctls to the kernel. With this
+//! library and `/dev/loop0` as the device, all helpers run the same commands on a disk of a chosen speed.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -25,13 +25,14 @@ use settings::Settings;
 
 /// Replaces the C library's ioctl(2).
 ///
-/// The C function is variadic, this one is not. On the supported architectures (64-bit x86, ARM, RISC-V), Linux passes
-/// arguments that fit into registers in the same way to both.
+/// The C function is variadic, this one is not. On the supported architectures (64-bit x86, ARM, RISC-V),
+/// Linux passes arguments that fit into registers in the same way to both.
 ///
 /// # Safety
 ///
-/// The same as for ioctl(2): `argument` must be valid for `request`. For `SG_IO` it is a `struct sg_io_hdr` of version 3,
-/// valid for writes, whose `cmdp`, `dxferp` and `sbp` are valid for `cmd_len`, `dxfer_len` and `mx_sb_len` bytes.
+/// The same as for ioctl(2): `argument` must be valid for `request`. For `SG_IO` it is a `struct sg_io_hdr`
+/// of version 3, valid for writes, whose `cmdp`, `dxferp` and `sbp` are valid for `cmd_len`, `dxfer_len` and
+/// `mx_sb_len` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(descriptor: c_int, request: libc::Ioctl, argument: *mut c_void) -> c_int {
     if request != SG_IO {

@@ -1,8 +1,8 @@
-//! Prepared answers, of which a command selects one by a number in its CDB. With them, tests can have every possible answer of
-//! a disk, its driver and the kernel, and the request shows which.
+//! Prepared answers, of which a command selects one by a number in its CDB. With them, tests can have every
+//! possible answer of a disk, its driver and the kernel, and the request shows which.
 //!
-//! The file has an answer on each line: its number, then the differences from "GOOD with the usual data of the disk".
-//! Numbers, statuses and bytes are hexadecimal, `errno` and `resid` decimal; `#` begins a comment.
+//! The file has an answer on each line: its number, then the differences from "GOOD with the usual data of
+//! the disk". Numbers, statuses and bytes are hexadecimal, `errno` and `resid` decimal; `#` begins a comment.
 //!
 //! ```text
 //! 0107 host_status=07 data=
@@ -63,8 +63,8 @@ pub(crate) fn parse(text: &str) -> Result<Answers, String> {
     Ok(answers)
 }
 
-/// Returns the number in a CDB: bytes 3 and 4, which are reserved in PERSISTENT RESERVE IN and OUT (SPC-4 6.15, 6.16). 0
-/// selects no prepared answer.
+/// Returns the number in a CDB: bytes 3 and 4, which are reserved in PERSISTENT RESERVE IN and OUT (SPC-4
+/// 6.15, 6.16). 0 selects no prepared answer.
 pub(crate) fn number(cdb: &[u8]) -> u16 {
     match *cdb {
         [0x5e | 0x5f, _, _, high, low, ..] => u16::from_be_bytes([high, low]),

@@ -67,7 +67,8 @@ impl Settings {
         }
     }
 
-    /// Returns how long a command takes; `None` means for ever. Calls `minor` only if the result depends on the device.
+    /// Returns how long a command takes; `None` means for ever. Calls `minor` only if the result depends on
+    /// the device.
     fn delay_of(&self, minor: impl FnOnce() -> Option<u32>) -> Option<Duration> {
         if self.slow.is_none() && self.hanging.is_none() {
             return Some(self.delay);
@@ -83,8 +84,8 @@ impl Settings {
     }
 }
 
-/// Reads a file of answers. Aborts the process if that fails: with other answers a test would draw wrong conclusions about the
-/// helper.
+/// Reads a file of answers. Aborts the process if that fails: with other answers a test would draw wrong
+/// conclusions about the helper.
 fn answers(path: &str) -> Answers {
     let answers = fs::read_to_string(path).map_err(|error| error.to_string());
     answers.and_then(|text| prepared::parse(&text)).unwrap_or_else(|error| {

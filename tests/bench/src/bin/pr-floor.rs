@@ -1,6 +1,6 @@
-//! What a helper cannot do without, and nothing else: a blocking thread for each connection, which receives a command,
-//! sends it to the device, closes the descriptor and replies. No checks, no limits, no log. `pr-bench` measures other
-//! helpers against it.
+//! What a helper cannot do without, and nothing else: a blocking thread for each connection, which receives a
+//! command, sends it to the device, closes the descriptor and replies. No checks, no limits, no log.
+//! `pr-bench` measures other helpers against it.
 //!
 //! It must not serve anybody else: whoever connects can send any command to any device.
 

@@ -14,10 +14,11 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 use test_support::Client;
 
-use super::{Bench, DISK, Pace, turns};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK, Pace, turns},
+    helper::{Disk, Helper},
     histogram::Histogram,
+    kind::Kind,
     load::{Direction, Measured, Member},
     report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };
@@ -28,8 +29,8 @@ pub const OPTION: &str = "--flood";
 /// How many processes connect and close.
 const PROCESSES: usize = 4;
 
-/// Between two commands of a client: longer than a helper's thread waits for the next one, so that each command comes by
-/// way of what accepts connections.
+/// Between two commands of a client: longer than a helper's thread waits for the next one, so that each
+/// command comes by way of what accepts connections.
 const PAUSE: Duration = Duration::from_millis(70);
 
 /// A client that has waited so long for an answer gives up.
@@ -135,8 +136,8 @@ impl Contestant {
         Ok(())
     }
 
-    /// Has each client send one command after the other, with pauses. The time that a client waits before it gives up
-    /// counts as well.
+    /// Has each client send one command after the other, with pauses. The time that a client waits before it
+    /// gives up counts as well.
     fn measure(&mut self, pace: Pace) -> io::Result<Measured> {
         let end = Instant::now() + pace.time;
         let run = |member: &mut Member| {

@@ -1,10 +1,12 @@
-//! What a helper takes when nothing happens: memory, for itself and for each client, and threads after a storm.
+//! What a helper takes when nothing happens: memory, for itself and for each client, and threads after a
+//! storm.
 
 use std::{io, thread, time::Duration};
 
-use super::{Bench, DISK};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction},
     process::{Memory, threads},
     report::{Bound, Figure, Goal, Section},

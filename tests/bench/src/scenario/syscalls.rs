@@ -10,17 +10,18 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Bench, DISK};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction},
     report::{Bound, Figure, Goal, Section},
 };
 
 const ALL: &str = "all";
 
-/// Between two commands. A helper that is traced is slow, and would find the next command there already; one that is not
-/// has gone back to waiting when it comes.
+/// Between two commands. A helper that is traced is slow, and would find the next command there already; one
+/// that is not has gone back to waiting when it comes.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {

@@ -2,9 +2,10 @@
 
 use std::{io, time::Duration};
 
-use super::{Bench, DISK, Pace, turns};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK, Pace, turns},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction, Measured},
     report::{Bound, Goal, Row, Section, Value, p50, p99, rate, spread},
 };
@@ -32,7 +33,8 @@ pub(super) fn fast(
             if clients == 1 {
                 goal("p50 / floor's", Kind::Floor, p50, Bound::AtMost(1.25))
             } else {
-                // The floor leaves it all to the kernel, and is as even as can be; what is served in turns shows by a hundred.
+                // The floor leaves it all to the kernel, and is as even as can be; what is served in turns
+                // shows by a hundred.
                 goal("p99 / p50, to the floor's", Kind::Floor, spread, Bound::AtMost(4.0))
             },
         ];
