@@ -159,8 +159,9 @@ fn second_daemon_cannot_use_state_directory() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another pr-helper"), "{output:?}");
 }
 
+/// Only regular files act as disks, and changes need a writable descriptor.
 #[test]
-fn emulation_refuses_non_files_and_read_only_changes() {
+fn emulation_refuses_unsuitable_descriptors() {
     let cluster = Cluster::new();
     let _daemon = cluster.start();
     let mut a = cluster.node("a");

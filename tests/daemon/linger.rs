@@ -130,7 +130,7 @@ fn violation_with_lingering_socket_still_disconnects() {
 
 /// The kernel keeps an out-of-band byte apart and drops it, with its descriptors, in the middle of a read.
 #[test]
-fn out_of_band_lingering_socket_delays_no_client() {
+fn out_of_band_descriptors_delay_no_client() {
     let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     let clients: Vec<Client> = (0..4).map(|_| daemon.client()).collect();

@@ -89,7 +89,8 @@ fn clients_wait_at_open_files_limit() {
         ..Options::default()
     };
     let daemon = Daemon::with(options);
-    // The daemon always announces room for one client, however low the limit of open files is.
+    // The daemon always announces room for one client, however low the limit of open files is. Whether that
+    // client can connect depends on the kernel's limit.
     daemon.wait_for_log("room for 1 clients");
     daemon.stop();
 

@@ -91,7 +91,7 @@ fn closed_standard_error_changes_nothing() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("it listens", || Client::connect(&socket).is_ok());
+        eventually("the daemon listens", || Client::connect(&socket).is_ok());
         let mut client = Client::connect(&socket).unwrap();
         for _ in 0..10 {
             // Each command writes to the log.
@@ -115,7 +115,7 @@ fn full_standard_error_delays_no_client() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("it listens", || Client::connect(&socket).is_ok());
+    eventually("the daemon listens", || Client::connect(&socket).is_ok());
     let mut client = Client::connect(&socket).unwrap();
     for _ in 0..2000 {
         assert!(client.read(null(), &read_keys(8)[..10]).is_ok());

@@ -15,8 +15,8 @@ pub(crate) struct Difference {
     pub(crate) name: &'static str,
     /// Why pr-helper differs. It is part of the line in docs/compatibility.md.
     pub(crate) why: &'static str,
-    /// Returns whether a version of QEMU has the difference. Versions that were not compared count as the
-    /// versions next to them.
+    /// Returns whether a version of QEMU has the difference. Versions between the compared ones are assumed
+    /// not to have it.
     pub(crate) seen_in: fn(Version) -> bool,
     /// Returns whether it explains these two different replies.
     applies: fn(Both<'_>) -> bool,

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_program_of_the_workspace_is_in_a_package() {
+    fn every_program_is_in_a_package() {
         let mut programs: Vec<&str> = PACKAGES.iter().flat_map(Package::programs).collect();
         programs.sort_unstable();
         let bins = fs::read_dir(workspace::root().join("bins")).unwrap();

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_the_c_library_compare_as_numbers() {
+    fn libc_versions_compare_as_numbers() {
         let version = |text| LibcVersion::parse(text).unwrap();
         assert_eq!(version("2.41-12+deb13u5"), version("2.41\n"));
         assert!(version("2.9") < version("2.36"));
