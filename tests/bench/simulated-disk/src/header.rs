@@ -107,7 +107,8 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Takes a caller's header. Returns `None` if it is not of version 3 or has a scatter-gather list.
+    /// Takes a caller's header. Returns `None` if it is null, not of version 3, has a scatter-gather list, or
+    /// has no CDB.
     ///
     /// # Safety
     ///

@@ -11,7 +11,7 @@
 //! | `SIMULATED_DISK_LOOP_ONLY` | if set, only `/dev/loopN` is a disk, and only if it was not opened with `O_PATH`; ioctls on other descriptors go to the kernel |
 //! | `SIMULATED_DISK_ANSWERS` | a file of answers; a number in the CDB of a command selects one, see `prepared` |
 //!
-//! All other answers are defined in `disk`. The disk has no state, because processes could not share it.
+//! The usual answers are defined in `disk`. The disk has no state, because processes could not share it.
 
 mod disk;
 mod header;

@@ -1,6 +1,6 @@
-//! What a helper cannot do without, and nothing else: a blocking thread for each connection, which receives a
-//! command, sends it to the device, closes the descriptor and replies. No checks, no limits, no log.
-//! `pr-bench` measures other helpers against it.
+//! A minimal helper: a blocking thread for each connection receives a command, sends it to the device, closes
+//! the descriptor and replies. It has no checks, no limits and no log. `pr-bench` measures other helpers
+//! against it.
 //!
 //! Only the benchmark may use it: each client can send any command to any device.
 
