@@ -47,11 +47,7 @@ const STEPS: [(&str, &str, i32); 9] = [
         "--socket a.sock keys disk",
         UNIT_ATTENTION,
     ),
-    (
-        "... and refuses its commands from now on.",
-        "--socket a.sock reserve disk --key 0xa --type 5",
-        CONFLICT,
-    ),
+    ("... and refuses its changes from now on.", "--socket a.sock reserve disk --key 0xa --type 5", CONFLICT),
     ("A's registration is gone, and so is its permission to write.", "--socket b.sock status disk", GOOD),
 ];
 
