@@ -19,7 +19,7 @@ use std::{
 const IDLE: Duration = Duration::from_secs(5);
 
 /// How many threads linger at a time: with more clients than this, a thread for each takes more memory than it saves time.
-const LINGERING_MAX: usize = 256;
+const LINGERING_MAX: usize = 192;
 
 /// Stack of a thread, in bytes. The deepest call formats a log line.
 const STACK: usize = 256 << 10;
