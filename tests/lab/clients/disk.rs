@@ -68,7 +68,10 @@ fn tell(program: Program) {
 
     qemu.does(B, "--out --preempt --param-rk=0xb1 --param-sark=0xa1 --prout-type=5");
     assert_eq!(State::seen_by(&b), registered(0, 0xb1).with_reservation(0xb1, 5));
-    assert_eq!(qemu.insist(A, "--out --reserve --param-rk=0xa1 --prout-type=5").status, CONFLICT);
+    assert_eq!(
+        qemu.after_unit_attentions(A, "--out --reserve --param-rk=0xa1 --prout-type=5").status,
+        CONFLICT
+    );
 
     qemu.does(B, "--out --release --param-rk=0xb1 --prout-type=5");
     assert_eq!(State::seen_by(&b), registered(0, 0xb1));

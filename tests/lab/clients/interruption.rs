@@ -84,6 +84,6 @@ fn a_helper_that_is_killed_with_a_command_in_flight_is_an_error_and_the_guest_re
         qemu.does(2, READ_KEYS);
         assert_eq!(qemu.qmp.changes(), [connected(true)]);
         // scsi_debug has no reservations: what counts is that it says so.
-        assert_eq!(qemu.insist(number, READ_KEYS).status, INVALID_OPCODE);
+        assert_eq!(qemu.after_unit_attentions(number, READ_KEYS).status, INVALID_OPCODE);
     }
 }

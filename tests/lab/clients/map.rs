@@ -10,7 +10,7 @@ use crate::qemu::{CONFLICT, Drive, Qemu};
 fn a_guest_registers_reserves_is_preempted_and_preempts_on_a_multipath_map() {
     let _multipath = Multipath::start();
     let map = Map::a();
-    let other = open(&Disk::map_a_elsewhere().block);
+    let other = open(&Disk::map_a_other_host().block);
     let change_other = |action, key, new_key| change_disk(&other, action, 5, key, new_key).status;
     let helper = Helper::start(Program::Ours, &[]);
     let mut qemu = Qemu::start(&helper, &[Drive::block(&map.node)]);
@@ -29,11 +29,17 @@ fn a_guest_registers_reserves_is_preempted_and_preempts_on_a_multipath_map() {
     assert_eq!(change_other(REGISTER, 0, 0x07), Status::GOOD);
     assert_eq!(change_other(RESERVE, 0x07, 0), Status::RESERVATION_CONFLICT);
     assert_eq!(change_other(PREEMPT, 0x07, 0xa1), Status::GOOD);
-    assert_eq!(map.state(), State::default().with_other(0x07).with_reservation(0x07, 5));
-    assert_eq!(qemu.insist(0, "--out --reserve --param-rk=0xa1 --prout-type=5").status, CONFLICT);
+    assert_eq!(map.state(), State::default().with_other_host(0x07).with_reservation(0x07, 5));
+    assert_eq!(
+        qemu.after_unit_attentions(0, "--out --reserve --param-rk=0xa1 --prout-type=5").status,
+        CONFLICT
+    );
 
-    assert_eq!(qemu.insist(0, "--out --register-ignore --param-sark=0xa2").status, 0);
-    assert_eq!(qemu.insist(0, "--out --reserve --param-rk=0xa2 --prout-type=5").status, CONFLICT);
+    assert_eq!(qemu.after_unit_attentions(0, "--out --register-ignore --param-sark=0xa2").status, 0);
+    assert_eq!(
+        qemu.after_unit_attentions(0, "--out --reserve --param-rk=0xa2 --prout-type=5").status,
+        CONFLICT
+    );
     qemu.does(0, "--out --preempt --param-rk=0xa2 --param-sark=0x07 --prout-type=5");
     assert_eq!(map.state(), map.registered(0xa2).with_reservation(0xa2, 5));
     assert_eq!(change_other(CLEAR, 0x07, 0), Status::RESERVATION_CONFLICT);

@@ -154,7 +154,7 @@ impl Qemu {
     }
 
     /// The same, behind all unit attentions.
-    pub(crate) fn insist(&mut self, disk: usize, arguments: &str) -> Outcome {
+    pub(crate) fn after_unit_attentions(&mut self, disk: usize, arguments: &str) -> Outcome {
         (0..5)
             .map(|_| self.sg_persist(disk, arguments))
             .find(|outcome| outcome.status != UNIT_ATTENTION)

@@ -67,7 +67,7 @@ struct OtherHost(File);
 
 impl OtherHost {
     fn new() -> Self {
-        Self(open(&Disk::map_a_elsewhere().block))
+        Self(open(&Disk::map_a_other_host().block))
     }
 
     fn change(&self, action: u8, kind: u8, key: u64, new_key: u64) -> Reply {

@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command},
 };
 
-use fixtures::{Disk, Map, Multipath, basic, insist, open};
+use fixtures::{Disk, Map, Multipath, after_unit_attentions, basic, open};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use scsi_sense::Status;
 use test_support::{Client, Reply, eventually, scrape};
@@ -128,12 +128,12 @@ impl Drop for Guest {
 /// Registers a key, with 0 none, through the service. A path may have unit attentions to report before.
 fn register(client: &mut Client, disk: impl AsFd, key: u64) -> Reply {
     let parameters = basic(0, key);
-    insist(|| client.write(&disk, &REGISTER, &parameters).expect("a reply"))
+    after_unit_attentions(|| client.write(&disk, &REGISTER, &parameters).expect("a reply"))
 }
 
 /// The keys that a disk has registered.
 fn keys(client: &mut Client, disk: impl AsFd) -> Vec<u64> {
-    let reply = insist(|| client.read(&disk, &READ_KEYS).expect("a reply"));
+    let reply = after_unit_attentions(|| client.read(&disk, &READ_KEYS).expect("a reply"));
     assert_eq!(reply.status, Status::GOOD);
     reply.payload[8..].chunks(8).map(|key| u64::from_be_bytes(key.try_into().unwrap())).collect()
 }

@@ -1,10 +1,10 @@
 //! `cargo xtask lab`: tests on a real kernel with real SCSI disks, in a virtual machine made of Debian packages.
 //!
-//! The image is built once and kept under target/lab/SUITE. A run adds the programs of this workspace, boots, and
-//! reports what `init.sh`, the guest's first process, says on the second serial port.
+//! The image is built once and kept under target/lab/SUITE. A run adds the programs of this workspace, boots, and reports the
+//! messages that `init.sh`, the guest's first process, sends on the second serial port.
 
 #![forbid(unsafe_code)]
-// This part of the package is a program, held to what the other programs of the workspace are held to.
+// This part of the package is a program, with the lints of the other programs of the workspace.
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
@@ -30,12 +30,12 @@ use crate::flavour::{CLIENTS, DEVICES, Flavour};
 use crate::programs::Task;
 use crate::run::Lab;
 
-/// The suite that the machine is made of unless another is chosen.
+/// The Debian suite of the machine unless another is chosen.
 const SUITE: &str = "trixie";
 
-/// The suite with the other generation of multipath-tools and of the kernel, and the tests for which that matters.
+/// The suite with another generation of multipath-tools and of the kernel, and the filter for the tests that depend on them.
 const OTHER_SUITE: &str = "forky";
-const ITS_TESTS: &str = "multipath";
+const OTHER_SUITE_TESTS: &str = "multipath";
 
 /// Runs the tests that need a real kernel and real SCSI disks, in a virtual machine.
 #[derive(Debug, Clone, Parser)]
@@ -49,7 +49,7 @@ struct Options {
     #[arg(long)]
     rebuild: bool,
 
-    /// What runs the guest; KVM is used only if it does boot the machine
+    /// The accelerator that runs the guest. By default KVM if it can boot the machine, else emulation
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     accel: Choice,
 
@@ -57,7 +57,7 @@ struct Options {
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<u64>,
 
-    /// Run the tests of the programs that use the helper, in a larger machine that has them
+    /// Run the tests with QEMU and libvirt as clients of the helper, in a larger machine
     #[arg(long)]
     real_clients: bool,
 
@@ -73,15 +73,15 @@ struct Options {
     #[arg(long, value_name = "SECONDS")]
     test_limit: Option<u64>,
 
-    /// Run the tests of multipath in a machine of another suite afterwards, unless tests or a suite are chosen
+    /// Then run the multipath tests in a machine of another suite, unless tests or a suite are chosen
     #[arg(long)]
     both_suites: bool,
 
-    /// Only check the options, and whether this host has what the machine takes
+    /// Only check the options, and whether this host has all that the lab needs
     #[arg(long, hide = true)]
     check: bool,
 
-    /// Arguments of the tests' program: parts of the names of those to run, --skip NAME, --exact, --ignored
+    /// Arguments of the test program: parts of names of tests to run, --skip NAME, --exact, --ignored
     #[arg(last = true)]
     tests: Vec<String>,
 }
@@ -99,12 +99,12 @@ impl Options {
         if self.real_clients { &CLIENTS } else { &DEVICES }
     }
 
-    /// Whether it was said which tests to run, or in which machine.
-    fn are_chosen(&self) -> bool {
+    /// Returns whether the options select tests or a machine.
+    fn has_selection(&self) -> bool {
         self.shell || self.real_clients || !self.tests.is_empty() || self.suite != SUITE
     }
 
-    /// Returns the same options for tests whose names hold `filter`, in another suite.
+    /// Returns these options for the tests whose names contain `filter`, in another suite.
     fn in_suite(&self, suite: &str, filter: &str) -> Self {
         Self { suite: suite.to_owned(), tests: vec![filter.to_owned()], ..self.clone() }
     }
@@ -123,10 +123,10 @@ fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ended = run_once(options)?;
-    if !options.both_suites || ended != ExitCode::SUCCESS || options.are_chosen() {
+    if !options.both_suites || ended != ExitCode::SUCCESS || options.has_selection() {
         return Ok(ended);
     }
-    run_once(&options.in_suite(OTHER_SUITE, ITS_TESTS))
+    run_once(&options.in_suite(OTHER_SUITE, OTHER_SUITE_TESTS))
 }
 
 /// Runs the tests, or a shell.

@@ -35,7 +35,7 @@ fn assert_failure(what: &str, reply: &Reply) {
 #[test]
 fn failures_without_sense_are_failures_to_clients() {
     let faulty = Faulty::make();
-    let _multipath = Multipath::with_also(&faulty.block);
+    let _multipath = Multipath::with_extra_disk(&faulty.block);
     let daemon = daemon();
     let (name, node) = map_of(&faulty.block);
     let mut host = Host { client: daemon.client(), map: open(&node) };
@@ -58,7 +58,7 @@ fn failures_without_sense_are_failures_to_clients() {
 #[test]
 fn failures_in_descriptor_format_are_no_success() {
     let faulty = Faulty::make();
-    let _multipath = Multipath::with_also(&faulty.block);
+    let _multipath = Multipath::with_extra_disk(&faulty.block);
     let daemon = daemon();
     let (name, node) = map_of(&faulty.block);
     let mut host = Host { client: daemon.client(), map: open(&node) };

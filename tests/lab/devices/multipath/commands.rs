@@ -25,7 +25,7 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
         host.does(REGISTER, 0, 0, KEY);
         assert_eq!(map.state(), map.registered(KEY), "type {kind}");
         other.does(REGISTER, 0, 0, OTHER_KEY);
-        let registered = map.registered(KEY).with_other(OTHER_KEY);
+        let registered = map.registered(KEY).with_other_host(OTHER_KEY);
         host.does(RESERVE, kind, KEY, 0);
         assert_eq!(map.state(), registered.clone().with_reservation(KEY, kind));
         assert_eq!(other.change(RESERVE, kind % 8 + 1, OTHER_KEY, 0).status, Status::RESERVATION_CONFLICT);
@@ -94,7 +94,7 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
     host.does(RESERVE, 5, KEY, 0);
     other.does(REGISTER, 0, 0, OTHER_KEY);
     other.does(PREEMPT, 5, OTHER_KEY, KEY);
-    let fenced = State::default().with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    let fenced = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), fenced);
     let actions = [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, OTHER_KEY), (REGISTER, NEW_KEY)];
     let told = actions.map(|(action, new_key)| {
@@ -104,7 +104,7 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
     });
     assert_eq!(told, actions.map(|(action, _)| (action, Status::RESERVATION_CONFLICT, None)));
     host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-    let back = map.registered(NEW_KEY).with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    let back = map.registered(NEW_KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), back);
     daemon.stop();
 }

@@ -28,10 +28,10 @@ fn guest_registers_anew_after_moving_away() {
     let other = OtherHost::new();
     for (new_key, kind) in [(NEW_KEY, 5), (KEY, 1), (NEW_KEY, 8)] {
         move_away(&mut host, &other, kind);
-        let away = State::default().with_other(KEY).with_reservation(KEY, kind);
+        let away = State::default().with_other_host(KEY).with_reservation(KEY, kind);
         assert_eq!(map.state(), away, "type {kind}");
         host.does(REGISTER, 0, 0, new_key);
-        assert_eq!(map.state(), map.registered(new_key).with_other(KEY).with_reservation(KEY, kind));
+        assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
         // And it is registered: the next must say with which key.
         let again = host.change(REGISTER, 0, 0, OTHER_KEY);
         assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
@@ -53,7 +53,7 @@ fn guest_registers_anew_after_a_clear() {
     other.does(CLEAR, 0, OTHER_KEY, 0);
     other.does(REGISTER, 0, 0, KEY);
     host.does(REGISTER, 0, 0, NEW_KEY);
-    assert_eq!(map.state(), map.registered(NEW_KEY).with_other(KEY));
+    assert_eq!(map.state(), map.registered(NEW_KEY).with_other_host(KEY));
     daemon.stop();
 }
 
@@ -85,7 +85,7 @@ fn one_path_registered_by_multipathd_is_no_conflict() {
         let path = open(&map.paths[number].block);
         assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
         host.does(REGISTER, 0, 0, new_key);
-        let both = map.registered(new_key).with_other(KEY).with_reservation(KEY, 5);
+        let both = map.registered(new_key).with_other_host(KEY).with_reservation(KEY, 5);
         assert_eq!(map.state(), both, "path {number}");
         host.does(CLEAR, 0, new_key, 0);
     }
@@ -133,11 +133,11 @@ fn keys_of_other_hosts_are_a_conflict() {
     let other = OtherHost::new();
     other.does(REGISTER, 0, 0, OTHER_KEY);
     other.does(RESERVE, 5, OTHER_KEY, 0);
-    let of_other = State::default().with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    let of_other = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &of_other, "never registered");
 
     host.does(REGISTER, 0, 0, KEY);
-    let both = map.registered(KEY).with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    let both = map.registered(KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &both, "registered with another key");
 
     other.does(PREEMPT, 5, OTHER_KEY, KEY);
@@ -158,7 +158,7 @@ fn recorded_keys_of_others_are_a_conflict() {
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
     move_away(&mut host, &other, 5);
-    let mut away = State::default().with_other(KEY).with_reservation(KEY, 5);
+    let mut away = State::default().with_other_host(KEY).with_reservation(KEY, 5);
     // And without a reservation, for which LIO has another answer than RESERVATION CONFLICT.
     for is_held in [true, false] {
         if !is_held {
@@ -184,7 +184,7 @@ fn wrong_record_is_put_right() {
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
     other.does(REGISTER, 0, 0, OTHER_KEY);
-    let registered = map.registered(KEY).with_other(OTHER_KEY);
+    let registered = map.registered(KEY).with_other_host(OTHER_KEY);
     let held = registered.clone().with_reservation(KEY, 5);
     for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
         host.does(REGISTER_AND_IGNORE, 0, 0, KEY);

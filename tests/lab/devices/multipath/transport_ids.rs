@@ -55,12 +55,12 @@ fn absent_ports(count: u64) -> Vec<u64> {
 #[test]
 fn another_initiator_port_is_registered_too() {
     let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_elsewhere().initiator_port();
+    let other = Disk::map_a_other_host().initiator_port();
     // More than once: what works by chance does not always.
     for _ in 0..5 {
         let reply = register(&mut host, KEY, &[sas(other)]);
         assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
-        assert_eq!(map.state(), map.registered(KEY).with_other(KEY));
+        assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
         host.does(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
@@ -90,7 +90,7 @@ fn thirty_two_are_registered_and_thirty_three_are_refused() {
 #[test]
 fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
     let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_elsewhere().initiator_port();
+    let other = Disk::map_a_other_host().initiator_port();
     for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
         assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
         assert_eq!(map.state(), State::default());
@@ -102,7 +102,7 @@ fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
 fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
     let (_multipath, daemon, map, mut host) = served_map();
     OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
-    let good = sas(Disk::map_a_elsewhere().initiator_port());
+    let good = sas(Disk::map_a_other_host().initiator_port());
     let iscsi = |format: u8, additional: u16, name: &[u8]| {
         let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();
         id.resize(24.max(4 + usize::from(additional)), 0);
@@ -130,7 +130,7 @@ fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
             continue;
         }
         assert_eq!(reply.sense_code(), INVALID_FIELD_IN_PARAMETER_LIST, "{what}");
-        assert_eq!(map.state(), State::default().with_other(OTHER_KEY), "{what}");
+        assert_eq!(map.state(), State::default().with_other_host(OTHER_KEY), "{what}");
     }
     daemon.stop();
 }

@@ -93,7 +93,7 @@ impl Outcome {
 
 /// Has the map in that state, with as few commands as may be.
 fn prepare(host: &mut Host, other: &OtherHost, map: &Map, before: Before) {
-    let both = map.registered(KEY).with_other(OTHER_KEY);
+    let both = map.registered(KEY).with_other_host(OTHER_KEY);
     let expected = match before {
         Before::Nothing => State::default(),
         Before::Registered => both,
