@@ -130,9 +130,12 @@ impl Listener {
         let listener = Self { socket, file: RemovedOnDrop(Some(file)) };
         give_access(&place, access, is_bound_without_access)?;
         if access.without_descriptors {
-            // Before the first client, as each connection inherits the option. Kernels before 6.16 lack it.
-            if let Err(error) = sys::refuse_descriptors(listener.socket.as_fd()) {
-                log::debug!("{}: clients may pass descriptors: {error}", path.display());
+            // Before the first client, as each connection inherits the option.
+            if sys::refuse_descriptors(listener.socket.as_fd()).is_err() {
+                log::debug!(
+                    "{}: clients may pass descriptors: the kernel is older than 6.16",
+                    path.display()
+                );
             }
         }
         rustix::net::listen(&listener.socket, BACKLOG).map_err(|error| failed("listen")(error.into()))?;

@@ -14,9 +14,10 @@ use crate::flavour::Flavour;
 use crate::host::{self, KvmVerdict};
 use crate::image::Image;
 use crate::machine::{Accelerator, Machine, Output, Parts};
+use crate::options::{Choice, Options};
 use crate::programs::{self, Task};
 use crate::report::{Message, Tally, seconds};
-use crate::{Choice, Options, scratch};
+use crate::scratch;
 
 /// Time limit for a machine with working KVM to start its init. It usually takes two seconds.
 const KVM_BOOT_TIMEOUT: Duration = Duration::from_secs(15);
