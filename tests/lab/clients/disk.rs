@@ -38,45 +38,45 @@ fn tell(program: Program) {
     }
     assert_eq!(State::seen_by(&other), State::default());
 
-    let capabilities = qemu.does(A, "--in --report-capabilities");
+    let capabilities = qemu.expect_success(A, "--in --report-capabilities");
     for line in ["(PTPL_C): 1", "(CRH): 1", "(TMV): 1", "Write Exclusive, registrants only: 1"] {
         assert!(capabilities.contains(line), "{line}: {capabilities}");
     }
-    assert!(qemu.does(A, "--in --read-keys").contains("there are NO registered reservation keys"));
+    assert!(qemu.expect_success(A, "--in --read-keys").contains("there are NO registered reservation keys"));
 
-    qemu.does(A, "--out --register --param-sark=0xa1");
+    qemu.expect_success(A, "--out --register --param-sark=0xa1");
     assert_eq!(State::seen_by(&a), registered(0xa1, 0));
-    qemu.does(B, "--out --register --param-sark=0xb1");
+    qemu.expect_success(B, "--out --register --param-sark=0xb1");
     assert_eq!(State::seen_by(&a), registered(0xa1, 0xb1));
-    let keys = qemu.does(B, "--in --read-keys");
+    let keys = qemu.expect_success(B, "--in --read-keys");
     for text in ["2 registered reservation keys", "0xa1", "0xb1"] {
         assert!(keys.contains(text), "{keys}");
     }
 
-    qemu.does(A, "--out --reserve --param-rk=0xa1 --prout-type=5");
+    qemu.expect_success(A, "--out --reserve --param-rk=0xa1 --prout-type=5");
     assert_eq!(State::seen_by(&a), registered(0xa1, 0xb1).with_reservation(0xa1, 5));
     assert_eq!(qemu.sg_persist(B, "--out --reserve --param-rk=0xb1 --prout-type=5").status, CONFLICT);
     assert_eq!(qemu.sg_persist(B, "--out --register --param-rk=0xbad --param-sark=0xb2").status, CONFLICT);
     assert_eq!(State::seen_by(&a), registered(0xa1, 0xb1).with_reservation(0xa1, 5));
-    let reservation = qemu.does(B, "--in --read-reservation");
+    let reservation = qemu.expect_success(B, "--in --read-reservation");
     for text in ["Key=0xa1", "Write Exclusive, registrants only"] {
         assert!(reservation.contains(text), "{reservation}");
     }
-    let status = qemu.does(B, "--in --read-full-status");
+    let status = qemu.expect_success(B, "--in --read-full-status");
     assert!(registration(&status, "0xa1").contains("<< Reservation holder >>"), "{status}");
     assert!(registration(&status, "0xb1").contains("not reservation holder"), "{status}");
 
-    qemu.does(B, "--out --preempt --param-rk=0xb1 --param-sark=0xa1 --prout-type=5");
+    qemu.expect_success(B, "--out --preempt --param-rk=0xb1 --param-sark=0xa1 --prout-type=5");
     assert_eq!(State::seen_by(&b), registered(0, 0xb1).with_reservation(0xb1, 5));
     assert_eq!(
         qemu.after_unit_attentions(A, "--out --reserve --param-rk=0xa1 --prout-type=5").status,
         CONFLICT
     );
 
-    qemu.does(B, "--out --release --param-rk=0xb1 --prout-type=5");
+    qemu.expect_success(B, "--out --release --param-rk=0xb1 --prout-type=5");
     assert_eq!(State::seen_by(&b), registered(0, 0xb1));
-    qemu.does(A, "--out --register-ignore --param-sark=0xa2");
-    qemu.does(B, "--out --clear --param-rk=0xb1");
+    qemu.expect_success(A, "--out --register-ignore --param-sark=0xa2");
+    qemu.expect_success(B, "--out --clear --param-rk=0xb1");
     assert_eq!(State::seen_by(&b), State::default());
     assert_eq!(qemu.qmp.managers(), [("helper0".to_owned(), true)]);
     assert_eq!(qemu.qmp.changes(), []);

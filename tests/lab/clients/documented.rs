@@ -30,11 +30,11 @@ fn in_the_background_at_the_socket_of_the_manual_as_another_user_it_serves_a_gue
     listens(socket, || {});
 
     let mut qemu = Qemu::with_socket(socket, &[Drive::block(&disk.block)]);
-    qemu.does(0, "--out --register --param-sark=0xa1");
+    qemu.expect_success(0, "--out --register --param-sark=0xa1");
     let registered = State { registered: vec![(disk.initiator_port(), 0xa1)], reservation: None };
     assert_eq!(State::seen_by(&disk), registered);
-    assert!(qemu.does(0, "--in --read-keys").contains("0xa1"));
-    qemu.does(0, "--out --clear --param-rk=0xa1");
+    assert!(qemu.expect_success(0, "--in --read-keys").contains("0xa1"));
+    qemu.expect_success(0, "--out --clear --param-rk=0xa1");
     assert_eq!(State::seen_by(&disk), State::default());
 
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();

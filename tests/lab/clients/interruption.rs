@@ -22,7 +22,7 @@ fn qemu_returns_to_a_helper_that_was_started_again_and_fails_commands_while_ther
     clean(&[open(&disk.block), open(&Disk::nexus_b().block)]);
     let mut helper = Helper::start(Program::Ours, &[]);
     let mut qemu = Qemu::start(&helper, &[Drive::block(&disk.block)]);
-    qemu.does(0, "--out --register --param-sark=0xa1");
+    qemu.expect_success(0, "--out --register --param-sark=0xa1");
     assert_eq!(qemu.qmp.changes(), []);
 
     // In the middle of a story the guest sees nothing of it.
@@ -30,7 +30,7 @@ fn qemu_returns_to_a_helper_that_was_started_again_and_fails_commands_while_ther
         helper.signal(signal);
         assert_eq!(helper.wait().code(), code);
         helper.start_again();
-        qemu.does(0, "--out --reserve --param-rk=0xa1 --prout-type=5");
+        qemu.expect_success(0, "--out --reserve --param-rk=0xa1 --prout-type=5");
         assert_eq!(qemu.qmp.changes(), [connected(false), connected(true)]);
         assert_eq!(qemu.qmp.managers(), [connected(true)]);
     }
@@ -50,7 +50,7 @@ fn qemu_returns_to_a_helper_that_was_started_again_and_fails_commands_while_ther
     assert_eq!(State::seen_by(&disk), reserved);
 
     helper.start_again();
-    qemu.does(0, "--out --clear --param-rk=0xa1");
+    qemu.expect_success(0, "--out --clear --param-rk=0xa1");
     assert_eq!(qemu.qmp.managers(), [connected(true)]);
     assert_eq!(qemu.qmp.changes(), [connected(true)]);
     assert_eq!(State::seen_by(&disk), State::default());
@@ -81,7 +81,7 @@ fn a_helper_that_is_killed_with_a_command_in_flight_is_an_error_and_the_guest_re
         assert_eq!(qemu.qmp.changes(), [connected(false)]);
         faulty.heal();
         helper.start_again();
-        qemu.does(2, READ_KEYS);
+        qemu.expect_success(2, READ_KEYS);
         assert_eq!(qemu.qmp.changes(), [connected(true)]);
         // scsi_debug has no reservations: what counts is that it says so.
         assert_eq!(qemu.after_unit_attentions(number, READ_KEYS).status, INVALID_OPCODE);

@@ -148,8 +148,8 @@ fn a_killed_helper_is_started_again_by_libvirt_and_the_guest_goes_on() {
     let (guest, _) = managed(&libvirt);
     let mut console = guest.boot();
     let events = guest.events();
-    console.does("until [ -b /dev/sda ]; do sleep 1; done");
-    console.does(&format!("sg_persist --out --register-ignore --param-sark={KEY:x} /dev/sda"));
+    console.expect_success("until [ -b /dev/sda ]; do sleep 1; done");
+    console.expect_success(&format!("sg_persist --out --register-ignore --param-sark={KEY:x} /dev/sda"));
     assert_eq!(keys_elsewhere(), [KEY]);
 
     let first = guest.helper().expect("a helper");
@@ -167,7 +167,7 @@ fn a_killed_helper_is_started_again_by_libvirt_and_the_guest_goes_on() {
     eventually("QEMU has told of both", || events.connected() == [false, true]);
     assert_eq!(second.words(), words);
     assert!(is_locked_by(&guest.pidfile(), second));
-    console.does(&format!("sg_persist --out --clear --param-rk={KEY:x} /dev/sda"));
+    console.expect_success(&format!("sg_persist --out --clear --param-rk={KEY:x} /dev/sda"));
     assert_eq!(keys_elsewhere(), [0_u64; 0]);
     guest.destroy();
 }

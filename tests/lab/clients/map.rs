@@ -15,16 +15,16 @@ fn a_guest_registers_reserves_is_preempted_and_preempts_on_a_multipath_map() {
     let helper = Helper::start(Program::Ours, &[]);
     let mut qemu = Qemu::start(&helper, &[Drive::block(&map.node)]);
 
-    qemu.does(0, "--out --register --param-sark=0xa1");
+    qemu.expect_success(0, "--out --register --param-sark=0xa1");
     assert_eq!(map.state(), map.registered(0xa1));
-    qemu.does(0, "--out --reserve --param-rk=0xa1 --prout-type=5");
+    qemu.expect_success(0, "--out --reserve --param-rk=0xa1 --prout-type=5");
     assert_eq!(map.state(), map.registered(0xa1).with_reservation(0xa1, 5));
-    let status = qemu.does(0, "--in --read-full-status");
+    let status = qemu.expect_success(0, "--in --read-full-status");
     assert_eq!(status.matches("Key=0xa1").count(), 2, "one for each path: {status}");
     for arguments in ["--in --read-keys", "--in --read-reservation"] {
-        assert!(qemu.does(0, arguments).contains("0xa1"));
+        assert!(qemu.expect_success(0, arguments).contains("0xa1"));
     }
-    assert!(qemu.does(0, "--in --report-capabilities").contains("(PTPL_C): 1"));
+    assert!(qemu.expect_success(0, "--in --report-capabilities").contains("(PTPL_C): 1"));
 
     assert_eq!(change_other(REGISTER, 0, 0x07), Status::GOOD);
     assert_eq!(change_other(RESERVE, 0x07, 0), Status::RESERVATION_CONFLICT);
@@ -40,12 +40,12 @@ fn a_guest_registers_reserves_is_preempted_and_preempts_on_a_multipath_map() {
         qemu.after_unit_attentions(0, "--out --reserve --param-rk=0xa2 --prout-type=5").status,
         CONFLICT
     );
-    qemu.does(0, "--out --preempt --param-rk=0xa2 --param-sark=0x07 --prout-type=5");
+    qemu.expect_success(0, "--out --preempt --param-rk=0xa2 --param-sark=0x07 --prout-type=5");
     assert_eq!(map.state(), map.registered(0xa2).with_reservation(0xa2, 5));
     assert_eq!(change_other(CLEAR, 0x07, 0), Status::RESERVATION_CONFLICT);
-    qemu.does(0, "--out --release --param-rk=0xa2 --prout-type=5");
+    qemu.expect_success(0, "--out --release --param-rk=0xa2 --prout-type=5");
     assert_eq!(map.state(), map.registered(0xa2));
-    qemu.does(0, "--out --clear --param-rk=0xa2");
+    qemu.expect_success(0, "--out --clear --param-rk=0xa2");
     assert_eq!(map.state(), State::default());
     assert_eq!(qemu.qmp.changes(), []);
 }

@@ -145,7 +145,7 @@ impl Qemu {
     }
 
     /// The same, which succeeds; returns what it says.
-    pub(crate) fn does(&mut self, disk: usize, arguments: &str) -> String {
+    pub(crate) fn expect_success(&mut self, disk: usize, arguments: &str) -> String {
         let outcome = self.sg_persist(disk, arguments);
         assert_eq!(outcome.status, 0, "{arguments}: {}", outcome.output);
         outcome.output

@@ -47,7 +47,7 @@ impl Host {
     }
 
     /// The same, which succeeds.
-    fn does(&mut self, action: u8, kind: u8, key: u64, new_key: u64) {
+    fn expect_good(&mut self, action: u8, kind: u8, key: u64, new_key: u64) {
         let reply = self.change(action, kind, key, new_key);
         assert_eq!(reply.status, Status::GOOD, "service action {action}: {:02x?}", reply.sense_code());
     }
@@ -75,7 +75,7 @@ impl OtherHost {
         change_disk(&self.0, action, kind, key, new_key)
     }
 
-    fn does(&self, action: u8, kind: u8, key: u64, new_key: u64) {
+    fn expect_good(&self, action: u8, kind: u8, key: u64, new_key: u64) {
         assert_eq!(self.change(action, kind, key, new_key).status, Status::GOOD);
     }
 }

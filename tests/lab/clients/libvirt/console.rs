@@ -51,7 +51,7 @@ impl Console {
     }
 
     /// Runs a command that succeeds.
-    pub(crate) fn does(&mut self, command: &str) -> String {
+    pub(crate) fn expect_success(&mut self, command: &str) -> String {
         let Done { output, status } = self.run(command);
         assert_eq!(status, 0, "{command}: {output}");
         output

@@ -22,19 +22,19 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for kind in [1, 3, 5, 6, 7, 8] {
-        host.does(REGISTER, 0, 0, KEY);
+        host.expect_good(REGISTER, 0, 0, KEY);
         assert_eq!(map.state(), map.registered(KEY), "type {kind}");
-        other.does(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
         let registered = map.registered(KEY).with_other_host(OTHER_KEY);
-        host.does(RESERVE, kind, KEY, 0);
+        host.expect_good(RESERVE, kind, KEY, 0);
         assert_eq!(map.state(), registered.clone().with_reservation(KEY, kind));
         assert_eq!(other.change(RESERVE, kind % 8 + 1, OTHER_KEY, 0).status, Status::RESERVATION_CONFLICT);
-        host.does(RESERVE, kind, KEY, 0);
+        host.expect_good(RESERVE, kind, KEY, 0);
         assert_eq!(map.state(), registered.clone().with_reservation(KEY, kind), "it has it already");
-        host.does(RELEASE, kind, KEY, 0);
+        host.expect_good(RELEASE, kind, KEY, 0);
         assert_eq!(map.state(), registered, "type {kind}");
-        other.does(REGISTER, 0, OTHER_KEY, 0);
-        host.does(REGISTER, 0, KEY, 0);
+        other.expect_good(REGISTER, 0, OTHER_KEY, 0);
+        host.expect_good(REGISTER, 0, KEY, 0);
         assert_eq!(map.state(), State::default(), "type {kind}");
     }
     daemon.stop();
@@ -43,15 +43,15 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
 #[test]
 fn a_key_is_changed_on_all_paths() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
-    host.does(REGISTER, 0, KEY, NEW_KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
+    host.expect_good(REGISTER, 0, KEY, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY).with_reservation(NEW_KEY, 5));
-    host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5), "whatever the key was");
-    host.does(REGISTER_AND_IGNORE, 0, 0, 0);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, 0);
     assert_eq!(map.state(), State::default(), "who leaves releases");
-    host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY));
     daemon.stop();
 }
@@ -60,12 +60,12 @@ fn a_key_is_changed_on_all_paths() {
 fn clear_removes_everything_of_everybody() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
-    host.does(REGISTER, 0, 0, KEY);
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(RESERVE, 3, OTHER_KEY, 0);
-    host.does(CLEAR, 0, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(RESERVE, 3, OTHER_KEY, 0);
+    host.expect_good(CLEAR, 0, KEY, 0);
     assert_eq!(map.state(), State::default());
-    host.does(REGISTER, 0, 0, NEW_KEY);
+    host.expect_good(REGISTER, 0, 0, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY), "and it starts anew");
     daemon.stop();
 }
@@ -75,13 +75,13 @@ fn preempt_fences_the_other_host() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for kind in [1, 5, 8] {
-        host.does(REGISTER, 0, 0, KEY);
-        other.does(REGISTER, 0, 0, OTHER_KEY);
-        other.does(RESERVE, 5, OTHER_KEY, 0);
-        host.does(PREEMPT, kind, KEY, OTHER_KEY);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(RESERVE, 5, OTHER_KEY, 0);
+        host.expect_good(PREEMPT, kind, KEY, OTHER_KEY);
         assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, kind), "type {kind}");
         assert_eq!(other.change(RESERVE, 5, OTHER_KEY, 0).status, Status::RESERVATION_CONFLICT, "fenced");
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
@@ -90,10 +90,10 @@ fn preempt_fences_the_other_host() {
 fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(PREEMPT, 5, OTHER_KEY, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(PREEMPT, 5, OTHER_KEY, KEY);
     let fenced = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), fenced);
     let actions = [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, OTHER_KEY), (REGISTER, NEW_KEY)];
@@ -103,7 +103,7 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
         (action, reply.status, reply.sense_code())
     });
     assert_eq!(told, actions.map(|(action, _)| (action, Status::RESERVATION_CONFLICT, None)));
-    host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
     let back = map.registered(NEW_KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), back);
     daemon.stop();
@@ -113,8 +113,8 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
 #[test]
 fn preempt_and_abort_of_a_key_that_nobody_has_is_a_conflict() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
     let reply = host.change(PREEMPT_AND_ABORT, 5, KEY, OTHER_KEY);
     assert_eq!(reply.status, Status::RESERVATION_CONFLICT, "{:02x?}", reply.sense_code());
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
@@ -131,7 +131,7 @@ fn who_has_another_key_or_none_changes_nothing() {
         assert_eq!(reply.status, Status::RESERVATION_CONFLICT, "{action}: {:02x?}", reply.sense_code());
     }
     assert_eq!(map.state(), State::default());
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     for (action, new_key) in [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, KEY), (REGISTER, 0x17)] {
         let reply = host.change(action, 5, NEW_KEY, new_key);
         assert_eq!(reply.status, Status::RESERVATION_CONFLICT, "{action}: {:02x?}", reply.sense_code());
@@ -143,8 +143,8 @@ fn who_has_another_key_or_none_changes_nothing() {
 #[test]
 fn what_cannot_be_done_on_all_paths_is_refused() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
     let state = map.state();
     // TransportID of the initiator port that is to have the reservation.
     let other = [&[6, 0, 0, 0][..], &map.ports()[1].to_be_bytes(), &[0; 12]].concat();
@@ -160,9 +160,9 @@ fn what_cannot_be_done_on_all_paths_is_refused() {
 #[test]
 fn in_commands_return_what_a_path_returns_to_the_byte() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
-    OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
-    host.does(RESERVE, 6, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    OtherHost::new().expect_good(REGISTER, 0, 0, OTHER_KEY);
+    host.expect_good(RESERVE, 6, KEY, 0);
     map.state();
     let path = open(&map.paths[0].block);
     for action in [0, 1, 2, 3, 4, 0x1f] {
@@ -229,9 +229,9 @@ fn mpathpersist_says_the_same() {
         assert_eq!(lines.collect::<Vec<_>>(), keys, "{said}");
     };
     agree(&mut host);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     agree(&mut host);
-    host.does(RESERVE, 6, KEY, 0);
+    host.expect_good(RESERVE, 6, KEY, 0);
     agree(&mut host);
 
     // And the other way round.
@@ -242,7 +242,7 @@ fn mpathpersist_says_the_same() {
     agree(&mut host);
     assert_eq!(map.state(), map.registered(KEY));
     assert!(ask_disk(&open(&map.paths[0].block), READ_RESERVATION).payload[4..8] == [0; 4]);
-    host.does(REGISTER, 0, KEY, 0);
+    host.expect_good(REGISTER, 0, KEY, 0);
     agree(&mut host);
     daemon.stop();
 }

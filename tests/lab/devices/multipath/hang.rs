@@ -71,7 +71,7 @@ fn median(host: &mut Host) -> Duration {
     let mut times: Vec<Duration> = (0..15)
         .map(|number| {
             let begun = Instant::now();
-            host.does(REGISTER_AND_IGNORE, 0, 0, KEY + number);
+            host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY + number);
             begun.elapsed()
         })
         .collect();
@@ -86,7 +86,7 @@ fn a_hung_map_delays_nobody_on_another_and_goes_on_when_it_can() {
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &a);
     let mut on_hung = Host::new(&daemon, &b);
-    on_hung.does(REGISTER, 0, 0, KEY);
+    on_hung.expect_good(REGISTER, 0, 0, KEY);
     let normal = median(&mut host);
     let hung = Hung::new(&b);
     thread::scope(|scope| {
@@ -110,7 +110,7 @@ fn a_hung_map_delays_nobody_on_another_and_goes_on_when_it_can() {
     });
     eventually("it goes on", || on_hung.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD);
     eventually("on all paths", || b.state() == b.registered(NEW_KEY));
-    on_hung.does(REGISTER, 0, NEW_KEY, 0);
+    on_hung.expect_good(REGISTER, 0, NEW_KEY, 0);
     daemon.stop();
 }
 
@@ -121,13 +121,13 @@ fn a_command_on_a_hung_map_is_given_up_in_the_end() {
     let daemon = Daemon::with(Options { arguments: vec!["--timeout=1".into()], ..Options::default() });
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &b);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let hung = Hung::new(&b);
     let begun = Instant::now();
     let reply = host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
     println!("given up after {:?}: {:02x?}", begun.elapsed(), reply.sense_code());
     assert_eq!(reply.sense_code(), IO_PROCESS_TERMINATED);
-    Host::new(&daemon, &a).does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    Host::new(&daemon, &a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
     drop(hung);
     eventually("it goes on", || host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD);
     daemon.stop();
@@ -139,7 +139,7 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
     let daemon = daemon();
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &b);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let hung = Hung::new(&b);
     thread::scope(|scope| {
         let reply = scope.spawn(|| {
@@ -152,13 +152,13 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
             worker.is_some()
         });
         send(worker.unwrap(), Signal::KILL);
-        Host::new(&daemon, &a).does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        Host::new(&daemon, &a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
         // A process that waits for a disk ends when that wait does.
         drop(hung);
         let (reply, mut host) = reply.join().unwrap();
         assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
-        host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-        Host::new(&daemon, &a).does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+        Host::new(&daemon, &a).expect_good(RESERVE, 5, KEY, 0);
     });
     assert_eq!(a.state(), a.registered(KEY).with_reservation(KEY, 5));
     assert_eq!(b.state(), b.registered(NEW_KEY));
@@ -169,7 +169,7 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
 #[test]
 fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let workers = process_tree::of(daemon.pid()).unwrap().workers;
     for worker in &workers {
         send(*worker, Signal::STOP);
@@ -184,6 +184,6 @@ fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
         assert_eq!(reply.join().unwrap().sense_code(), IO_PROCESS_TERMINATED);
     });
     assert_eq!(map.state(), map.registered(KEY));
-    Host::new(&daemon, &map).does(RESERVE, 5, KEY, 0);
+    Host::new(&daemon, &map).expect_good(RESERVE, 5, KEY, 0);
     daemon.stop();
 }

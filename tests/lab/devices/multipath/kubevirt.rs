@@ -72,8 +72,8 @@ fn in_a_container_maps_are_served_where_multipathd_can_be_reached_by_path() {
     let _mounted = mount_multipathds_socket(&node);
     let _container = start(&mut node, &[]);
     let mut guest = guest(&node, &map);
-    guest.does(REGISTER, 0, 0, KEY);
-    guest.does(RESERVE, 5, KEY, 0);
+    guest.expect_good(REGISTER, 0, 0, KEY);
+    guest.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(guest.ask(READ_KEYS, 8192).status, Status::GOOD);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
 }
@@ -89,7 +89,7 @@ fn in_a_container_the_path_of_multipathds_socket_may_be_in_the_environment() {
     let _container = start(&mut node, &[("MULTIPATH_SOCKET_NAME", "/run/another.socket")]);
     let map = Map::a();
     let mut guest = guest(&node, &map);
-    guest.does(REGISTER, 0, 0, KEY);
+    guest.expect_good(REGISTER, 0, 0, KEY);
     assert_eq!(map.state(), map.registered(KEY));
 }
 

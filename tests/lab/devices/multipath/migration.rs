@@ -13,10 +13,10 @@ const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0))
 
 /// The guest runs here with its key and reservation, and then on the other host: what QEMU 11 sends there.
 fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, kind, KEY, 0);
-    other.does(REGISTER, 0, 0, KEY);
-    other.does(PREEMPT, kind, KEY, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, kind, KEY, 0);
+    other.expect_good(REGISTER, 0, 0, KEY);
+    other.expect_good(PREEMPT, kind, KEY, KEY);
 }
 
 #[test]
@@ -30,12 +30,12 @@ fn guest_registers_anew_after_moving_away() {
         move_away(&mut host, &other, kind);
         let away = State::default().with_other_host(KEY).with_reservation(KEY, kind);
         assert_eq!(map.state(), away, "type {kind}");
-        host.does(REGISTER, 0, 0, new_key);
+        host.expect_good(REGISTER, 0, 0, new_key);
         assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
         // And it is registered: the next must say with which key.
         let again = host.change(REGISTER, 0, 0, OTHER_KEY);
         assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
-        host.does(CLEAR, 0, new_key, 0);
+        host.expect_good(CLEAR, 0, new_key, 0);
     }
     daemon.stop();
 }
@@ -47,12 +47,12 @@ fn guest_registers_anew_after_a_clear() {
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(CLEAR, 0, OTHER_KEY, 0);
-    other.does(REGISTER, 0, 0, KEY);
-    host.does(REGISTER, 0, 0, NEW_KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(CLEAR, 0, OTHER_KEY, 0);
+    other.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY).with_other_host(KEY));
     daemon.stop();
 }
@@ -66,8 +66,8 @@ fn guest_moves_away_and_back() {
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
     move_away(&mut host, &other, 5);
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(PREEMPT, 5, KEY, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(PREEMPT, 5, KEY, KEY);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
@@ -84,10 +84,10 @@ fn one_path_registered_by_multipathd_is_no_conflict() {
         move_away(&mut host, &other, 5);
         let path = open(&map.paths[number].block);
         assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
-        host.does(REGISTER, 0, 0, new_key);
+        host.expect_good(REGISTER, 0, 0, new_key);
         let both = map.registered(new_key).with_other_host(KEY).with_reservation(KEY, 5);
         assert_eq!(map.state(), both, "path {number}");
-        host.does(CLEAR, 0, new_key, 0);
+        host.expect_good(CLEAR, 0, new_key, 0);
     }
     daemon.stop();
 }
@@ -131,20 +131,20 @@ fn keys_of_other_hosts_are_a_conflict() {
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(RESERVE, 5, OTHER_KEY, 0);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(RESERVE, 5, OTHER_KEY, 0);
     let of_other = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &of_other, "never registered");
 
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let both = map.registered(KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &both, "registered with another key");
 
-    other.does(PREEMPT, 5, OTHER_KEY, KEY);
+    other.expect_good(PREEMPT, 5, OTHER_KEY, KEY);
     assert_forbidden(&mut host, &map, &of_other, "preempted");
 
-    host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
-    host.does(REGISTER, 0, KEY, 0);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, KEY, 0);
     assert_forbidden(&mut host, &map, &of_other, "unregistered");
     daemon.stop();
 }
@@ -162,7 +162,7 @@ fn recorded_keys_of_others_are_a_conflict() {
     // And without a reservation, for which LIO has another answer than RESERVATION CONFLICT.
     for is_held in [true, false] {
         if !is_held {
-            other.does(RELEASE, 5, KEY, 0);
+            other.expect_good(RELEASE, 5, KEY, 0);
             away.reservation = None;
         }
         let told = forbidden(KEY).map(|(action, kind, key, new_key)| {
@@ -183,13 +183,13 @@ fn wrong_record_is_put_right() {
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    other.does(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
     let registered = map.registered(KEY).with_other_host(OTHER_KEY);
     let held = registered.clone().with_reservation(KEY, 5);
     for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
         if action == RELEASE {
-            host.does(RESERVE, 5, KEY, 0);
+            host.expect_good(RESERVE, 5, KEY, 0);
         }
         fixtures::set_recorded_key(map.name(), NEW_KEY);
         let (new_key, expected) = match action {
@@ -199,10 +199,10 @@ fn wrong_record_is_put_right() {
             REGISTER => (NEW_KEY + 1, map.registered(NEW_KEY + 1)),
             _ => (0, State::default()),
         };
-        host.does(action, 5, KEY, new_key);
+        host.expect_good(action, 5, KEY, new_key);
         assert_eq!(map.state(), expected, "service action {action}");
         if action == RESERVE {
-            host.does(RELEASE, 5, KEY, 0);
+            host.expect_good(RELEASE, 5, KEY, 0);
         }
     }
     daemon.stop();
@@ -214,7 +214,7 @@ fn registered_hosts_may_not_register_others() {
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let mut parameters = basic(KEY, NEW_KEY);
     let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
     parameters[20] = SPEC_I_PT;

@@ -46,7 +46,7 @@ fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() 
 #[test]
 fn without_multipathd_maps_are_refused_and_with_it_they_are_served_again() {
     let (mut multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     multipath.stop_multipathd();
     for _ in 0..3 {
         for (action, key, new_key) in
@@ -65,7 +65,7 @@ fn without_multipathd_maps_are_refused_and_with_it_they_are_served_again() {
     assert!(lines_with(&daemon, "multipathd does not answer") > 0, "{}", daemon.log());
     assert!(lines_with(&daemon, "multipathd does not answer") <= 3, "{}", daemon.log());
     multipath.start_multipathd();
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
@@ -79,7 +79,7 @@ fn a_helper_that_was_started_before_multipathd_serves_maps_when_that_runs() {
     let mut host = Host::new(&daemon, &map);
     assert_eq!(host.change(REGISTER, 0, 0, KEY).status, Status::CHECK_CONDITION);
     multipath.start_multipathd();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     assert_eq!(map.state(), map.registered(KEY));
     daemon.stop();
 }
@@ -108,8 +108,8 @@ fn a_map_with_a_key_of_its_own_in_the_configuration_takes_that_key() {
     let mut host = Host::new(&daemon, &map);
     assert_ne!(host.change(REGISTER, 0, 0, KEY + 1).status, Status::GOOD);
     assert_eq!(map.state(), State::default());
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
@@ -157,7 +157,7 @@ fn a_read_only_descriptor_of_a_map_cannot_change_reservations_and_can_read_them(
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
-    Host::new(&daemon, &map).does(REGISTER, 0, 0, KEY);
+    Host::new(&daemon, &map).expect_good(REGISTER, 0, 0, KEY);
     let mut host = Host { client: daemon.client(), map: File::open(&map.node).unwrap() };
     assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), INVALID_OPCODE);
     assert_eq!(map.state(), map.registered(KEY));

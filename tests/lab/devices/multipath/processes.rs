@@ -26,7 +26,7 @@ fn capabilities(pid: u32, set: &str) -> u64 {
 /// A daemon that has just served a map, with its processes.
 fn that_has_served(map: &Map) -> (Daemon, Processes) {
     let daemon = daemon();
-    Host::new(&daemon, map).does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    Host::new(&daemon, map).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
     let processes = of(daemon.pid()).expect("a supervisor");
     assert!(!processes.workers.is_empty());
     (daemon, processes)
@@ -41,16 +41,16 @@ fn as_another_user_it_still_serves_maps() {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let daemon = Daemon::with(Options { arguments, ..Options::default() });
         let mut host = Host::new(&daemon, &map);
-        host.does(REGISTER, 0, 0, KEY);
-        host.does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
         assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
-        host.does(RELEASE, 5, KEY, 0);
-        other.does(REGISTER, 0, 0, OTHER_KEY);
-        other.does(RESERVE, 6, OTHER_KEY, 0);
-        host.does(PREEMPT, 5, KEY, OTHER_KEY);
-        host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+        host.expect_good(RELEASE, 5, KEY, 0);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(RESERVE, 6, OTHER_KEY, 0);
+        host.expect_good(PREEMPT, 5, KEY, OTHER_KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
         assert_eq!(map.state(), map.registered(NEW_KEY).with_reservation(NEW_KEY, 5));
-        host.does(CLEAR, 0, NEW_KEY, 0);
+        host.expect_good(CLEAR, 0, NEW_KEY, 0);
         assert_eq!(map.state(), State::default());
 
         // Workers are started after the daemon has given up root, too.
@@ -61,7 +61,7 @@ fn as_another_user_it_still_serves_maps() {
         eventually("they end", || before.workers.iter().copied().all(has_ended));
         // The first may have been sent to one that is no more.
         host.change(REGISTER_AND_IGNORE, 0, 0, KEY);
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
 
         let pid = daemon.pid();
         assert_eq!(field(pid, "Uid").unwrap(), "65534 65534 65534 65534");
@@ -78,7 +78,7 @@ fn as_another_user_it_still_serves_maps() {
                 assert_eq!(more, 0, "{set} of {process}");
             }
         }
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
         daemon.stop();
     }
 }
@@ -106,7 +106,7 @@ fn to_ask_for_the_state_ends_no_process() {
     daemon.signal(Signal::USR1);
     daemon.wait_for_log("state: multipath maps are served");
     assert!(!processes.all().any(has_ended));
-    Host::new(&daemon, &map).does(CLEAR, 0, KEY, 0);
+    Host::new(&daemon, &map).expect_good(CLEAR, 0, KEY, 0);
     daemon.stop();
 }
 
@@ -165,7 +165,7 @@ fn in_the_background_the_pidfile_names_the_daemon_and_its_end_is_that_of_all() {
         let pid: u32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
         let client = Client::connect(&socket).unwrap();
         let mut host = Host { client, map: map.open() };
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
         let processes = of(pid).expect("the pidfile's process has a supervisor");
         assert!(!processes.workers.is_empty());
         send(pid, signal);

@@ -61,7 +61,7 @@ fn another_initiator_port_is_registered_too() {
         let reply = register(&mut host, KEY, &[sas(other)]);
         assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
         assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
@@ -83,7 +83,7 @@ fn thirty_two_are_registered_and_thirty_three_are_refused() {
     let status = host.ask(super::READ_FULL_STATUS, 8192);
     let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
     assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
-    host.does(CLEAR, 0, KEY, 0);
+    host.expect_good(CLEAR, 0, KEY, 0);
     daemon.stop();
 }
 
@@ -101,7 +101,7 @@ fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
 #[test]
 fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
     let (_multipath, daemon, map, mut host) = served_map();
-    OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
+    OtherHost::new().expect_good(REGISTER, 0, 0, OTHER_KEY);
     let good = sas(Disk::map_a_other_host().initiator_port());
     let iscsi = |format: u8, additional: u16, name: &[u8]| {
         let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();

@@ -40,16 +40,16 @@ impl Plain {
 
     fn execute(&self, before: Before, (action, kind, key, new_key): Command) -> Outcome {
         self.clean();
-        let does = |disk: &File, action, kind, key, new_key| {
+        let expect_good = |disk: &File, action, kind, key, new_key| {
             assert_eq!(change_disk(disk, action, kind, key, new_key).status, Status::GOOD);
         };
         if before != Before::Nothing {
-            does(&self.own, REGISTER, 0, 0, KEY);
-            does(&self.other, REGISTER, 0, 0, OTHER_KEY);
+            expect_good(&self.own, REGISTER, 0, 0, KEY);
+            expect_good(&self.other, REGISTER, 0, 0, OTHER_KEY);
         }
         match before {
-            Before::Holder(kind) => does(&self.own, RESERVE, kind, KEY, 0),
-            Before::OtherHolder(kind) => does(&self.other, RESERVE, kind, OTHER_KEY, 0),
+            Before::Holder(kind) => expect_good(&self.own, RESERVE, kind, KEY, 0),
+            Before::OtherHolder(kind) => expect_good(&self.other, RESERVE, kind, OTHER_KEY, 0),
             _ => {}
         }
         let reply = change_disk(&self.own, action, kind, key, new_key);
@@ -103,16 +103,16 @@ fn prepare(host: &mut Host, other: &OtherHost, map: &Map, before: Before) {
     if map.state() == expected {
         return;
     }
-    other.does(REGISTER_AND_IGNORE, 0, 0, OTHER_KEY);
-    other.does(CLEAR, 0, OTHER_KEY, 0);
+    other.expect_good(REGISTER_AND_IGNORE, 0, 0, OTHER_KEY);
+    other.expect_good(CLEAR, 0, OTHER_KEY, 0);
     map.state();
     if before != Before::Nothing {
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
-        other.does(REGISTER, 0, 0, OTHER_KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
     }
     match before {
-        Before::Holder(kind) => host.does(RESERVE, kind, KEY, 0),
-        Before::OtherHolder(kind) => other.does(RESERVE, kind, OTHER_KEY, 0),
+        Before::Holder(kind) => host.expect_good(RESERVE, kind, KEY, 0),
+        Before::OtherHolder(kind) => other.expect_good(RESERVE, kind, OTHER_KEY, 0),
         _ => {}
     }
     assert_eq!(map.state(), expected);
@@ -245,7 +245,7 @@ fn service_actions_without_a_library_are_invalid() {
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let state = map.state();
     for action in (REPLACE_LOST_RESERVATION..0x20).chain([7]) {
         for kind in [0, 1, 5, 0xf, 0x15] {
