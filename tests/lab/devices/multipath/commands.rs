@@ -1,4 +1,4 @@
-//! Every service action, as the paths see its effect.
+//! The service actions and their effects on all paths.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ use super::{
 const INVALID_FIELD_IN_CDB: Option<(u8, u8, u8)> = Some((5, 0x24, 0));
 
 #[test]
-fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
+fn each_reservation_type_with_all_paths() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for kind in [1, 3, 5, 6, 7, 8] {
@@ -30,7 +30,11 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
         assert_eq!(map.state(), registered.clone().with_reservation(KEY, kind));
         assert_eq!(other.change(RESERVE, kind % 8 + 1, OTHER_KEY, 0).status, Status::RESERVATION_CONFLICT);
         host.expect_good(RESERVE, kind, KEY, 0);
-        assert_eq!(map.state(), registered.clone().with_reservation(KEY, kind), "it has it already");
+        assert_eq!(
+            map.state(),
+            registered.clone().with_reservation(KEY, kind),
+            "it holds the reservation already"
+        );
         host.expect_good(RELEASE, kind, KEY, 0);
         assert_eq!(map.state(), registered, "type {kind}");
         other.expect_good(REGISTER, 0, OTHER_KEY, 0);
@@ -41,23 +45,23 @@ fn every_type_of_reservation_is_made_and_released_with_all_paths_registered() {
 }
 
 #[test]
-fn a_key_is_changed_on_all_paths() {
+fn key_is_changed_on_all_paths() {
     let (_multipath, daemon, map, mut host) = served_map();
     host.expect_good(REGISTER, 0, 0, KEY);
     host.expect_good(RESERVE, 5, KEY, 0);
     host.expect_good(REGISTER, 0, KEY, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY).with_reservation(NEW_KEY, 5));
     host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
-    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5), "whatever the key was");
+    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5), "the existing key is ignored");
     host.expect_good(REGISTER_AND_IGNORE, 0, 0, 0);
-    assert_eq!(map.state(), State::default(), "who leaves releases");
+    assert_eq!(map.state(), State::default(), "unregistering releases the reservation");
     host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
     assert_eq!(map.state(), map.registered(NEW_KEY));
     daemon.stop();
 }
 
 #[test]
-fn clear_removes_everything_of_everybody() {
+fn clear_removes_registrations_of_all_hosts() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     host.expect_good(REGISTER, 0, 0, KEY);
@@ -66,7 +70,7 @@ fn clear_removes_everything_of_everybody() {
     host.expect_good(CLEAR, 0, KEY, 0);
     assert_eq!(map.state(), State::default());
     host.expect_good(REGISTER, 0, 0, NEW_KEY);
-    assert_eq!(map.state(), map.registered(NEW_KEY), "and it starts anew");
+    assert_eq!(map.state(), map.registered(NEW_KEY), "registered again");
     daemon.stop();
 }
 
@@ -87,7 +91,7 @@ fn preempt_fences_the_other_host() {
 }
 
 #[test]
-fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
+fn fenced_host_can_register_again() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     host.expect_good(REGISTER, 0, 0, KEY);
@@ -97,21 +101,21 @@ fn a_host_that_is_fenced_is_told_so_on_all_paths_and_can_come_back() {
     let fenced = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), fenced);
     let actions = [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, OTHER_KEY), (REGISTER, NEW_KEY)];
-    let told = actions.map(|(action, new_key)| {
+    let answers = actions.map(|(action, new_key)| {
         let reply = host.change(action, 5, KEY, new_key);
         assert_eq!(map.state(), fenced, "service action {action}");
         (action, reply.status, reply.sense_code())
     });
-    assert_eq!(told, actions.map(|(action, _)| (action, Status::RESERVATION_CONFLICT, None)));
+    assert_eq!(answers, actions.map(|(action, _)| (action, Status::RESERVATION_CONFLICT, None)));
     host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
     let back = map.registered(NEW_KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_eq!(map.state(), back);
     daemon.stop();
 }
 
-/// The rest is left out: LIO over `tcm_loop` hangs for ever when there is something to abort (see `reservations`).
+/// Other cases are not tested: LIO over `tcm_loop` hangs forever if there is something to abort (see `reservations`).
 #[test]
-fn preempt_and_abort_of_a_key_that_nobody_has_is_a_conflict() {
+fn preempt_and_abort_of_unknown_key_conflicts() {
     let (_multipath, daemon, map, mut host) = served_map();
     host.expect_good(REGISTER, 0, 0, KEY);
     host.expect_good(RESERVE, 5, KEY, 0);
@@ -122,7 +126,7 @@ fn preempt_and_abort_of_a_key_that_nobody_has_is_a_conflict() {
 }
 
 #[test]
-fn who_has_another_key_or_none_changes_nothing() {
+fn wrong_or_missing_key_changes_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
     for (action, new_key) in
         [(RESERVE, 0), (RELEASE, 0), (CLEAR, 0), (PREEMPT, OTHER_KEY), (REGISTER, NEW_KEY)]
@@ -141,12 +145,12 @@ fn who_has_another_key_or_none_changes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_done_on_all_paths_is_refused() {
+fn actions_impossible_on_maps_are_refused() {
     let (_multipath, daemon, map, mut host) = served_map();
     host.expect_good(REGISTER, 0, 0, KEY);
     host.expect_good(RESERVE, 5, KEY, 0);
     let state = map.state();
-    // TransportID of the initiator port that is to have the reservation.
+    // TransportID of the initiator port to which the reservation is moved.
     let other = [&[6, 0, 0, 0][..], &map.ports()[1].to_be_bytes(), &[0; 12]].concat();
     let to_other = [&KEY.to_be_bytes()[..], &NEW_KEY.to_be_bytes(), &[0; 4], &[0, 0, 0, 24], &other].concat();
     assert_eq!(host.send(REGISTER_AND_MOVE, 5, &to_other).sense_code(), INVALID_FIELD_IN_CDB);
@@ -158,7 +162,7 @@ fn what_cannot_be_done_on_all_paths_is_refused() {
 }
 
 #[test]
-fn in_commands_return_what_a_path_returns_to_the_byte() {
+fn in_commands_return_the_paths_bytes() {
     let (_multipath, daemon, map, mut host) = served_map();
     host.expect_good(REGISTER, 0, 0, KEY);
     OtherHost::new().expect_good(REGISTER, 0, 0, OTHER_KEY);
@@ -181,7 +185,7 @@ fn in_commands_return_what_a_path_returns_to_the_byte() {
     daemon.stop();
 }
 
-/// What `mpathpersist --in` prints of a map.
+/// Returns the output of `mpathpersist --in` for a map.
 fn mpathpersist(option: &str, map: &Map) -> String {
     let output = Command::new("mpathpersist").args(["--in", option]).arg(&map.node).output().unwrap();
     assert!(output.status.success(), "{option}: {output:?}");
@@ -189,7 +193,7 @@ fn mpathpersist(option: &str, map: &Map) -> String {
 }
 
 #[test]
-fn mpathpersist_says_the_same() {
+fn mpathpersist_shows_the_same_state() {
     let (_multipath, daemon, map, mut host) = served_map();
     let agree = |host: &mut Host| {
         let ask = |host: &mut Host, action| -> Reply {
@@ -200,33 +204,33 @@ fn mpathpersist_says_the_same() {
         let keys = ask(host, READ_KEYS).payload;
         let keys: Vec<String> =
             Keys::parse(&keys).unwrap().iter().map(|key| format!("{:#x}", key.0)).collect();
-        let said = mpathpersist("-k", &map);
-        assert_eq!(said.lines().skip(1).map(str::trim).collect::<Vec<_>>(), keys, "{said}");
+        let output = mpathpersist("-k", &map);
+        assert_eq!(output.lines().skip(1).map(str::trim).collect::<Vec<_>>(), keys, "{output}");
 
         let reservation = ask(host, READ_RESERVATION).payload;
         let holder = ReservationData::parse(&reservation).unwrap().reservation().unwrap();
-        let said = mpathpersist("-r", &map);
+        let output = mpathpersist("-r", &map);
         match holder {
-            Some(holder) => assert!(said.contains(&format!("Key = {:#x}\n", holder.key.0)), "{said}"),
-            None => assert!(said.contains("NO reservation held"), "{said}"),
+            Some(holder) => assert!(output.contains(&format!("Key = {:#x}\n", holder.key.0)), "{output}"),
+            None => assert!(output.contains("NO reservation held"), "{output}"),
         }
 
         let capabilities = ask(host, 2).payload;
-        let said = mpathpersist("-c", &map);
+        let output = mpathpersist("-c", &map);
         let bit = |byte: usize, bit: u8| capabilities[byte] >> bit & 1;
         for (name, value) in [("(SIP_C)", bit(2, 3)), ("(ATP_C)", bit(2, 2)), ("(PTPL_C)", bit(2, 0))] {
-            assert!(said.contains(&format!("{name}: {value}\n")), "{said}");
+            assert!(output.contains(&format!("{name}: {value}\n")), "{output}");
         }
 
         let status = ask(host, READ_FULL_STATUS).payload;
-        let said = mpathpersist("-s", &map);
+        let output = mpathpersist("-s", &map);
         let keys: Vec<String> = FullStatus::parse(&status)
             .unwrap()
             .iter()
             .map(|registration| format!("Key = {:#x}", registration.key.0))
             .collect();
-        let lines = said.lines().map(str::trim).filter(|line| line.starts_with("Key"));
-        assert_eq!(lines.collect::<Vec<_>>(), keys, "{said}");
+        let lines = output.lines().map(str::trim).filter(|line| line.starts_with("Key"));
+        assert_eq!(lines.collect::<Vec<_>>(), keys, "{output}");
     };
     agree(&mut host);
     host.expect_good(REGISTER, 0, 0, KEY);
@@ -234,7 +238,7 @@ fn mpathpersist_says_the_same() {
     host.expect_good(RESERVE, 6, KEY, 0);
     agree(&mut host);
 
-    // And the other way round.
+    // Also for a change by mpathpersist.
     let release = format!("--param-rk={KEY:x}");
     let arguments = ["--out", "--release", &release, "--prout-type=6"];
     let output = Command::new("mpathpersist").args(arguments).arg(&map.node).output().unwrap();

@@ -1,5 +1,5 @@
-//! A guest that moves between two hosts, and hosts that use each other's keys: what a disk knows of a host is not what
-//! multipathd has on record for it.
+//! A guest that moves between two hosts, and hosts that use each other's keys: the registrations on the disk differ from
+//! multipathd's record.
 
 use scsi_sense::Status;
 
@@ -11,7 +11,7 @@ use super::{
 const SPEC_I_PT: u8 = 0x08;
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 
-/// The guest runs here with its key and reservation, and then on the other host: what QEMU 11 sends there.
+/// Moves the guest, with its key and reservation, from this host to the other, with the commands that QEMU 11 sends there.
 fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
     host.expect_good(REGISTER, 0, 0, KEY);
     host.expect_good(RESERVE, kind, KEY, 0);
@@ -20,7 +20,7 @@ fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
 }
 
 #[test]
-fn guest_registers_anew_after_moving_away() {
+fn guest_registers_again_after_moving_away() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -32,7 +32,7 @@ fn guest_registers_anew_after_moving_away() {
         assert_eq!(map.state(), away, "type {kind}");
         host.expect_good(REGISTER, 0, 0, new_key);
         assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
-        // And it is registered: the next must say with which key.
+        // It is registered now, so the next REGISTER must send the current key.
         let again = host.change(REGISTER, 0, 0, OTHER_KEY);
         assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
         host.expect_good(CLEAR, 0, new_key, 0);
@@ -41,7 +41,7 @@ fn guest_registers_anew_after_moving_away() {
 }
 
 #[test]
-fn guest_registers_anew_after_a_clear() {
+fn guest_registers_again_after_clear() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -57,7 +57,6 @@ fn guest_registers_anew_after_a_clear() {
     daemon.stop();
 }
 
-/// The whole way of a guest: there and back.
 #[test]
 fn guest_moves_away_and_back() {
     let _multipath = Multipath::start();
@@ -72,7 +71,7 @@ fn guest_moves_away_and_back() {
     daemon.stop();
 }
 
-/// multipathd registers the recorded key with a path that comes back, though the guest is elsewhere.
+/// multipathd registers the recorded key with a path that comes back, although the guest runs on the other host.
 #[test]
 fn one_path_registered_by_multipathd_is_no_conflict() {
     let _multipath = Multipath::start();
@@ -92,7 +91,8 @@ fn one_path_registered_by_multipathd_is_no_conflict() {
     daemon.stop();
 }
 
-/// What an unregistered nexus may not do, with a key that another has. `PREEMPT` is of that key, and of a third one.
+/// Returns the changes that an unregistered nexus may not make with another nexus's key. The PREEMPTs are of that key and of a
+/// third one.
 fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
     [
         (RESERVE, 5, key, 0),
@@ -106,14 +106,14 @@ fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
 }
 
 fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
-    let told = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
+    let answers = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
         let reply = host.change(action, kind, key, new_key);
         assert_eq!(map.state(), *state, "{what}: service action {action}");
         (action, reply.status, reply.sense_code())
     });
     let expected = forbidden(OTHER_KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None));
-    assert_eq!(told, expected, "{what}");
-    // With TransportIDs, too.
+    assert_eq!(answers, expected, "{what}");
+    // Also with TransportIDs.
     let mut parameters = basic(OTHER_KEY, NEW_KEY);
     let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
     parameters[20] = SPEC_I_PT;
@@ -125,7 +125,7 @@ fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
 }
 
 #[test]
-fn keys_of_other_hosts_are_a_conflict() {
+fn key_of_another_host_conflicts() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -149,9 +149,9 @@ fn keys_of_other_hosts_are_a_conflict() {
     daemon.stop();
 }
 
-/// Both hosts have the same key, one is preempted: the recorded key is among READ KEYS, and is not this host's.
+/// Both hosts have the same key, and this host is preempted: the recorded key is in READ KEYS, but belongs to the other host.
 #[test]
-fn recorded_keys_of_others_are_a_conflict() {
+fn recorded_key_of_another_host_conflicts() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -159,25 +159,25 @@ fn recorded_keys_of_others_are_a_conflict() {
     let other = OtherHost::new();
     move_away(&mut host, &other, 5);
     let mut away = State::default().with_other_host(KEY).with_reservation(KEY, 5);
-    // And without a reservation, for which LIO has another answer than RESERVATION CONFLICT.
+    // Also without a reservation, when LIO's answer is not RESERVATION CONFLICT.
     for is_held in [true, false] {
         if !is_held {
             other.expect_good(RELEASE, 5, KEY, 0);
             away.reservation = None;
         }
-        let told = forbidden(KEY).map(|(action, kind, key, new_key)| {
+        let answers = forbidden(KEY).map(|(action, kind, key, new_key)| {
             let reply = host.change(action, kind, key, new_key);
             assert_eq!(map.state(), away, "service action {action}");
             (action, reply.status, reply.sense_code())
         });
-        assert_eq!(told, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
+        assert_eq!(answers, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
     }
     daemon.stop();
 }
 
-/// A change that was cut short leaves another key on record than the registered one.
+/// A change that was cut short leaves a key on record that differs from the registered one.
 #[test]
-fn wrong_record_is_put_right() {
+fn wrong_record_is_corrected() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -209,7 +209,7 @@ fn wrong_record_is_put_right() {
 }
 
 #[test]
-fn registered_hosts_may_not_register_others() {
+fn registered_host_may_not_register_others() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
