@@ -1,4 +1,4 @@
-//! Two nodes of a cluster on one SCSI disk: a guest that has it through two I_T nexuses.
+//! Two cluster nodes on one SCSI disk, played by a guest with two I_T nexuses.
 
 use fixtures::{Disk, State, clean, open};
 
@@ -10,17 +10,17 @@ const B: usize = 1;
 const WITHOUT_HELPER: usize = 2;
 
 #[test]
-fn a_guest_registers_reserves_is_refused_and_preempts_on_a_disk() {
-    tell(Program::Ours);
+fn guest_uses_reservations_on_a_disk() {
+    run_story(Program::PrHelper);
 }
 
-/// Shows that the story is one that QEMU and the disk tell, whatever helper there is.
+/// Shows that the expected results do not depend on the helper.
 #[test]
-fn with_qemus_own_helper_it_is_the_same() {
-    tell(Program::Qemus);
+fn guest_uses_reservations_with_c_helper() {
+    run_story(Program::CHelper);
 }
 
-fn tell(program: Program) {
+fn run_story(program: Program) {
     let (a, b, other) = (Disk::nexus_a(), Disk::nexus_b(), Disk::other());
     clean(&[open(&a.block), open(&b.block)]);
     let registered = |key_a, key_b| {
@@ -32,7 +32,7 @@ fn tell(program: Program) {
     let mut qemu = Qemu::start(&helper, &[Drive::block(&a.block), Drive::block(&b.block), without]);
     assert_eq!(qemu.qmp.managers(), [("helper0".to_owned(), true)]);
 
-    // What these two kinds of commands need is the helper: QEMU is nobody.
+    // Both kinds of commands need the helper, because QEMU runs as nobody.
     for arguments in ["--in --read-keys", "--out --register --param-sark=0xc1"] {
         assert_eq!(qemu.sg_persist(WITHOUT_HELPER, arguments).status, ABORTED);
     }
@@ -82,7 +82,7 @@ fn tell(program: Program) {
     assert_eq!(qemu.qmp.changes(), []);
 }
 
-/// What READ FULL STATUS, as `sg_persist` shows it, says of this key.
+/// Returns the registration of this key in a READ FULL STATUS as printed by `sg_persist`.
 fn registration<'a>(status: &'a str, key: &str) -> &'a str {
     let mut registrations = status.split("Key=");
     registrations.find(|text| text.lines().next() == Some(key)).unwrap_or_else(|| panic!("{key}: {status}"))

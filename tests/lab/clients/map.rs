@@ -1,4 +1,4 @@
-//! A guest whose disk is a multipath map of this machine, and another machine that reaches the same disk.
+//! A guest whose disk is a multipath map, and another machine with a path to the same disk.
 
 use fixtures::{CLEAR, Disk, Map, Multipath, PREEMPT, REGISTER, RESERVE, State, change_disk, open};
 use scsi_sense::Status;
@@ -7,12 +7,12 @@ use crate::helper::{Helper, Program};
 use crate::qemu::{CONFLICT, Drive, Qemu};
 
 #[test]
-fn a_guest_registers_reserves_is_preempted_and_preempts_on_a_multipath_map() {
+fn guest_uses_reservations_on_a_map() {
     let _multipath = Multipath::start();
     let map = Map::a();
     let other = open(&Disk::map_a_other_host().block);
     let change_other = |action, key, new_key| change_disk(&other, action, 5, key, new_key).status;
-    let helper = Helper::start(Program::Ours, &[]);
+    let helper = Helper::start(Program::PrHelper, &[]);
     let mut qemu = Qemu::start(&helper, &[Drive::block(&map.node)]);
 
     qemu.expect_success(0, "--out --register --param-sark=0xa1");
