@@ -319,7 +319,7 @@ fn give_access(place: &Place, access: &Access, is_bound_without_access: bool) ->
 /// is released with the descriptor. Returns also whether the directory could be locked.
 fn lock_directory(place: &Place) -> io::Result<(OwnedFd, bool)> {
     let descriptor = place.open_directory()?;
-    // Any process can hold this lock for any time, so the wait is limited to one second.
+    // Any process can hold this lock indefinitely, so the wait is limited to one second.
     for _ in 0..20 {
         match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(50)),

@@ -30,7 +30,7 @@ pub(crate) struct Maps {
     control: Control,
 }
 
-/// Why no map can be served.
+/// The reason why no map can be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error(transparent)]
@@ -121,7 +121,7 @@ impl Maps {
 
     /// Resumes `map` if it is suspended.
     ///
-    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that ends
+    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that exits
     /// meanwhile leaves all I/O of the map waiting.
     pub(crate) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
         let number = match number(map) {

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn key_of_another_host_is_not_ours() {
+    fn key_of_another_host_is_not_own() {
         let disk = disk();
         let paths = [path(&disk, 1), path(&disk, 2)];
         register_port(&disk, OTHER_HOST, KEY);

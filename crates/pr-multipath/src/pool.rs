@@ -50,7 +50,7 @@ pub(crate) struct Pool {
     quarantined: Mutex<HashSet<DeviceId>>,
     /// Notified when a map leaves the quarantine.
     recovered: Condvar,
-    /// The lines that workers printed lately, to log each only once.
+    /// The lines that workers printed recently, to log each only once a minute.
     recent: Arc<RecentLines>,
     /// Whether the last worker that was started could not work.
     unfit: AtomicBool,

@@ -62,7 +62,7 @@ fn user_given_by_name_is_served() {
 }
 
 #[test]
-fn user_and_group_given_by_number() {
+fn user_given_by_number_is_served() {
     let daemon = daemon(&["--user=12345", "--group=12345"]);
     check_only_rawio(&daemon, "12345 12345 12345 12345");
     daemon.stop();

@@ -23,10 +23,10 @@ use super::{
 
 const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
 
-/// A disk of LIO's that does not answer to REGISTER until this is dropped.
+/// Keeps an LIO disk from answering REGISTER until dropped.
 ///
-/// LIO writes registrations to a file before it answers, and here that is a FIFO which is full. The kernel may give up
-/// such a command, but the abort then waits for the same.
+/// LIO writes registrations to a file before it answers; here that file is a full FIFO. The kernel may abort such a command,
+/// but the abort then waits for the FIFO too.
 pub(super) struct Hung {
     fifo: File,
     path: PathBuf,

@@ -95,8 +95,8 @@ fn container_socket_path_from_environment() {
     assert_eq!(map.state(), map.registered(KEY));
 }
 
-/// KubeVirt's watcher detects the helper's exit by the missing socket. The helper may not remove it: its directory belongs to
-/// the guests' user. Also tested with a killed helper.
+/// KubeVirt's watcher detects the helper's exit by the missing socket, in a directory that belongs to the guests' user. The
+/// socket must also be removed if the helper is killed.
 #[test]
 fn container_socket_goes_with_the_helper() {
     for isolation in [Isolation::Network, Isolation::Processes] {

@@ -69,7 +69,7 @@ fn changes_work_by_the_remaining_path() {
 
 /// RELEASE while the path that holds the reservation may be away: it must be GOOD only if the reservation is gone.
 #[test]
-fn release_without_holding_path_is_honest() {
+fn good_release_leaves_no_reservation() {
     let (_multipath, daemon, map, mut host) = served_map();
     // The library chooses the path that makes the reservation, so each is taken away once.
     for number in [0, 1] {
