@@ -46,7 +46,7 @@ pub enum ListenError {
     NotASocket(PathBuf),
     /// Another user replaced the file, or the directory's default ACL changed its mode.
     #[error(
-        "{}: the socket was replaced while it was made, or the directory's default ACL changed its mode: only root and the helper's user may be able to write to the directory",
+        "{}: the socket was replaced while it was made, or the directory's default ACL changed its mode: make its directory writable by root and the helper's user only",
         .0.display()
     )]
     Replaced(PathBuf),
