@@ -1,4 +1,4 @@
-//! A file to append to, such as a log or a trace.
+//! Opening a file to append to, such as a log or a trace.
 
 use std::{
     fs::File,
@@ -14,15 +14,15 @@ use rustix::{
 
 use crate::Place;
 
-/// Opens a file to append to, or creates it. In a directory that other users can put links into, the file must be new, or empty,
-/// or begin with a text that `is_own` accepts: root's lines must not reach root's other files. (The content tells what the number
-/// of names does not: that changes as other users like.)
+/// Opens a file to append to, or creates it.
 ///
-/// `is_own` gets the first 128 bytes, with malformed UTF-8 replaced.
+/// In a directory that other users can put links into, the file must be new, empty, or begin with a text that `is_own`
+/// accepts, so that root's lines never reach another file of root. The content is checked because the link count proves
+/// nothing: other users can change it at any time. `is_own` gets the first 128 bytes, with malformed UTF-8 replaced.
 ///
 /// # Errors
 ///
-/// The file cannot be opened, or it is a link or another file in such a directory.
+/// The file cannot be opened, or it is a link or a file with another content in such a directory.
 pub fn open_to_append(path: &Path, is_own: impl FnOnce(&str) -> bool) -> io::Result<File> {
     let place = Place::of(path)?;
     let flags = OFlags::APPEND | OFlags::CREATE;
@@ -34,14 +34,14 @@ pub fn open_to_append(path: &Path, is_own: impl FnOnce(&str) -> bool) -> io::Res
         let why = "is a link, or a file of another kind, in a directory that other users can write to: choose another";
         io::Error::new(io::ErrorKind::InvalidInput, why)
     };
-    // Does not wait for the other end of a FIFO.
+    // `NONBLOCK`: the open must not wait for the other end of a FIFO.
     match place.open(flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK, mode) {
         Err(Errno::LOOP) => Err(refused()),
         Err(error) => Err(error.into()),
         Ok(file) => {
             let metadata = file.metadata()?;
-            let has_one_name = metadata.is_file() && metadata.nlink() == 1;
-            if has_one_name && begins_with_own(&file, is_own)? { Ok(file) } else { Err(refused()) }
+            let is_single_file = metadata.is_file() && metadata.nlink() == 1;
+            if is_single_file && begins_with_own(&file, is_own)? { Ok(file) } else { Err(refused()) }
         }
     }
 }
@@ -69,12 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn links_of_other_users_are_not_followed() {
+    fn links_of_other_users_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let [victim, path] = ["victim", "trace"].map(|name| directory.path().join(name));
         let allow = |mode| fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
         fs::write(&victim, "").unwrap();
-        // Only root and this user could have made them.
+        // In this directory only root and this user can have made links.
         allow(0o700);
         symlink(&victim, &path).unwrap();
         open(&path).unwrap();
@@ -92,7 +92,7 @@ mod tests {
             open(&path).unwrap().write_all(text.as_bytes()).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "own aown b");
-        // Perhaps another file by a second name, whose first has gone for a moment.
+        // This may be another file by a second name, whose first name was removed for a moment.
         fs::write(&path, "root:x:0:0:").unwrap();
         assert!(open(&path).is_err(), "another content");
         assert_eq!(fs::read_to_string(&victim).unwrap(), "");

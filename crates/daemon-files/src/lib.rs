@@ -1,6 +1,6 @@
-//! A daemon that starts as root makes a socket, a pidfile and perhaps a log in a directory that it was told. If another user
-//! owns that directory, each path can become a symbolic link between two system calls, and `chown` then gives away
-//! /etc/shadow. This crate makes those files by descriptors: a replaced file or directory redirects nothing.
+//! A daemon that starts as root makes a socket, a pidfile and perhaps a log in a configured directory. If another user owns
+//! that directory, each path can become a symbolic link between two system calls, and `chown` then gives away /etc/shadow.
+//! This crate makes these files by descriptor, so a replaced file or directory redirects nothing.
 //!
 //! ```
 //! use daemon_files::{Access, Listener, Pidfile};
@@ -10,15 +10,15 @@
 //! let pidfile = Pidfile::create(&pid)?;
 //! let listener = Listener::bind(&path, &Access { mode: Some(0o660), ..Access::default() })?;
 //! std::os::unix::net::UnixStream::connect(&path)?;
-//! // Dropped, both remove their files, if these are still the ones that were made.
+//! // Dropping them removes both files, unless other files have taken their place.
 //! drop((listener, pidfile));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What this crate does not do
 //!
-//! It creates no directories and knows no daemon's default paths. [`Listener::bind`] changes the umask of the process for a
-//! moment: call it before other threads create files.
+//! It creates no directories and has no default paths. [`Listener::bind`] changes the umask of the process for a moment, so
+//! call it before other threads create files.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A pidfile: locked for as long as the daemon runs, which is how other programs know that it does.
+//! A pidfile. It is locked while the daemon runs, so other programs can tell that it does.
 
 use std::{
     fs::File,
@@ -13,21 +13,21 @@ use rustix::{
 
 use crate::Place;
 
-/// A locked pidfile. Dropped, it is removed.
+/// A locked pidfile. Removed when dropped.
 #[derive(Debug)]
 pub struct Pidfile {
     place: Place,
     file: File,
 }
 
-/// Why there is no pidfile.
+/// The reason why a pidfile could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PidfileError {
     /// Another process has locked it.
     #[error("{}: locked by another process: is a helper running already?", .0.display())]
     Locked(PathBuf),
-    /// Something else is there.
+    /// The path is not a regular file.
     #[error(
         "{}: is not a regular file; it is left alone: remove it, or choose another path for the pidfile", .0.display()
     )]
@@ -46,7 +46,7 @@ pub enum PidfileError {
 impl Pidfile {
     /// Writes this process's ID to the file at `path`, mode 0600, and locks it with fcntl(2).
     ///
-    /// A file that another user could write to, or has put there, is not written to: a new one takes its place.
+    /// Never writes to an existing file that another user can write to or may have put there, but replaces it by a new one.
     ///
     /// # Errors
     ///
@@ -61,16 +61,16 @@ impl Pidfile {
                 Err(Errno::AGAIN | Errno::ACCESS) => return Err(PidfileError::Locked(path.to_owned())),
                 Err(error) => return Err(failed(error.into())),
             }
-            // Another helper may have removed the file, at its end, between open and lock.
+            // Another helper may have removed the file at its exit, between open and lock.
             let Some(stat) = stat_if_in_place(&file, &place) else { continue };
-            // Where others can put files, nothing tells an own file from a name that they gave to another of ours: a count
-            // of its names changes as they like.
-            if is_new || is_ours_alone(&stat) && place.is_trusted().map_err(failed)? {
+            // If other users can put files into the directory, an own file there may be a hard link to another file of
+            // this user. The link count proves nothing: they can change it at any time.
+            if is_new || is_exclusively_own(&stat) && place.is_trusted().map_err(failed)? {
                 write(&file).map_err(failed)?;
                 return Ok(Self { place, file });
             }
             log::warn!("{}: replacing a pidfile that another user could change", path.display());
-            // Still locked: a helper that starts at the same time finds it taken, or finds the new one.
+            // The old file is still locked: a helper that starts at the same time finds it locked, or finds the new one.
             place.remove().map_err(|error| failed(error.into()))?;
         }
     }
@@ -86,7 +86,7 @@ impl Drop for Pidfile {
     }
 }
 
-/// Opens the file, or makes it, and says whether it was made. `None` if it has come or gone meanwhile.
+/// Opens or creates the file; returns also whether it was created. `None` if it appeared or vanished meanwhile.
 fn open(place: &Place) -> Result<Option<(File, bool)>, PidfileError> {
     let path = || place.path().to_owned();
     let failed = |error: Errno| PidfileError::Io { path: path(), error: error.into() };
@@ -101,7 +101,7 @@ fn open(place: &Place) -> Result<Option<(File, bool)>, PidfileError> {
         }
         Err(error) => Err(failed(error)),
         Ok(stat) if !is_regular(&stat) => Err(PidfileError::NotAFile(path())),
-        // Does not wait for the other end if it has become a FIFO.
+        // `NONBLOCK`: the open must not wait for the other end if the file has been replaced by a FIFO.
         Ok(_) => match place.open(flags | OFlags::NONBLOCK, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
             opened => opened.map(|file| Some((file, false))).map_err(failed),
@@ -114,14 +114,14 @@ fn write(mut file: &File) -> io::Result<()> {
     file.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
-/// Examines the file, if it is the one in its place.
+/// Returns the metadata of the file if it still has the name of `place`.
 fn stat_if_in_place(file: &File, place: &Place) -> Option<Stat> {
-    let (ours, there) = (rustix::fs::fstat(file).ok()?, place.stat().ok()?);
-    ((ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)).then_some(ours)
+    let (stat, current) = (rustix::fs::fstat(file).ok()?, place.stat().ok()?);
+    ((stat.st_dev, stat.st_ino) == (current.st_dev, current.st_ino)).then_some(stat)
 }
 
-/// Returns whether no other user can change the file, and it is no other file by a second name (a hard link).
-fn is_ours_alone(stat: &Stat) -> bool {
+/// Returns whether no other user can change the file, and the file has no second name (a hard link).
+fn is_exclusively_own(stat: &Stat) -> bool {
     let own = rustix::process::geteuid().as_raw();
     is_regular(stat) && stat.st_uid == own && stat.st_mode & 0o022 == 0 && stat.st_nlink == 1
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_own_stale_file_is_used_again() {
+    fn own_stale_pidfile_is_reused() {
         let (_directory, path) = place();
         fs::write(&path, "a longer text than any number\n").unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_change_is_replaced() {
+    fn pidfile_others_can_change_is_replaced() {
         let (directory, path) = place();
         let other = directory.path().join("other");
         let prepare = |kind: &str| {
@@ -177,14 +177,14 @@ mod tests {
             }
             fs::hard_link(&other, &path).unwrap();
             if kind != "link" {
-                // Its only name.
+                // Leaves the file with one name.
                 fs::rename(&other, other.with_extension("away")).unwrap();
                 fs::remove_file(other.with_extension("away")).unwrap();
             }
         };
         for kind in ["mode", "link", "owner"] {
             if kind == "owner" && !rustix::process::geteuid().is_root() {
-                eprintln!("not tried with another owner's file, for want of root");
+                eprintln!("not tested with another owner's file: this needs root");
                 continue;
             }
             prepare(kind);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_left_alone() {
+    fn irregular_pidfile_is_left_alone() {
         let (directory, path) = place();
         let victim = directory.path().join("victim");
         fs::write(&victim, "precious").unwrap();
@@ -217,9 +217,9 @@ mod tests {
         assert!(path.exists());
     }
 
-    /// The owner of the directory swaps the pidfile for names of another file, without end.
+    /// The owner of the directory keeps replacing the pidfile by hard and symbolic links to another file.
     #[test]
-    fn a_file_of_root_is_never_written_to() {
+    fn swapped_pidfile_redirects_no_write() {
         let (directory, path) = place();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let victim = directory.path().join("victim");

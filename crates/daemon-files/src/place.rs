@@ -1,5 +1,5 @@
-//! A file's place: a name in a directory that is held open. Replacing that directory by another, or by a symbolic link,
-//! redirects nothing that is done here.
+//! A file's place: a name in an open directory. If that directory is replaced by another, or by a symbolic link, operations
+//! on the place still act in the old one.
 
 use std::{
     ffi::OsString,
@@ -12,7 +12,7 @@ use std::{
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
-/// A name in a directory.
+/// A name in an open directory.
 #[derive(Debug, Clone)]
 pub struct Place {
     path: PathBuf,
@@ -34,31 +34,31 @@ impl Place {
         Ok(Self { path: path.to_owned(), directory: Arc::new(directory), name: name.to_owned() })
     }
 
-    /// Returns the path that this was made of.
+    /// Returns the path that was passed to [`of`](Self::of).
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens the directory once more, so that it can be locked.
+    /// Opens the directory once more, for locking: the descriptor held here (`O_PATH`) cannot be locked.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The error of openat(2).
     pub(crate) fn open_directory(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.directory, c".", flags, Mode::empty())?)
     }
 
-    /// Opens the file. Follows a symbolic link unless told otherwise.
+    /// Opens the file. Follows a symbolic link unless `flags` contain `NOFOLLOW`.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The error of openat(2).
     pub(crate) fn open(&self, flags: OFlags, mode: Mode) -> rustix::io::Result<File> {
         rustix::fs::openat(&self.directory, &self.name, flags | OFlags::CLOEXEC, mode).map(File::from)
     }
 
-    /// Examines the file, or the symbolic link in its place.
+    /// Returns the metadata of the file, or of a symbolic link in its place.
     pub(crate) fn stat(&self) -> rustix::io::Result<Stat> {
         rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
     }
@@ -72,7 +72,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The error of fstat(2).
     pub fn is_trusted(&self) -> io::Result<bool> {
         let directory = rustix::fs::fstat(self.directory.as_fd())?;
         let own = rustix::process::geteuid().as_raw();
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_directory_redirects_nothing() {
+    fn replaced_directory_redirects_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let [here, away, other] = ["here", "away", "other"].map(|name| directory.path().join(name));
         for path in [&here, &other] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_write_is_not_trusted() {
+    fn writable_directory_is_not_trusted() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place::of(&directory.path().join("file")).unwrap();
         for (mode, trusted) in [(0o700, true), (0o755, true), (0o775, false), (0o1777, false)] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_without_a_name_is_refused() {
+    fn path_without_name_is_refused() {
         for path in ["/", "..", ""] {
             assert!(Place::of(Path::new(path)).is_err(), "{path:?}");
         }

@@ -1,4 +1,4 @@
-//! A listening Unix stream socket: bound to a path here, or passed by systemd.
+//! A listening Unix stream socket, bound to a path or passed by systemd.
 
 use std::{
     io,
@@ -17,36 +17,36 @@ use rustix::{
 
 use crate::{Place, sys};
 
-/// Length of the queue of clients that wait to be accepted, as far as the kernel allows it (`net.core.somaxconn`): enough for
-/// a host that starts all its guests at once.
+/// Length of the accept queue, limited by the kernel to `net.core.somaxconn`: enough for a host that starts all its guests at
+/// once.
 const BACKLOG: i32 = 4096;
 
 /// Owner and permissions of a socket's file.
 #[derive(Debug, Default)]
 pub struct Access {
-    /// Permission bits; `None` leaves 0777 less the umask.
+    /// Permission bits. `None` means 0777 minus the umask.
     pub mode: Option<u32>,
-    /// User number of the owner; `None` leaves the process's own.
+    /// User ID of the owner. `None` means the user of the process.
     pub owner: Option<u32>,
-    /// Group number; `None` leaves the process's own.
+    /// Group ID. `None` means the group of the process.
     pub group: Option<u32>,
-    /// Clients have no descriptors to pass: messages with descriptors are refused, if the kernel (6.16) can do that.
+    /// Whether the kernel refuses messages with descriptors from clients. It cannot before 6.16.
     pub without_descriptors: bool,
 }
 
-/// Why there is no socket to listen on.
+/// The reason why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// Another process listens there.
+    /// Another process listens on the socket.
     #[error("{}: another process answers on this socket; stop it first, or choose another path", .0.display())]
     Live(PathBuf),
-    /// Something else is there.
+    /// The path exists and is not a socket.
     #[error("{}: exists and is not a socket; it is left alone: remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
-    /// Another user interfered.
+    /// Another user replaced the file, or the directory's default ACL changed its mode.
     #[error(
-        "{}: the socket was replaced while it was made, or has got another mode from the directory's default ACL: its directory must be writable by root and the helper's user only",
+        "{}: the socket was replaced while it was made, or the directory's default ACL changed its mode: make its directory writable by root and the helper's user only",
         .0.display()
     )]
     Replaced(PathBuf),
@@ -55,13 +55,13 @@ pub enum ListenError {
     Path {
         /// The socket's path.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
         /// The kernel's reason.
         #[source]
         error: io::Error,
     },
-    /// The descriptor that systemd passed is of something else.
+    /// The descriptor that systemd passed does not refer to a listening Unix stream socket.
     #[error("socket activation: the descriptor passed is not a listening Unix stream socket")]
     Unsuitable,
     /// The descriptor that systemd passed cannot be used.
@@ -69,14 +69,14 @@ pub enum ListenError {
     Activation(#[source] io::Error),
 }
 
-/// A listening socket. Dropped, it removes its file, if it made one.
+/// A listening socket. Removes its file when dropped, if it made one.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
     file: RemovedOnDrop,
 }
 
-/// The file of a socket, if it was made here; removed when this is dropped.
+/// Removes the file of a socket when dropped, if it was made here.
 #[derive(Debug)]
 struct RemovedOnDrop(Option<SocketFile>);
 
@@ -88,7 +88,7 @@ impl Drop for RemovedOnDrop {
     }
 }
 
-/// The file of a socket: its place, and the inode that was there.
+/// The file of a socket: its place and its inode.
 #[derive(Debug, Clone)]
 pub struct SocketFile {
     place: Place,
@@ -97,15 +97,15 @@ pub struct SocketFile {
 }
 
 impl Listener {
-    /// Listens on `path`. Takes the place of a socket that no process listens on; of nothing else.
+    /// Listens on `path`. Replaces a socket that no process listens on, but nothing else.
     ///
     /// The owner of the directory may replace the file at any time, also by a link to a file of root's. So mode and owner
     /// are never set by path: the file is created with its mode, and its owner is set by a descriptor, after a check that
-    /// the descriptor is of the file that was created. No client can connect before all that is done.
+    /// the descriptor refers to the file that was created. No client can connect before that.
     ///
     /// # Errors
     ///
-    /// [`ListenError`]. The file is removed then.
+    /// [`ListenError`]. Then the file is removed again.
     pub fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
         let failed =
             |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
@@ -118,17 +118,19 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
             .map_err(|error| failed("socket")(error.into()))?;
-        // No other file has this mode: it proves which is this process's, where other users can put such files in its place.
+        // If other users can put files in the socket's place, the socket is created with mode 0, which no other file has: the
+        // mode then proves which file is the own one.
         let is_changed = access.owner.is_some() || access.group.is_some();
-        let is_marked = is_changed && !place.is_trusted().map_err(failed("cannot examine its directory"))?;
-        let mode = if is_marked { Some(0) } else { access.mode };
+        let is_bound_without_access =
+            is_changed && !place.is_trusted().map_err(failed("cannot examine its directory"))?;
+        let mode = if is_bound_without_access { Some(0) } else { access.mode };
         bind_with_mode(&socket, &address, mode).map_err(|error| failed("cannot be bound")(error.into()))?;
         let file = SocketFile::at(&place).map_err(failed("cannot be examined"))?;
-        // From here on the file is removed if anything fails.
+        // From here on an error drops the listener, which removes the file.
         let listener = Self { socket, file: RemovedOnDrop(Some(file)) };
-        give_access(&place, access, is_marked)?;
+        give_access(&place, access, is_bound_without_access)?;
         if access.without_descriptors {
-            // Before the first client: each connection inherits this. A kernel before 6.16 lacks it.
+            // Before the first client, as each connection inherits the option.
             if sys::refuse_descriptors(listener.socket.as_fd()).is_err() {
                 log::debug!(
                     "{}: clients may pass descriptors: the kernel is older than 6.16",
@@ -140,7 +142,7 @@ impl Listener {
         Ok(listener)
     }
 
-    /// Takes the socket that systemd passed, after making sure that it is a listening Unix stream socket.
+    /// Takes a socket that systemd passed, after checking that it is a listening Unix stream socket.
     ///
     /// # Errors
     ///
@@ -179,11 +181,11 @@ impl AsFd for Listener {
 }
 
 impl SocketFile {
-    /// Returns the socket's file that is at `path` now.
+    /// Returns the socket that is at `path` now.
     ///
     /// # Errors
     ///
-    /// There is none, or it is not a socket.
+    /// There is no file, or it is not a socket.
     pub fn of(path: &Path) -> io::Result<Self> {
         Self::at(&Place::of(path)?)
     }
@@ -196,12 +198,12 @@ impl SocketFile {
         Ok(Self { place: place.clone(), device: stat.st_dev, inode: stat.st_ino })
     }
 
-    /// Returns the path that it was made at.
+    /// Returns the path at which the socket was made.
     pub fn path(&self) -> &Path {
         self.place.path()
     }
 
-    /// Returns whether it is still there, and still the same.
+    /// Returns whether the file still exists and has not been replaced.
     pub fn is_there(&self) -> bool {
         self.place.stat().is_ok_and(|now| (now.st_dev, now.st_ino) == (self.device, self.inode))
     }
@@ -212,17 +214,17 @@ impl SocketFile {
             let address = SocketAddrUnix::new(self.path())?;
             Ok(matches!(try_to_connect(&address), Err(Errno::CONNREFUSED)))
         };
-        // Without the lock it could be a new socket that is bound and about to listen.
+        // Without the lock this could be a new socket that is bound and about to listen.
         let Ok((_lock, true)) = lock_directory(&self.place) else { return };
         if is_abandoned().unwrap_or(false) {
             self.remove();
         }
     }
 
-    /// Removes the file, if it is still the one that was made.
+    /// Removes the file, unless it has been replaced.
     pub fn remove(&self) {
         if !self.is_there() {
-            log::debug!("{}: no longer ours, left alone", self.path().display());
+            log::debug!("{}: replaced by another file, left alone", self.path().display());
         } else if let Err(error) = self.place.remove() {
             log::debug!("{}: cannot be removed: {error}", self.path().display());
         }
@@ -233,26 +235,26 @@ fn is_socket(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Socket
 }
 
-/// Binds a socket so that its file is made with this mode, or 0777 less the umask.
+/// Binds a socket; its file gets this mode, or 0777 minus the umask.
 fn bind_with_mode(socket: &OwnedFd, address: &SocketAddrUnix, mode: Option<u32>) -> Result<(), Errno> {
-    // bind(2) makes the file with the socket's own mode, less the umask.
+    // bind(2) creates the file with the mode of the socket descriptor minus the umask.
     let _umask = match mode {
         Some(mode) => {
             rustix::fs::fchmod(socket, Mode::from_raw_mode(mode))?;
-            Some(NoUmask::new())
+            Some(ZeroUmask::new())
         }
         None => None,
     };
     rustix::net::bind(socket, address)
 }
 
-/// Keeps the umask at 0. It is the whole process's: sockets are bound before there are other threads.
-struct NoUmask {
+/// Sets the umask to 0 until dropped. The umask belongs to the whole process: sockets are bound before other threads start.
+struct ZeroUmask {
     before: Mode,
     _lock: MutexGuard<'static, ()>,
 }
 
-impl NoUmask {
+impl ZeroUmask {
     fn new() -> Self {
         static LOCK: Mutex<()> = Mutex::new(());
         let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -260,15 +262,15 @@ impl NoUmask {
     }
 }
 
-impl Drop for NoUmask {
+impl Drop for ZeroUmask {
     fn drop(&mut self) {
         rustix::process::umask(self.before);
     }
 }
 
-/// Gives the socket that was bound at `place` its owner and group, and its mode where it was bound without access
-/// (`is_marked`) or a default ACL of the directory has changed that.
-fn give_access(place: &Place, access: &Access, is_marked: bool) -> Result<(), ListenError> {
+/// Sets owner and group of the socket that was bound at `place`. Sets its mode if it was bound with mode 0
+/// (`is_bound_without_access`) or if a default ACL of the directory changed the mode.
+fn give_access(place: &Place, access: &Access, is_bound_without_access: bool) -> Result<(), ListenError> {
     let failed = |doing| {
         move |error: Errno| ListenError::Path { path: place.path().to_owned(), doing, error: error.into() }
     };
@@ -280,14 +282,16 @@ fn give_access(place: &Place, access: &Access, is_marked: bool) -> Result<(), Li
         place.open(OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).map_err(failed("cannot be examined"))?;
     let stat = rustix::fs::fstat(&socket).map_err(failed("cannot be examined"))?;
     let mode = stat.st_mode & 0o777;
-    let ordered = access.mode.or_else(|| is_marked.then(|| 0o777 & !NoUmask::new().before.as_raw_mode()));
-    let ordered = ordered.filter(|ordered| *ordered != mode);
-    if owner.is_none() && group.is_none() && ordered.is_none() {
+    let new_mode = access
+        .mode
+        .or_else(|| is_bound_without_access.then(|| 0o777 & !ZeroUmask::new().before.as_raw_mode()));
+    let new_mode = new_mode.filter(|new_mode| *new_mode != mode);
+    if owner.is_none() && group.is_none() && new_mode.is_none() {
         return Ok(());
     }
     let own = rustix::process::geteuid();
     let is_owned = [Some(own), owner].contains(&Some(Uid::from_raw(stat.st_uid)));
-    let is_known = if is_marked {
+    let is_proven = if is_bound_without_access {
         mode == 0
     } else {
         place.is_trusted().map_err(|error| ListenError::Path {
@@ -296,32 +300,32 @@ fn give_access(place: &Place, access: &Access, is_marked: bool) -> Result<(), Li
             error,
         })?
     };
-    if !is_socket(&stat) || stat.st_nlink != 1 || !is_owned || !is_known {
+    if !is_socket(&stat) || stat.st_nlink != 1 || !is_owned || !is_proven {
         return Err(ListenError::Replaced(place.path().to_owned()));
     }
     if owner.is_some() || group.is_some() {
         rustix::fs::chownat(&socket, c"", owner, group, AtFlags::EMPTY_PATH)
             .map_err(failed("cannot change its owner"))?;
     }
-    if let Some(mode) = ordered {
-        // fchmod(2) does not take such a descriptor, and fchmodat2(2) is too new (6.6).
+    if let Some(mode) = new_mode {
+        // fchmod(2) does not accept an `O_PATH` descriptor, and fchmodat2(2) is too new (Linux 6.6).
         let descriptor = format!("/proc/self/fd/{}", socket.as_raw_fd());
         rustix::fs::chmod(descriptor, Mode::from_raw_mode(mode)).map_err(failed("cannot change its mode"))?;
     }
     Ok(())
 }
 
-/// Locks the directory, so that of two helpers that start at once neither finds the other's socket dead. The lock is released
-/// with the descriptor. Returns also whether the directory could be locked.
+/// Locks the directory, so that two helpers that start at once do not take each other's new socket for a stale one. The lock
+/// is released with the descriptor. Returns also whether the directory could be locked.
 fn lock_directory(place: &Place) -> io::Result<(OwnedFd, bool)> {
     let descriptor = place.open_directory()?;
-    // Any process can hold this lock for as long as it likes, so the wait is short.
+    // Any process can hold this lock indefinitely, so the wait is limited to one second.
     for _ in 0..20 {
         match rustix::fs::flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => thread::sleep(Duration::from_millis(50)),
             Err(Errno::INTR) => {}
             Ok(()) => return Ok((descriptor, true)),
-            // A file system without locks is no reason not to start.
+            // A file system without locks must not prevent the start.
             Err(_) => break,
         }
     }
@@ -341,16 +345,16 @@ fn make_way(place: &Place, address: &SocketAddrUnix) -> Result<(), ListenError> 
     }
     match try_to_connect(address) {
         Err(Errno::CONNREFUSED) => {
-            log::info!("{}: replacing a socket that nobody listens on", path.display());
+            log::info!("{}: replacing a socket that no process listens on", path.display());
             place.remove().map_err(failed("cannot be replaced"))
         }
-        // A full queue belongs to a process that is slow to empty it, another kind of socket to another program.
+        // EAGAIN: a process listens and its accept queue is full. EPROTOTYPE: another program has a socket of another type.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(ListenError::Live(path.to_owned())),
         Err(error) => Err(failed("cannot tell whether it is in use")(error)),
     }
 }
 
-/// Finds out whether a process listens on a socket. It may see a client that sends nothing.
+/// Connects to a socket to find out whether a process listens on it. That process may see a client that sends nothing.
 fn try_to_connect(address: &SocketAddrUnix) -> Result<(), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -378,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_comes_and_goes_with_its_listener() {
+    fn socket_file_is_removed_with_listener() {
         let (_directory, path) = place();
         let listener = Listener::bind(&path, &Access { mode: Some(0o640), ..Access::default() }).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -388,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn the_umask_takes_nothing_from_an_ordered_mode() {
+    fn umask_does_not_change_requested_mode() {
         let (_directory, path) = place();
         for mode in [0o600, 0o660, 0o666, 0o777, 0] {
             let _listener = Listener::bind(&path, &Access { mode: Some(mode), ..Access::default() }).unwrap();
@@ -396,20 +400,20 @@ mod tests {
         }
     }
 
-    /// Set when dropped, also by a panic.
-    struct Over<'a>(&'a AtomicBool);
+    /// Sets a flag when dropped, also by a panic.
+    struct SetOnDrop<'a>(&'a AtomicBool);
 
-    impl Drop for Over<'_> {
+    impl Drop for SetOnDrop<'_> {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Runs `action` while the directory's owner replaces each socket at `path`, by `replace`.
+    /// Runs `action` while another thread calls `replace` for each new socket at `path`, as the directory's owner could.
     fn with_replacements(path: &Path, replace: impl Fn() + Sync, action: impl FnOnce()) {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
-            let over = Over(&is_over);
+            let over = SetOnDrop(&is_over);
             scope.spawn(|| {
                 let is_socket = || rustix::fs::lstat(path).is_ok_and(|stat| super::is_socket(&stat));
                 while !is_over.load(Ordering::Relaxed) {
@@ -424,9 +428,9 @@ mod tests {
         });
     }
 
-    /// Setting mode and owner by path loses this race in less than a second.
+    /// An implementation that sets mode and owner by path loses this race in less than a second.
     #[test]
-    fn a_link_in_the_sockets_place_is_not_followed() {
+    fn link_that_replaces_socket_is_not_followed() {
         let (directory, path) = place();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let [file, socket, link] = ["file", "victim", "link"].map(|name| directory.path().join(name));
@@ -442,14 +446,14 @@ mod tests {
             })
         };
         let before = state();
-        // To give a file away takes root.
+        // Only root can change a file's owner.
         let other = rustix::process::geteuid().is_root().then_some(12_345);
         let access = Access { mode: Some(0o606), owner: other, group: other, ..Access::default() };
         let soft = || {
             let _ = symlink(&file, &link);
             let _ = fs::rename(&link, &path);
         };
-        // The second name goes at once: a count of names does not tell.
+        // The second name is removed at once, so the link count does not show it.
         let hard = || {
             let _ = fs::hard_link(&socket, &link);
             let _ = fs::rename(&link, &path);
@@ -459,7 +463,7 @@ mod tests {
             let begun = Instant::now();
             with_replacements(&path, replace, || {
                 while begun.elapsed() < Duration::from_secs(2) {
-                    // An error if the socket was replaced in time.
+                    // Fails if the socket was replaced in time.
                     let listener = Listener::bind(&path, &access);
                     assert_eq!(state(), before);
                     drop(listener);
@@ -470,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_own_socket_with_one_name_is_given_away() {
+    fn only_own_sockets_get_access() {
         let (directory, path) = place();
         let file = Place::of(&path).unwrap();
         let own = rustix::process::geteuid().as_raw();
@@ -500,15 +504,15 @@ mod tests {
         }
         assert_eq!(modes(), 0o600);
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(refuses(), "perhaps another's");
-        assert!(matches!(give_access(&file, &access, true), Err(ListenError::Replaced(_))), "another's");
+        assert!(refuses(), "possibly another user's");
+        assert!(matches!(give_access(&file, &access, true), Err(ListenError::Replaced(_))), "not of mode 0");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
         give_access(&file, &access, true).unwrap();
-        assert_eq!(modes(), 0o606, "by descriptor");
+        assert_eq!(modes(), 0o606, "set by descriptor");
     }
 
     #[test]
-    fn a_replaced_directory_keeps_its_files() {
+    fn listener_removes_nothing_in_replaced_directory() {
         let (directory, path) = place();
         let [here, away] = ["here", "away"].map(|name| directory.path().join(name));
         fs::create_dir(&here).unwrap();
@@ -517,24 +521,24 @@ mod tests {
         symlink(directory.path(), &here).unwrap();
         let _other = UnixListener::bind(&path).unwrap();
         drop(listener);
-        assert!(path.exists(), "another's, of the same name");
+        assert!(path.exists(), "another socket of the same name");
         assert!(!away.join("socket").exists());
     }
 
     #[test]
-    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+    fn only_stale_socket_is_replaced() {
         let (_directory, path) = place();
         drop(UnixListener::bind(&path).unwrap());
         let listener = Listener::bind(&path, &Access::default()).unwrap();
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::Live(_))));
-        UnixStream::connect(&path).expect("the first is still there");
+        UnixStream::connect(&path).expect("the first still listens");
         drop(listener);
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::Live(_))));
     }
 
     #[test]
-    fn what_is_not_a_socket_is_left_alone() {
+    fn file_that_is_no_socket_is_kept() {
         let (_directory, path) = place();
         fs::write(&path, "precious").unwrap();
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::NotASocket(_))));
@@ -545,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_socket_that_was_made_is_removed() {
+    fn only_own_socket_is_removed() {
         let (_directory, path) = place();
         let listener = Listener::bind(&path, &Access::default()).unwrap();
         fs::rename(&path, path.with_extension("old")).unwrap();
@@ -555,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_left_behind_is_removed_and_one_in_use_is_not() {
+    fn only_abandoned_socket_is_removed() {
         let (_directory, path) = place();
         let first = UnixListener::bind(&path).unwrap();
         let file = SocketFile::of(&path).unwrap();
@@ -570,16 +574,16 @@ mod tests {
         assert!(lock.1);
         drop(UnixListener::bind(&path).unwrap());
         SocketFile::of(&path).unwrap().remove_if_left_behind();
-        assert!(path.exists(), "somebody is at it");
+        assert!(path.exists(), "the directory is locked");
         drop(lock);
         let _successor = UnixListener::bind(path.with_extension("new")).unwrap();
         fs::rename(path.with_extension("new"), &path).unwrap();
         file.remove_if_left_behind();
-        assert!(path.exists(), "it is another's");
+        assert!(path.exists(), "it is another socket");
     }
 
     #[test]
-    fn only_a_listening_unix_stream_socket_is_taken_from_systemd() {
+    fn unsuitable_activation_socket_is_refused() {
         let (_directory, path) = place();
         let listening = UnixListener::bind(&path).unwrap();
         assert!(Listener::from_activation(listening.into()).is_ok());

@@ -1,4 +1,4 @@
-//! The privileges of the supervisor and the workers, and giving up all others.
+//! Capabilities of the supervisor and the workers.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use nix::{
@@ -7,12 +7,12 @@ use nix::{
     unistd::{Uid, setgroups},
 };
 
-/// Capabilities of a worker: to ask the device-mapper, to send commands to the paths, and to open paths that another user
-/// owns, as libvirt makes them for its guests.
+/// Capabilities of a worker: `CAP_SYS_ADMIN` for device-mapper ioctls, `CAP_SYS_RAWIO` for SCSI commands, and `CAP_DAC_OVERRIDE`
+/// to open paths that another user owns, such as those that libvirt creates for its guests.
 const NEEDED: [Capability; 3] =
     [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_RAWIO, Capability::CAP_DAC_OVERRIDE];
 
-/// Why privileges cannot be read or given up.
+/// An error of reading or dropping privileges.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CapabilityError {
     #[error("cannot {doing}")]
@@ -21,7 +21,7 @@ pub(crate) enum CapabilityError {
     NoNewPrivileges(#[source] Errno),
 }
 
-/// Returns whether this process is root and can give a child the capabilities of a worker.
+/// Returns whether this process is root and has the capabilities of a worker, to pass on to its children.
 pub(crate) fn can_keep() -> Result<bool, CapabilityError> {
     for capability in NEEDED {
         if !has(capability)? {
@@ -31,7 +31,7 @@ pub(crate) fn can_keep() -> Result<bool, CapabilityError> {
     Ok(Uid::effective().is_root())
 }
 
-/// Gives up all capabilities but those of a worker, for this process and its children. The user stays root.
+/// Drops all capabilities except those of a worker, for this process and its children. The user stays root.
 pub(crate) fn confine() -> Result<(), CapabilityError> {
     caps::clear(None, CapSet::Ambient).map_err(failed("clear the ambient capabilities"))?;
     if has(Capability::CAP_SETPCAP)? {
@@ -42,7 +42,7 @@ pub(crate) fn confine() -> Result<(), CapabilityError> {
             }
         }
     }
-    // A process that may not change its groups has none that root does not have.
+    // Without CAP_SETGID this fails, and the groups remain: they permit nothing that root may not do anyway.
     let _ = setgroups(&[]);
     let kept: CapsHashSet = NEEDED.into();
     caps::clear(None, CapSet::Inheritable).map_err(failed("clear the inheritable capabilities"))?;

@@ -1,4 +1,4 @@
-//! What kept a map from answering.
+//! Causes of a map's failures.
 
 use std::{error::Error, io};
 
@@ -21,49 +21,49 @@ pub(crate) const LABELS: &[&str] = &[
 /// Label of a cause whose own label is not among [`LABELS`].
 pub(crate) const OTHER: &str = "other";
 
-/// The words of strerror(3) for `EMFILE` and `ENFILE`, and for `ENOMEM`: all that the dynamic loader tells of them.
+/// Parts of the texts of strerror(3) for `EMFILE` and `ENFILE`, and for `ENOMEM`. The dynamic loader reports no error number.
 const SHORTAGES: [&str; 2] = ["Too many open files", "Cannot allocate memory"];
 
-/// libmpathpersist reported a failure.
+/// Returns the cause of a failure that libmpathpersist reported.
 pub(crate) fn library(failure: Failure) -> Cause {
     let text = match failure {
-        // The failure that every new user meets.
+        // The most frequent failure of a new installation.
         Failure::SyntaxError => "libmpathpersist takes no key for this map, or another one: put the line \"reservation_key file\" into the section \"defaults\" of /etc/multipath.conf, then mkdir -p /etc/multipath && multipathd reconfigure".into(),
         failure => format!("libmpathpersist: {failure}: {}", failure.advice()),
     };
     Cause::new("library", text)
 }
 
-/// The device-mapper did not tell what a map is.
+/// Returns the cause of a failed device-mapper ioctl.
 pub(crate) fn device_mapper(error: &dm_ioctl::Error) -> Cause {
     Cause::new("device_mapper", format!("device-mapper: {}", with_sources(error)))
 }
 
-/// No path of a map could be asked.
+/// Returns the cause if no path of a map could be opened.
 pub(crate) fn no_path() -> Cause {
     Cause::new(
         "no_path",
-        "no path of the map could be opened: see what \"multipath -ll\" and \"dmesg\" say of its paths",
+        "no path of the map could be opened: see what \"multipath -ll\" and \"dmesg\" say about its paths",
     )
 }
 
-/// multipathd is running and does not answer.
+/// Returns the cause if multipathd is running and does not answer.
 pub(crate) fn multipathd(error: &io::Error) -> Cause {
     Cause::new(
         "multipathd",
-        format!("multipathd is there and does not answer: {error}: see \"systemctl status multipathd\""),
+        format!("multipathd is running but does not answer: {error}: see \"systemctl status multipathd\""),
     )
 }
 
-/// The map is suspended, and not by the library.
+/// Returns the cause if a map is suspended, but not by the library.
 pub(crate) fn suspended() -> Cause {
     Cause::new(
         "suspended",
-        "the map is suspended (\"dmsetup info\"): \"dmsetup resume\" it when whoever did that is done",
+        "the map is suspended (\"dmsetup info\"): \"dmsetup resume\" it when the operation that suspended it is finished",
     )
 }
 
-/// Returns the cause if `error` comes from a lack of resources of this process or host.
+/// Returns the cause if `error` or one of its sources is a lack of resources of this process or host.
 pub(crate) fn of_shortage(error: &(dyn Error + 'static)) -> Option<Cause> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -72,7 +72,7 @@ pub(crate) fn of_shortage(error: &(dyn Error + 'static)) -> Option<Cause> {
         }
         next = error.source();
     }
-    // The dynamic loader has nothing but words.
+    // The dynamic loader reports only text.
     let text = with_sources(error);
     SHORTAGES
         .iter()
@@ -80,7 +80,7 @@ pub(crate) fn of_shortage(error: &(dyn Error + 'static)) -> Option<Cause> {
         .then(|| Cause::new("shortage", format!("the helper lacks a resource: {text}")))
 }
 
-/// Returns the cause if an exchange with multipathd failed by a lack of resources. `EAGAIN` is none: multipathd is busy.
+/// Returns the cause if communication with multipathd failed for lack of resources. `EAGAIN` is none: multipathd is busy.
 pub(crate) fn of_shortage_with_multipathd(error: &io::Error) -> Option<Cause> {
     if error.kind() == io::ErrorKind::WouldBlock { None } else { Cause::of_shortage(error) }
 }

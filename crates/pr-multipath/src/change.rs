@@ -1,52 +1,33 @@
 //! Changes: PERSISTENT RESERVE OUT on a map.
 //!
-//! The library makes a change on all paths and has multipathd keep it. But it was made for a command line and for one key
-//! in a configuration file: it refuses what a disk would answer, takes back what is not the caller's, and in some cases
-//! says that all is well when it is not. What is done about that is here, case by case; the facts are those of
-//! [`mpathpersist::behaviour`].
+//! The library makes a change on all paths and has multipathd keep it. But it was written for a command line and for one key
+//! in a configuration file: it refuses commands that a disk would answer, takes back changes that the caller did not make,
+//! and in some cases reports success without it. This file works around each of these cases; [`mpathpersist::behaviour`]
+//! lists them.
 
-use std::{io, os::fd::BorrowedFd, time::Duration};
-
-use dm_ioctl::{Control, DeviceNumber};
-use mpathpersist::{Error, Failure, Generation, Library, RegisteredKey};
-use pr_backend::{Scsi, with_sources};
-use pr_proto::DATA_MAX;
+use mpathpersist::{Error, Failure, Generation, RegisteredKey};
 use scsi_sense::{
     Cdb, SenseCode, SenseKey, Status,
-    pr::{
-        BasicParameters, InServiceAction, Keys, OutParameters, OutServiceAction, PersistentReserveOut,
-        Reservation, ReservationData, ReservationKey,
-    },
+    pr::{BasicParameters, OutParameters, OutServiceAction, PersistentReserveOut, ReservationKey},
 };
 
 use crate::{
-    cause,
     change_error::ChangeError,
-    nexus::{self, Answered, NO_KEY, Nexus as _},
-    path::{self, Route},
+    map_state::MapState,
+    nexus::{self, Answer, NO_KEY, Nexus as _},
     worker_log::worker_log,
 };
 
-/// How long multipathd may take for an answer.
-pub(crate) const MULTIPATHD: Duration = Duration::from_secs(10);
-
-/// As many as multipath-tools know of.
+/// Number of TransportIDs that multipath-tools accepts in one command (`MPATH_MX_TIDS`).
 const TRANSPORT_IDS_MAX: usize = 32;
 
-/// A map that is to be changed.
+/// Changes one map.
 pub(crate) struct Change<'a> {
-    pub(crate) library: &'a mut Library,
-    pub(crate) control: &'a Control,
-    pub(crate) map: BorrowedFd<'a>,
-    pub(crate) number: DeviceNumber,
-    /// As device-mapper and multipathd have it.
-    pub(crate) name: &'a [u8],
-    /// For single paths.
-    pub(crate) scsi: &'a Scsi,
+    pub(crate) state: MapState<'a>,
 }
 
 impl Change<'_> {
-    /// Makes the change that a guest asks for.
+    /// Makes the change that a guest asked for.
     pub(crate) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), ChangeError> {
         let (command, list) = parse(cdb, parameters)?;
         match command.action {
@@ -55,31 +36,32 @@ impl Change<'_> {
             }
             OutServiceAction::Release => self.release(command, &list),
             OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => self.preempt(command, &list),
-            _ => self.by_library(command, &list).map(drop),
+            _ => self.make_by_library(command, &list).map(drop),
         }
     }
 
-    /// REGISTER, REGISTER AND IGNORE EXISTING KEY. `parameters` are those that were sent.
+    /// Makes a REGISTER or REGISTER AND IGNORE EXISTING KEY. `list` is the parsed form of `parameters`.
     fn register(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
         parameters: &[u8],
     ) -> Result<(), ChangeError> {
-        let is_nothing = list.reservation_key == NO_KEY && list.service_action_key == NO_KEY;
-        if command.action == OutServiceAction::Register && is_nothing && list.transport_ids.is_none() {
-            // A nexus that is not registered does nothing and says GOOD; to the library it is a syntax error until 0.12.
-            return if self.has_key(NO_KEY)? { Ok(()) } else { Err(ChangeError::Conflict) };
+        let has_no_keys = list.reservation_key == NO_KEY && list.service_action_key == NO_KEY;
+        if command.action == OutServiceAction::Register && has_no_keys && list.transport_ids.is_none() {
+            // A disk answers GOOD and changes nothing if the nexus is not registered; until 0.12 the library fails with a
+            // syntax error.
+            return if self.state.has_key(NO_KEY)? { Ok(()) } else { Err(ChangeError::Conflict) };
         }
-        let recorded = self.recorded_key()?;
+        let recorded = self.state.recorded_key()?;
         if let Some(ids) = list.transport_ids {
             if ids.iter().count() > TRANSPORT_IDS_MAX {
                 return Err(ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
             }
-            // SPEC_I_PT is for a nexus that is not registered (key zero). With the key that it has, it is INVALID FIELD IN
-            // PARAMETER LIST, with any other RESERVATION CONFLICT.
+            // SPEC_I_PT requires an unregistered nexus (key zero). With the registered key it is INVALID FIELD IN PARAMETER
+            // LIST, with any other RESERVATION CONFLICT.
             if list.reservation_key != NO_KEY {
-                return Err(if self.has_key(list.reservation_key)? {
+                return Err(if self.state.has_key(list.reservation_key)? {
                     ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST)
                 } else {
                     ChangeError::Conflict
@@ -87,47 +69,47 @@ impl Change<'_> {
             }
         }
         if list.service_action_key == NO_KEY {
-            self.release_before(command, list)?;
+            self.release_before_unregistering(command, list)?;
         }
-        let before = self.registered_before(command, list, recorded);
+        let before = self.replaced_key(command, list, recorded);
         let on_paths = BasicParameters { transport_ids: None, ..*list };
-        let made = match self.by_library(command, &on_paths) {
+        let made = match self.make_by_library(command, &on_paths) {
             Err(ChangeError::Failed(Failure::SyntaxError)) if recorded.is_some() => {
-                self.register_new(command, &on_paths, ChangeError::Failed(Failure::SyntaxError))
+                self.register_first_key(command, &on_paths, ChangeError::Failed(Failure::SyntaxError))
             }
-            // It met a conflict on some path, and has unregistered the others.
-            Err(ChangeError::Conflict) if self.library.version().generation < Generation::From13 => {
-                self.register_new(command, &on_paths, ChangeError::Conflict)
+            // The library met a conflict on some path and has unregistered the others.
+            Err(ChangeError::Conflict) if self.state.generation() < Generation::From13 => {
+                self.register_first_key(command, &on_paths, ChangeError::Conflict)
             }
             other => other.map(drop),
         };
-        let made = made.and_then(|()| self.confirm(&on_paths, recorded));
+        let made = made.and_then(|()| self.confirm_record(&on_paths, recorded));
         let made = match list.transport_ids {
-            Some(_) => made.and_then(|()| nexus::register_others(&self.nexuses()?, list, parameters)),
+            Some(_) => {
+                made.and_then(|()| nexus::register_transport_ids(&self.state.nexuses()?, list, parameters))
+            }
             None => made,
         };
         if let Err(error) = &made {
             if error.is_uncertain() || list.transport_ids.is_some() {
-                self.take_back(list, before);
+                self.roll_back_paths(list, before);
             }
-            self.restore(recorded);
+            self.state.restore_record(recorded);
         }
         made
     }
 
-    /// Before unregistering a path that may hold the reservation: until 0.12 the library leaves both as they are, if that
-    /// path is away, and says that all is well.
-    fn release_before(
+    /// Releases this host's reservation before `command` unregisters the path that may hold it. Until 0.12, if that path is
+    /// away, the library leaves reservation and registration as they are and reports success.
+    fn release_before_unregistering(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
-        if self.library.version().generation >= Generation::From13
-            || command.action != OutServiceAction::Register
-        {
+        if self.state.generation() >= Generation::From13 || command.action != OutServiceAction::Register {
             return Ok(());
         }
-        match self.reservation()? {
+        match self.state.reservation()? {
             Some(held) if held.key == list.reservation_key && !held.kind.is_all_registrants() => {
                 let action = OutServiceAction::Release;
                 let release = PersistentReserveOut { action, scope: held.scope, kind: held.kind, ..command };
@@ -139,8 +121,8 @@ impl Change<'_> {
         }
     }
 
-    /// Returns the key that a registration replaces, to go back to should it fail.
-    fn registered_before(
+    /// Returns the key that a registration replaces, which is restored if the registration fails.
+    fn replaced_key(
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
@@ -148,9 +130,9 @@ impl Change<'_> {
     ) -> ReservationKey {
         match (command.action, recorded) {
             (OutServiceAction::Register, _) => list.reservation_key,
-            // Only if it is still registered: a host that was fenced must not get its key back by a command that failed.
+            // Only if it is still registered: a fenced host must not get its key back by a command that failed.
             (_, Some(RegisteredKey { key, .. }))
-                if list.service_action_key != NO_KEY && self.has_key(key).unwrap_or(false) =>
+                if list.service_action_key != NO_KEY && self.state.has_key(key).unwrap_or(false) =>
             {
                 key
             }
@@ -158,10 +140,11 @@ impl Change<'_> {
         }
     }
 
-    /// Registers a first key which the library did not register: it takes no key but the one in its configuration, or one
-    /// that replaces the key in multipathd's record, which may be there still after another host has preempted it. A
-    /// REGISTER that replaces a key comes to `error`.
-    fn register_new(
+    /// Registers the first key of this host after the library refused to. The library accepts the key of its configuration,
+    /// or a key that replaces the one on multipathd's record, which may still be there after another host has preempted it.
+    ///
+    /// A REGISTER that replaces a key fails with `error`.
+    fn register_first_key(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
@@ -170,38 +153,18 @@ impl Change<'_> {
         if command.action != OutServiceAction::Register || list.reservation_key != NO_KEY {
             return Err(error);
         }
-        // A host that is registered must say with which key. Where multipathd has registered a path anew by its record, the
-        // others tell that the guest is not; from 0.13 on that is the library's view, too.
-        if !self.has_key(NO_KEY)? {
+        // A registered host must send its current key. If multipathd has registered a path again from its record, the other
+        // paths show that the guest is not registered; from 0.13 on the library takes the same view.
+        if !self.state.has_key(NO_KEY)? {
             return Err(ChangeError::Conflict);
         }
         let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        self.by_library(PersistentReserveOut { action, ..command }, list).map(drop)
+        self.make_by_library(PersistentReserveOut { action, ..command }, list).map(drop)
     }
 
-    /// Returns whether a path is registered with this key, or, if it is zero, is not registered.
-    fn has_key(&self, key: ReservationKey) -> Result<bool, ChangeError> {
-        nexus::has_key(&self.nexuses()?, key).ok_or(ChangeError::Failed(Failure::Other))
-    }
-
-    /// Returns whether this host is certainly not registered with this key.
-    fn lacks_key(&self, key: ReservationKey) -> bool {
-        let is_unknown = self.keys().is_ok_and(|keys| keys.len() < KEYS_MAX && !keys.contains(&key));
-        is_unknown || self.nexuses().is_ok_and(|nexuses| nexus::lack_key(&nexuses, key))
-    }
-
-    /// Returns whether all paths would meet a conflict with this key: not yet, if it is the recorded one, which the library
-    /// puts to them.
-    fn is_conflict(&self, key: ReservationKey) -> Result<bool, ChangeError> {
-        if self.recorded_key()?.is_some_and(|recorded| recorded.key == key) {
-            return Ok(false);
-        }
-        Ok(key == NO_KEY || !self.has_key(key)?)
-    }
-
-    /// After a REGISTER that succeeded: makes sure that multipathd will register the key with paths that come back. Some
-    /// versions do not see to that.
-    fn confirm(
+    /// Makes sure, after a REGISTER that succeeded, that multipathd has the key on record and will register it with paths
+    /// that come back. Some versions do not see to that. `before` is the record before the REGISTER.
+    fn confirm_record(
         &mut self,
         list: &BasicParameters<'_>,
         before: Option<RegisteredKey>,
@@ -209,26 +172,25 @@ impl Change<'_> {
         if list.service_action_key == NO_KEY {
             return Ok(());
         }
-        let wanted = RegisteredKey { key: list.service_action_key, aptpl: list.aptpl };
-        match self.recorded_key()? {
-            // Until 0.12 a key that is on record already is not written anew.
+        let expected = RegisteredKey { key: list.service_action_key, aptpl: list.aptpl };
+        match self.state.recorded_key()? {
+            // Until 0.12 the library does not update the record of a key that is on record already.
             Some(recorded)
-                if recorded.key == wanted.key
-                    && recorded != wanted
+                if recorded.key == expected.key
+                    && recorded != expected
                     && before == Some(recorded)
-                    && self.library.version().generation < Generation::From13 =>
+                    && self.state.generation() < Generation::From13 =>
             {
-                self.library
-                    .set_registered_key(self.name, Some(wanted), MULTIPATHD)
-                    .map_err(|error| self.multipathd_failed(&error))
+                self.state.set_recorded_key(Some(expected))
             }
-            Some(recorded) if recorded.key == wanted.key => Ok(()),
+            Some(recorded) if recorded.key == expected.key => Ok(()),
             _ => Err(ChangeError::Failed(Failure::SyntaxError)),
         }
     }
 
-    /// Has all paths register what they had before a REGISTER that failed: those that it did not reach do not take this.
-    fn take_back(&self, list: &BasicParameters<'_>, before: ReservationKey) {
+    /// Registers `before` again on all paths after a REGISTER that failed. Paths that the REGISTER did not reach refuse this,
+    /// because their key is another.
+    fn roll_back_paths(&self, list: &BasicParameters<'_>, before: ReservationKey) {
         let key = list.service_action_key;
         if key == NO_KEY || key == before {
             return;
@@ -239,26 +201,24 @@ impl Change<'_> {
             transport_ids: None,
             ..*list
         };
-        // As many paths as can be opened: also after a lack of resources.
-        let paths = path::of(self.control, self.number).unwrap_or_default();
-        for nexus in paths.into_iter().filter_map(|path| Route::open(path, self.scsi).ok().flatten()) {
+        for nexus in self.state.nexuses_despite_shortage() {
             nexus.change(nexus::REGISTER, &back.to_bytes());
         }
     }
 
-    /// RELEASE. Until 0.12 the library clears all registrations when it finds that the reservation is still there, also if
-    /// it is another's.
+    /// Makes a RELEASE. Until 0.12 by the paths: the library clears all registrations when it finds that the reservation is
+    /// still there, even if another host holds it.
     fn release(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
-        if self.library.version().generation < Generation::From13 {
+        if self.state.generation() < Generation::From13 {
             return self.release_by_paths(command, list);
         }
         match self.call(command, list)? {
-            // A disk says GOOD to a registered nexus that does not hold the reservation, and INVALID RELEASE to its holder if
-            // scope or type are others; and changes nothing. LIO has another answer for the latter.
+            // A disk answers GOOD to a registered nexus that does not hold the reservation, and INVALID RELEASE to the holder
+            // if scope or type differ; it changes nothing in both cases. LIO has another answer for the latter.
             Err(Error::NotReservationHolder(_) | Error::InvalidRelease(_)) => {
                 self.release_by_paths(command, list)
             }
@@ -267,54 +227,55 @@ impl Change<'_> {
         }
     }
 
-    /// Sends a RELEASE by all paths: whichever holds the reservation releases it, and to the others it means nothing.
+    /// Sends a RELEASE by all paths: the path that holds the reservation releases it, on the others nothing changes.
     fn release_by_paths(
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
-        if self.is_conflict(list.reservation_key)? {
+        if self.state.is_conflict(list.reservation_key)? {
             return Err(ChangeError::Conflict);
         }
         let parameters = list.to_bytes();
         let (mut is_good, mut is_conflict) = (false, false);
-        for nexus in self.nexuses()? {
+        for nexus in self.state.nexuses()? {
             match nexus.change(command, &parameters) {
-                Answered::Good => is_good = true,
-                Answered::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
-                Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
+                Answer::Good => is_good = true,
+                Answer::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
+                Answer::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
                     return Err(ChangeError::Rejected(code));
                 }
-                // It is away, or standing by.
-                Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
+                // The path is away, or standing by.
+                Answer::Sense(_) | Answer::Status(_) | Answer::Missing => {}
             }
         }
         if is_good {
             self.confirm_release(command, list)?;
-            // LIO says so to the holder, if scope or type are others than the reservation's.
-            if is_conflict && self.reservation()?.is_some_and(|held| held.key == list.reservation_key) {
+            // LIO answers RESERVATION CONFLICT to the holder if scope or type differ from the reservation's.
+            if is_conflict && self.state.reservation()?.is_some_and(|held| held.key == list.reservation_key) {
                 return Err(ChangeError::Conflict);
             }
             Ok(())
-        } else if is_conflict || self.lacks_key(list.reservation_key) {
+        } else if is_conflict || self.state.lacks_key(list.reservation_key) {
             Err(ChangeError::Conflict)
         } else {
             Err(ChangeError::Failed(Failure::Other))
         }
     }
 
-    /// After a RELEASE that succeeded: a path that is away, or was taken out of the map, may hold the reservation still.
+    /// Checks, after a RELEASE that succeeded, that the reservation is gone: a path that is away, or was taken out of the
+    /// map, may still hold it.
     fn confirm_release(
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
         let released = (list.reservation_key, command.scope, command.kind);
-        match self.reservation()? {
+        match self.state.reservation()? {
             Some(held) if (held.key, held.scope, held.kind) == released => {
                 worker_log!(
                     "{}: not released: a path that is away holds the reservation, or another host with the same key",
-                    self.name.escape_ascii()
+                    self.state.name.escape_ascii()
                 );
                 Err(ChangeError::Failed(Failure::Other))
             }
@@ -322,40 +283,41 @@ impl Change<'_> {
         }
     }
 
-    /// PREEMPT, PREEMPT AND ABORT.
+    /// Makes a PREEMPT or PREEMPT AND ABORT. A PREEMPT of the own key unregisters all paths but one; the others are registered
+    /// again.
     fn preempt(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
-        let made = self.by_library(command, list);
+        let made = self.make_by_library(command, list);
         let key = list.reservation_key;
         let is_own = list.service_action_key == key || list.service_action_key == NO_KEY;
-        // From 0.13 on the library does the rest itself.
-        let is_whole =
-            matches!(made, Ok(By::Library)) && self.library.version().generation >= Generation::From13;
+        // From 0.13 on the library registers the other paths itself.
+        let is_complete =
+            matches!(made, Ok(MadeBy::Library)) && self.state.generation() >= Generation::From13;
         match made {
-            Ok(_) if !is_own || is_whole => Ok(()),
-            // Of a command that failed nobody knows whether the disk has done it.
+            Ok(_) if !is_own || is_complete => Ok(()),
+            // The disk may have executed a command that failed.
             Ok(_) | Err(ChangeError::Failed(_) | ChangeError::Shortage(_)) if is_own => {
-                let completed = nexus::complete_registration(&self.nexuses()?, key);
+                let completed = nexus::complete_registration(&self.state.nexuses()?, key);
                 made.and(completed)
             }
             other => other.map(drop),
         }
     }
 
-    /// Makes a change by the library, and makes sure that the disk has it.
-    fn by_library(
+    /// Makes a change by the library, and checks that the disk has it.
+    fn make_by_library(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<By, ChangeError> {
+    ) -> Result<MadeBy, ChangeError> {
         let made = self.call(command, list)?;
         match made {
-            Ok(()) => self.verify(command, list).map(|()| By::Library),
+            Ok(()) => self.verify(command, list).map(|()| MadeBy::Library),
             Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
-                self.by_a_path(command, list).map(|()| By::Path)
+                self.send_by_one_path(command, list).map(|()| MadeBy::Path)
             }
             Err(error) => Err(self.change_error(command, list, error)),
         }
@@ -363,109 +325,97 @@ impl Change<'_> {
 
     /// Calls the library.
     ///
-    /// It takes no key but the recorded one, and does not even ask a path about another. A guest that uses another key, for
-    /// example after it was preempted, must be told of the conflict. But if this host is registered with the key, then the
-    /// record is that of a change which was cut short: the key is recorded, and the call repeated.
+    /// The library accepts only the recorded key, and refuses any other without asking a path. A guest with another key, for
+    /// example after it was preempted, must get RESERVATION CONFLICT. But if this host is registered with that key, the
+    /// record was left by a change that was cut short: the key is recorded, and the call repeated.
     fn call(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<Result<(), Error>, ChangeError> {
         let PersistentReserveOut { action, scope, kind, .. } = command;
-        let made = self.library.reserve_out(self.map, action, scope, kind, list);
-        // What a registration replaces may be nothing.
-        let is_new = action == OutServiceAction::RegisterAndIgnoreExistingKey
+        let made = self.state.library.reserve_out(self.state.map, action, scope, kind, list);
+        // These may register a nexus that has no key yet.
+        let may_be_first = action == OutServiceAction::RegisterAndIgnoreExistingKey
             || action == OutServiceAction::Register && list.reservation_key == NO_KEY;
-        if is_new || !matches!(made, Err(Error::Library(Failure::SyntaxError))) {
+        if may_be_first || !matches!(made, Err(Error::Library(Failure::SyntaxError))) {
             return Ok(made);
         }
-        let recorded = self.recorded_key()?;
+        let recorded = self.state.recorded_key()?;
         if recorded.is_some_and(|recorded| recorded.key == list.reservation_key) {
             return Ok(made);
         }
-        if list.reservation_key == NO_KEY || !self.has_key(list.reservation_key)? {
+        if list.reservation_key == NO_KEY || !self.state.has_key(list.reservation_key)? {
             return Err(ChangeError::Conflict);
         }
-        self.record(list.reservation_key)?;
-        let made = self.library.reserve_out(self.map, action, scope, kind, list);
+        self.state.record(list.reservation_key)?;
+        let made = self.state.library.reserve_out(self.state.map, action, scope, kind, list);
         if matches!(made, Err(Error::Library(Failure::SyntaxError))) {
-            self.restore(recorded);
+            self.state.restore_record(recorded);
         }
         Ok(made)
     }
 
-    /// Records, in multipathd, a key with which this host is registered.
-    fn record(&self, key: ReservationKey) -> Result<(), ChangeError> {
-        let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
-        let recorded =
-            self.library.set_registered_key(self.name, Some(RegisteredKey { key, aptpl }), MULTIPATHD);
-        recorded.map_err(|error| match self.multipathd_failed(&error) {
-            ChangeError::Failed(_) => ChangeError::Failed(Failure::SyntaxError),
-            error => error,
-        })
-    }
-
-    /// Sends a change, which the library says is an ILLEGAL REQUEST, by one path: of the sense data the library tells only
-    /// the key.
-    fn by_a_path(
+    /// Sends a change by one path after the library reported ILLEGAL REQUEST: the library returns the sense key alone, the
+    /// path the whole sense code.
+    fn send_by_one_path(
         &self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
         let parameters = list.to_bytes();
-        for nexus in self.nexuses()? {
+        for nexus in self.state.nexuses()? {
             match nexus.change(command, &parameters) {
-                Answered::Good => return Ok(()),
-                Answered::Status(Status::RESERVATION_CONFLICT) => return Err(ChangeError::Conflict),
-                Answered::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
+                Answer::Good => return Ok(()),
+                Answer::Status(Status::RESERVATION_CONFLICT) => return Err(ChangeError::Conflict),
+                Answer::Sense(code) if code.key == SenseKey::ILLEGAL_REQUEST => {
                     return Err(ChangeError::Rejected(code));
                 }
-                // It is away, or standing by.
-                Answered::Sense(_) | Answered::Status(_) | Answered::Nothing => {}
+                // The path is away, or standing by.
+                Answer::Sense(_) | Answer::Status(_) | Answer::Missing => {}
             }
         }
         Err(ChangeError::Failed(Failure::IllegalRequest))
     }
 
-    /// Checks that the disk has a change which the library says has succeeded. Of sense data in descriptor format the
-    /// library takes the additional sense code for the key, so that 01h is success to it.
+    /// Checks that the disk has a change that the library reported as made. In descriptor-format sense data the library reads
+    /// the additional sense code as the sense key, and so takes 01h there for success.
     fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), ChangeError> {
         let (key, other) = (list.reservation_key, list.service_action_key);
-        let is_there = match command.action {
-            OutServiceAction::Reserve => self.reservation()?.is_some_and(|held| {
+        let is_made = match command.action {
+            OutServiceAction::Reserve => self.state.reservation()?.is_some_and(|held| {
                 (held.key == key || held.kind.is_all_registrants())
                     && (held.scope, held.kind) == (command.scope, command.kind)
             }),
-            OutServiceAction::Clear => !self.keys()?.contains(&key),
+            OutServiceAction::Clear => !self.state.keys()?.contains(key),
             OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort
                 if other != key && other != NO_KEY =>
             {
-                !self.keys()?.contains(&other)
+                !self.state.keys()?.contains(other)
             }
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey
                 if other != NO_KEY =>
             {
-                let keys = self.keys()?;
-                keys.contains(&other) || keys.len() >= KEYS_MAX
+                self.state.keys()?.may_contain(other)
             }
             // Another host may have registered the same key.
             OutServiceAction::Register if key != NO_KEY => {
-                !self.keys()?.contains(&key) || !self.has_key(key)?
+                !self.state.keys()?.contains(key) || !self.state.has_key(key)?
             }
             _ => true,
         };
-        if is_there {
+        if is_made {
             return Ok(());
         }
         worker_log!(
-            "{}: {}: the library says that it succeeded, and the disk does not have it",
-            self.name.escape_ascii(),
+            "{}: {}: the library reported success, but the disk does not have the change",
+            self.state.name.escape_ascii(),
             command.action
         );
         Err(ChangeError::Failed(Failure::Other))
     }
 
-    /// Returns the error that an error of the library comes to.
+    /// Converts an error of the library.
     fn change_error(
         &self,
         command: PersistentReserveOut,
@@ -476,91 +426,34 @@ impl Change<'_> {
             Error::Library(Failure::ReservationConflict) => return ChangeError::Conflict,
             Error::Library(failure) => failure,
             error => {
-                worker_log!("{}: {error}", self.name.escape_ascii());
+                worker_log!("{}: {error}", self.state.name.escape_ascii());
                 Failure::Other
             }
         };
-        // Where there is no reservation, LIO does not call it a conflict.
+        // LIO does not answer RESERVATION CONFLICT to an unregistered nexus if there is no reservation.
         if !is_registration(command.action)
             && failure != Failure::SyntaxError
-            && self.lacks_key(list.reservation_key)
+            && self.state.lacks_key(list.reservation_key)
         {
             return ChangeError::Conflict;
         }
         ChangeError::Failed(failure)
     }
-
-    /// The key that multipathd has on record for the map, if it has one.
-    fn recorded_key(&self) -> Result<Option<RegisteredKey>, ChangeError> {
-        self.library.registered_key(self.name, MULTIPATHD).map_err(|error| self.multipathd_failed(&error))
-    }
-
-    /// Has multipathd record again what it did before. Until 0.12 the library leaves a key there that was not registered,
-    /// and then takes no other.
-    fn restore(&self, recorded: Option<RegisteredKey>) {
-        let restored = match self.library.registered_key(self.name, MULTIPATHD) {
-            Ok(now) if now == recorded => return,
-            Ok(_) => self.library.set_registered_key(self.name, recorded, MULTIPATHD),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = restored {
-            self.multipathd_failed(&error);
-        }
-    }
-
-    fn multipathd_failed(&self, error: &io::Error) -> ChangeError {
-        worker_log!("{}: multipathd: {error}", self.name.escape_ascii());
-        cause::of_shortage_with_multipathd(error)
-            .map_or(ChangeError::Failed(Failure::Other), ChangeError::Shortage)
-    }
-
-    /// The paths that can be opened.
-    fn nexuses(&self) -> Result<Vec<Route<'_>>, ChangeError> {
-        let paths: Vec<DeviceNumber> = path::of(self.control, self.number).map_err(|error| {
-            worker_log!("{}: {}", self.name.escape_ascii(), with_sources(&error));
-            cause::of_shortage(&error).map_or(ChangeError::Failed(Failure::MapError), ChangeError::Shortage)
-        })?;
-        let opened = paths.into_iter().filter_map(|path| Route::open(path, self.scsi).transpose());
-        // A path that could not be opened for a lack of resources here must not count as away.
-        opened.collect::<Result<_, _>>().map_err(ChangeError::Shortage)
-    }
-
-    /// The keys that are registered with the disk.
-    fn keys(&self) -> Result<Vec<ReservationKey>, ChangeError> {
-        let data = self.read(InServiceAction::ReadKeys)?;
-        let keys = Keys::parse(&data).map_err(|_| ChangeError::Failed(Failure::Other))?;
-        Ok(keys.iter().collect())
-    }
-
-    /// The reservation of the disk.
-    fn reservation(&self) -> Result<Option<Reservation>, ChangeError> {
-        let data = self.read(InServiceAction::ReadReservation)?;
-        let data = ReservationData::parse(&data).map_err(|_| ChangeError::Failed(Failure::Other))?;
-        data.reservation().map_err(|_| ChangeError::Failed(Failure::Other))
-    }
-
-    fn read(&self, action: InServiceAction) -> Result<Vec<u8>, ChangeError> {
-        let nexuses = self.nexuses()?;
-        nexuses.iter().find_map(|nexus| nexus.read(action)).ok_or(ChangeError::Failed(Failure::Other))
-    }
 }
 
-/// How a change was made.
-enum By {
-    /// On all paths that it concerns.
+/// The route by which a change was made.
+enum MadeBy {
+    /// By the library, on all paths that it concerns.
     Library,
     /// By one path.
     Path,
 }
 
-/// More do not fit into what is read.
-const KEYS_MAX: usize = (DATA_MAX - 8) / 8;
-
 fn is_registration(action: OutServiceAction) -> bool {
     matches!(action, OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey)
 }
 
-/// Reads a change, as far as it can be made on a map.
+/// Parses a change, and rejects the service actions that cannot be made on a map.
 fn parse<'a>(
     cdb: &[u8],
     parameters: &'a [u8],
@@ -610,7 +503,7 @@ mod tests {
             (out(7, 0, 24), ids(0, &[]), Some(field)),
             (out(8, 5, 24), ids(0, &[]), Some(field)),
             (out(0x1f, 0, 24), ids(0, &[]), Some(field)),
-            // Scope and type are the disk's to judge.
+            // The disk judges scope and type.
             (out(1, 0, 24), ids(0, &[]), None),
             (out(1, 0x15, 24), ids(0, &[]), None),
             (out(4, 0, 24), ids(0, &[]), None),

@@ -1,15 +1,15 @@
-//! Why a change was not made.
+//! Errors of changes.
 
 use mpathpersist::Failure;
 use pr_backend::Cause;
 use scsi_sense::SenseCode;
 
-/// Why a change was not made.
+/// The reason why a change was not made.
 #[derive(Debug)]
 pub(crate) enum ChangeError {
-    /// It cannot be made on a map, or not at all.
+    /// The change cannot be made on a map, or on no device.
     Rejected(SenseCode),
-    /// RESERVATION CONFLICT.
+    /// The disk's answer is RESERVATION CONFLICT.
     Conflict,
     /// The library or a path failed; the change may have been made in part.
     Failed(Failure),

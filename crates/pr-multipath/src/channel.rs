@@ -1,4 +1,4 @@
-//! A socket on which every message is whole: `SOCK_SEQPACKET`, with descriptors passed along.
+//! A socket that keeps message boundaries (`SOCK_SEQPACKET`) and passes descriptors.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -16,19 +16,19 @@ use rustix::{
     },
 };
 
-/// The most descriptors that one message may bring.
+/// Maximum number of descriptors in one message.
 pub(crate) const DESCRIPTORS_MAX: usize = 2;
 
 /// One end of a channel.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
 
-/// What [`Channel::receive`] found.
+/// Result of [`Channel::receive`].
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A message of so many bytes, and the descriptors that came with it.
+    /// A message: its length in bytes, and its descriptors.
     Message(usize, Vec<OwnedFd>),
-    /// Nothing yet.
+    /// No message is available yet.
     Nothing,
     /// The other end is closed.
     End,
@@ -47,11 +47,11 @@ impl Channel {
         io::stdin().as_fd().try_clone_to_owned().map(Self::from)
     }
 
-    /// Sends a message, whole or not at all. Never blocks.
+    /// Sends a message, completely or not at all. Never blocks.
     pub(crate) fn send(&self, parts: &[&[u8]], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        // The space is aligned, and may hold one more than asked for.
+        // Because of its alignment, the space may hold one descriptor more than the maximum.
         let fits = descriptors.len() <= DESCRIPTORS_MAX;
         if !(descriptors.is_empty() || fits && control.push(SendAncillaryMessage::ScmRights(descriptors))) {
             return Err(Errno::TOOMANYREFS);
@@ -61,8 +61,9 @@ impl Channel {
         rustix::net::sendmsg(&self.0, &parts, &mut control, flags).map(drop)
     }
 
-    /// Receives a message, if one is there. Never blocks. A message that is longer than `buffer`, or brings more than
-    /// [`DESCRIPTORS_MAX`] descriptors, is [`Errno::MSGSIZE`].
+    /// Receives a message, if one is available. Never blocks.
+    ///
+    /// Fails with [`Errno::MSGSIZE`] if the message is longer than `buffer` or has more than [`DESCRIPTORS_MAX`] descriptors.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -77,8 +78,8 @@ impl Channel {
         };
         let mut descriptors = Vec::new();
         for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(came) = message {
-                descriptors.extend(came);
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptors.extend(received);
             }
         }
         let cut = received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
@@ -91,19 +92,19 @@ impl Channel {
         Ok(Received::Message(received.bytes, descriptors))
     }
 
-    /// Ends the channel for both: the other end receives [`Received::End`].
+    /// Closes the channel in both directions: the other end receives [`Received::End`].
     pub(crate) fn close(&self) -> Result<(), Errno> {
         rustix::net::shutdown(&self.0, Shutdown::Both)
     }
 
-    /// Takes no more messages: from now on, [`send`](Self::send) fails at the other end with [`Errno::PIPE`]. Messages that
+    /// Refuses further messages: [`send`](Self::send) at the other end fails with [`Errno::PIPE`] from now on. Messages that
     /// were sent before can still be received.
     pub(crate) fn refuse_more(&self) -> Result<(), Errno> {
         rustix::net::shutdown(&self.0, Shutdown::Read)
     }
 }
 
-/// Blocks until one of `descriptors` is readable or closed; returns `false` if none was until `deadline`.
+/// Blocks until one of `descriptors` is readable or closed; returns `false` if `deadline` passes first.
 pub(crate) fn wait(descriptors: &[BorrowedFd<'_>], deadline: Option<Instant>) -> Result<bool, Errno> {
     let mut events: Vec<PollFd<'_>> =
         descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(one.send(&[b"a"], &[one.as_fd(); 3]), Err(Errno::TOOMANYREFS));
     }
 
-    /// A worker that leaves relies on this: no command is lost between its last receive and its end.
+    /// A worker that exits relies on this: no command is lost between its last receive and its exit.
     #[test]
     fn refused_messages_leave_earlier_ones_readable() {
         let (one, other) = Channel::pair().unwrap();
@@ -192,6 +193,6 @@ mod tests {
         assert!(matches!(receive(&other), Received::Message(1, _)));
         assert!(matches!(receive(&other), Received::End));
         other.send(&[b"c"], &[]).unwrap();
-        assert!(matches!(receive(&one), Received::Message(1, _)), "answers still go out");
+        assert!(matches!(receive(&one), Received::Message(1, _)), "answers can still be sent");
     }
 }

@@ -1,14 +1,14 @@
-//! A reservation on a multipath map must be registered with every path, also with paths that come back later. Only
-//! multipathd keeps that promise, and libmpathpersist is the way to it. But the library needs root, may block for long, keeps
-//! state between calls, ends the process on some errors, and is written for a command line. This crate is a backend of
-//! [`pr_backend`] that calls it all the same, from a daemon that is not root, has many threads and must not die.
+//! A key must be registered on every path of a multipath map, also on paths that come back later. Only multipathd does that,
+//! and libmpathpersist is its interface. But the library needs root, may block for long, keeps state between calls, ends the
+//! process on some errors, and is written for a command line. This crate is a backend of [`pr_backend`] that makes the
+//! library usable for a daemon that is not root, has many threads and must not crash.
 //!
 //! # How it works
 //!
 //! [`Multipath::start`] starts the program again as a *supervisor*, which stays root with three capabilities. The supervisor
-//! starts *workers*, the same program again, one for each map with a command in flight. A worker calls the library; whatever
-//! goes wrong there costs one command. A worker that takes too long is killed, and its map answers BUSY until it has ended.
-//! Changes go through the library and are verified on the disk; commands that only read are sent to the paths themselves.
+//! starts *workers*, the same program again, one for each map with a command in flight. A worker calls the library; a fault
+//! there costs one command. A worker that takes too long is killed, and its map answers BUSY until it has exited. Changes go
+//! through the library and are verified on the disk; commands that only read are sent to the paths directly.
 //!
 //! ```no_run
 //! use std::{process::ExitCode, time::Duration};
@@ -17,7 +17,7 @@
 //! use pr_multipath::{Config, Multipath, Role};
 //!
 //! fn main() -> ExitCode {
-//!     // First of all: this process may be the supervisor or a worker.
+//!     // Must come first: this process may be the supervisor or a worker.
 //!     if let Some(role) = Role::from_args(std::env::args_os()) {
 //!         return role.run(|| {});
 //!     }
@@ -37,11 +37,12 @@
 //!
 //! # What this crate does not do
 //!
-//! It does not lock: a map takes one command at a time ([`Device::is_serial`](pr_backend::Device::is_serial)), and the caller
-//! must see to that. It does not serve other device-mapper maps, and not the paths themselves (that is
-//! [`pr_backend::Scsi`]). It does not configure multipath-tools: `reservation_key file` must be in multipath.conf. In the
-//! daemon's process it touches no signals, no logger and no other state of the process; it starts threads that wait for
-//! workers and the supervisor.
+//! - It does not lock: the caller must send one command at a time to a map
+//!   ([`Device::is_serial`](pr_backend::Device::is_serial)).
+//! - It does not serve other device-mapper maps, nor the paths as disks of their own ([`pr_backend::Scsi`] does).
+//! - It does not configure multipath-tools: `reservation_key file` must be in multipath.conf.
+//! - In the daemon's process it changes no signals, no logger and no other state of the process; it spawns threads that wait
+//!   for workers and the supervisor.
 
 #![deny(unsafe_code)]
 
@@ -52,6 +53,7 @@ mod change_error;
 mod channel;
 mod config;
 mod map;
+mod map_state;
 mod multipath;
 mod nexus;
 mod output;

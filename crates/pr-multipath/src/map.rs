@@ -1,8 +1,8 @@
-//! What a worker does with a command on a map.
+//! Runs a command on a map, in a worker.
 //!
-//! A change goes through the library, which makes it on all paths and has multipathd keep it. A question is put to the
-//! paths themselves, one after the other until one answers: the library would do the same, but understands only some
-//! of the answers, and its READ FULL STATUS writes beyond its buffers where some thirty ports are registered.
+//! A change goes through the library, which makes it on all paths and has multipathd keep it. A command that reads is sent to
+//! the paths directly, one after the other until one answers: the library would do the same, but understands only some
+//! of the answers, and its READ FULL STATUS writes beyond its buffers if some thirty ports are registered.
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -16,8 +16,9 @@ use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
 
 use crate::{
     cause,
-    change::{Change, MULTIPATHD},
+    change::Change,
     change_error::ChangeError,
+    map_state::{MULTIPATHD, MapState},
     path::{self, Path},
     refusal,
     worker_log::worker_log,
@@ -29,7 +30,7 @@ pub(crate) struct Maps {
     control: Control,
 }
 
-/// Why no map can be served.
+/// The reason why no map can be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error(transparent)]
@@ -39,8 +40,8 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
-    /// Returns whether multipath-tools is not installed. A library that is there and does not work may be repaired at any
-    /// time: the next worker tries again.
+    /// Returns whether multipath-tools is not installed. A library that is installed and does not work may be repaired at
+    /// any time, so the next worker tries again.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Library(mpathpersist::OpenError::NotInstalled(_)))
     }
@@ -49,7 +50,7 @@ impl OpenError {
 impl Maps {
     /// Opens the library and the device-mapper.
     pub(crate) fn open() -> Result<Self, OpenError> {
-        // In this order: where the library is not, it does not matter what else is missing.
+        // The library first: without it, a missing device-mapper does not matter.
         Ok(Self { library: Library::open()?, control: Control::open()? })
     }
 
@@ -70,14 +71,14 @@ impl Maps {
             Ok(number) => number,
             Err(not_served) => return not_served.into(),
         };
-        // The daemon has checked the mode, too; but it has less to lose.
+        // The daemon has checked the mode already. A worker has more privileges, so it checks again.
         match pr_backend::is_writable(map) {
             Ok(is_writable) if is_writable || !is_change => {}
             Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
             Err(not_served) => return not_served.into(),
         }
         let id = DeviceId::Block { major: number.major, minor: number.minor };
-        // Each time: a map that was multipath may have been loaded with another table since.
+        // For each command: another table may have been loaded into the map since the last.
         let table = match self.control.table(number) {
             Ok(table) if table.multipath_target().is_some() => table,
             Ok(_) => return Outcome::Refused(refusal::other_map(id)),
@@ -86,7 +87,7 @@ impl Maps {
         match self.library.multipathd_is_running(MULTIPATHD) {
             Ok(true) => {}
             Ok(false) => return Outcome::Refused(refusal::no_multipathd(id)),
-            // It is there, and the paths answer questions without it.
+            // multipathd is running, and the paths answer commands that read without it.
             Err(_) if !is_change => {}
             Err(error) => {
                 return match cause::of_shortage_with_multipathd(&error) {
@@ -98,10 +99,10 @@ impl Maps {
         let scsi = Scsi::new(timeout);
         let Data::Out(parameters) = command.data else { return self.ask(number, &scsi, command) };
         if table.flags.contains(Flags::SUSPEND) {
-            // Not by the library, which is called by one worker at a time for a map.
+            // Not suspended by the library: one worker at a time calls it for a map.
             return busy(cause::suspended());
         }
-        let change = Change {
+        let state = MapState {
             library: &mut self.library,
             control: &self.control,
             map,
@@ -109,7 +110,7 @@ impl Maps {
             name: table.name.to_bytes(),
             scsi: &scsi,
         };
-        match change.make(command.cdb, parameters) {
+        match (Change { state }).make(command.cdb, parameters) {
             Ok(()) => Outcome::bare(Status::GOOD),
             Err(ChangeError::Conflict) => Outcome::bare(Status::RESERVATION_CONFLICT),
             Err(ChangeError::Rejected(code)) => Outcome::Rejected(code),
@@ -120,17 +121,20 @@ impl Maps {
 
     /// Resumes `map` if it is suspended.
     ///
-    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that ends
-    /// meanwhile leaves all input and output waiting.
+    /// From 0.13 on the library suspends a map while it moves a reservation from one key to another. A worker that exits
+    /// meanwhile leaves all I/O of the map waiting.
     pub(crate) fn resume(&self, map: BorrowedFd<'_>) -> Outcome {
         let number = match number(map) {
             Ok(number) => number,
             Err(not_served) => return not_served.into(),
         };
         let resumed = self.control.table(number).and_then(|table| {
-            let is_ours = self.library.version().generation >= Generation::From13;
-            if is_ours && table.multipath_target().is_some() && table.flags.contains(Flags::SUSPEND) {
-                worker_log!("{}: was left suspended, and goes on now", table.name.to_bytes().escape_ascii());
+            let library_suspends_maps = self.library.version().generation >= Generation::From13;
+            if library_suspends_maps
+                && table.multipath_target().is_some()
+                && table.flags.contains(Flags::SUSPEND)
+            {
+                worker_log!("{}: was left suspended and is resumed", table.name.to_bytes().escape_ascii());
                 self.control.resume(number)?;
             }
             Ok(())
@@ -138,7 +142,7 @@ impl Maps {
         resumed.map_or_else(|error| device_mapper(&error), |()| Outcome::bare(Status::GOOD))
     }
 
-    /// Sends a command that reads to one path after the other, until a path gives an answer that the others would give, too.
+    /// Sends a command that reads to one path after the other, until a path gives an answer that the others would give too.
     fn ask(&self, map: DeviceNumber, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
         let paths = match path::of(&self.control, map) {
             Ok(paths) => paths,
@@ -154,25 +158,25 @@ impl Maps {
             match outcome {
                 Outcome::Device { status: Status::GOOD | Status::RESERVATION_CONFLICT, .. } => break,
                 Outcome::Device { status: Status::CHECK_CONDITION, .. } if is_illegal(command.sense) => break,
-                // A path that is standing by, or busy, or gone.
+                // The path is standing by, busy, or gone.
                 _ => {}
             }
         }
         outcome
     }
 
-    /// Returns the outcome of a failure of the library. Of sense data the library tells only the key; where there is more to
-    /// know, the paths are asked.
+    /// Returns the outcome of a failure of the library. The library returns only the sense key of sense data; if a path may
+    /// tell more, the paths are asked.
     fn explain(&self, failure: Failure, map: DeviceNumber, timeout: Duration) -> Outcome {
         let code = match sense_of(failure) {
-            (general, Precision::OfKey) => self.ready(map, timeout, general),
+            (general, Precision::OfKey) => self.refine_sense(map, timeout, general),
             (code, Precision::Full) => code,
         };
         failed(code, cause::library(failure))
     }
 
-    /// Returns the sense of the first path that answers TEST UNIT READY with the same sense key as `general`, or `general`.
-    fn ready(&self, map: DeviceNumber, timeout: Duration, general: SenseCode) -> SenseCode {
+    /// Sends TEST UNIT READY to the paths; returns the first sense code with the same sense key as `general`, or `general`.
+    fn refine_sense(&self, map: DeviceNumber, timeout: Duration, general: SenseCode) -> SenseCode {
         let paths = path::of(&self.control, map).unwrap_or_default();
         let specific = paths.into_iter().find_map(|path| {
             let code = test_unit_ready(&Path::open(path).ok()??, timeout)?;
@@ -182,16 +186,16 @@ impl Maps {
     }
 }
 
-/// How much a failure of the library tells.
+/// Precision of the sense code that a failure of the library stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Precision {
-    /// The sense key alone; a path may tell more.
+    /// The sense key alone. A path may return the whole code.
     OfKey,
     /// The whole sense code.
     Full,
 }
 
-/// Returns the sense of a failure of the library: never a sense key that reads as success.
+/// Returns the sense code of a failure of the library. Invariant: its sense key never reads as success.
 fn sense_of(failure: Failure) -> (SenseCode, Precision) {
     match failure {
         Failure::SenseNotReady => (SenseCode::NOT_READY, Precision::OfKey),
@@ -218,7 +222,8 @@ fn test_unit_ready(path: &Path, timeout: Duration) -> Option<SenseCode> {
     Sense::parse(sense).ok().filter(|_| completion.status == Status::CHECK_CONDITION.0)?.code()
 }
 
-/// Returns the number of the map that a descriptor refers to. The daemon has looked, too; but it has less to lose.
+/// Returns the number of the map that a descriptor refers to. The daemon has examined it already; a worker has more
+/// privileges, so it examines it again.
 fn number(map: BorrowedFd<'_>) -> Result<DeviceNumber, NotServed> {
     match Descriptor::examine(map, &Disks::default())?.kind() {
         DescriptorKind::Map(DeviceId::Block { major, minor }) => Ok(DeviceNumber { major, minor }),

@@ -1,4 +1,4 @@
-//! The backend: what the daemon does.
+//! The backend, as the daemon uses it.
 
 use std::{
     io,
@@ -25,10 +25,10 @@ use crate::{
     worker_error::{WorkerError, WorkerFault},
 };
 
-/// Size of the stack of the thread that waits for the supervisor.
+/// Stack size of the thread that waits for the supervisor, in bytes.
 const STACK: usize = 128 << 10;
 
-/// The backend of multipath maps. Clones are the same backend.
+/// The backend of multipath maps. Clones share one backend.
 #[derive(Clone)]
 pub struct Multipath {
     inner: Arc<Inner>,
@@ -36,17 +36,17 @@ pub struct Multipath {
 
 struct Inner {
     pool: Mutex<Result<Arc<Pool>, Unavailable>>,
-    /// The supervisor process, until a thread waits for it.
+    /// The supervisor process; `None` once a thread waits for it.
     process: Mutex<Option<Child>>,
     timeout: Duration,
     recent: Arc<RecentLines>,
 }
 
 impl Multipath {
-    /// Starts the supervisor, if that is possible: [`availability`](Self::availability) says why not. Must be called while
-    /// the process is root and has the privileges that a worker needs.
+    /// Starts the supervisor. If that fails, maps are not served, and [`availability`](Self::availability) returns the
+    /// reason. Must be called while the process is root and has the capabilities of a worker.
     ///
-    /// The supervisor is this program, started again: its `main` must look for a [`Role`](crate::Role) first.
+    /// The supervisor is this program, started again: its `main` must check for a [`Role`](crate::Role) first.
     pub fn start(config: Config) -> Self {
         let Config { timeout, arguments, discard_stderr } = config;
         let supervisor = match capabilities::can_keep() {
@@ -75,8 +75,8 @@ impl Multipath {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Finds out, in a thread, whether the library can be used, and logs it. If it is not installed, the supervisor leaves;
-    /// otherwise the thread waits for the supervisor and logs its end.
+    /// Spawns a thread that checks whether the library can be used, and logs the result. If the library is not installed, the
+    /// thread dismisses the supervisor; otherwise it waits for the supervisor and logs its exit.
     pub fn probe_library(&self) {
         let this = self.clone();
         let watch = move || {
@@ -90,7 +90,7 @@ impl Multipath {
         };
         let started = thread::Builder::new().name("multipath".into()).stack_size(STACK).spawn(watch);
         if let Err(error) = started {
-            log::warn!("multipath: no thread to find out whether it is available: {error}");
+            log::warn!("multipath: cannot start a thread to check whether it is available: {error}");
         }
     }
 
@@ -105,26 +105,26 @@ impl Multipath {
                 drop(self.replace_pool(Unavailable::NoLibrary));
                 pool.dismiss();
                 drop(pool);
-                log::info!("multipath maps are not served: {why} (restart pr-helper once it is there)");
+                log::info!("multipath maps are not served: {why} (restart pr-helper once it is installed)");
             }
             Err(WorkerError::Unfit(why)) => log::warn!("multipath maps are not served for now: {why}"),
             Err(WorkerError::Fault(fault)) => log::warn!("multipath: {fault}"),
         }
     }
 
-    /// Returns whether maps are served, as far as is known.
+    /// Returns `Ok` if maps are served, as far as is known.
     ///
     /// # Errors
     ///
-    /// The reason why not.
+    /// The reason why maps are not served.
     pub fn availability(&self) -> Result<(), Unavailable> {
         if self.pool()?.is_unfit() { Err(Unavailable::Unfit) } else { Ok(()) }
     }
 
-    /// Has the supervisor end, as it does when this process ends: it calls the function that was given to
+    /// Ends the supervisor, as the exit of this process does: it calls the function that was passed to
     /// [`Role::run`](crate::Role::run). Returns whether there was a supervisor. Maps are not served afterwards.
     pub fn end(&self) -> bool {
-        // The supervisor's end is expected then.
+        // Replaced first, so that the supervisor's exit is not logged as an error.
         self.replace_pool(Unavailable::NotStarted).is_ok_and(|pool| pool.end())
     }
 
@@ -155,7 +155,7 @@ impl Backend for Multipath {
     fn claim(&self, descriptor: &Descriptor<'_>) -> Option<Result<Device, NotServed>> {
         match descriptor.kind() {
             DescriptorKind::Map(id) => Some(
-                // Even if the last worker could not work: the next command starts another, which may.
+                // Also if the last worker could not work: the next command starts another, which may be able to.
                 self.pool()
                     .map_err(|why| refusal::no_multipath(id, why).into())
                     .and_then(|_| claim_map(id, read_uuid(id))),
@@ -173,7 +173,8 @@ impl Backend for Multipath {
     }
 }
 
-/// Claims a map if multipath-tools made it, as its UUID tells every user. Its table is decisive; a worker looks at that.
+/// Claims a map if its UUID, which every user can read, says that multipath-tools made it. A worker checks its table, which
+/// decides.
 fn claim_map(id: DeviceId, uuid: io::Result<Vec<u8>>) -> Result<Device, NotServed> {
     match uuid {
         Ok(uuid) if uuid.starts_with(b"mpath-") => {
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn map_is_claimed_by_its_uuid() {
+    fn map_is_claimed_by_uuid() {
         let device = claim_map(MAP, Ok(b"mpath-360014051\n".to_vec())).unwrap();
         assert_eq!((device.id(), device.is_serial(), device.close_may_block()), (MAP, true, false));
         for (uuid, label) in [
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn shortage_is_busy_and_no_refusal() {
+    fn shortage_while_claiming_is_busy() {
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR] {
             match claim_map(MAP, Err(io::Error::from_raw_os_error(errno))) {
                 Err(NotServed::Failed(failure)) => assert_eq!(failure.status(), Status::BUSY, "{errno}"),
@@ -256,11 +257,11 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(!multipath.end(), "there is no supervisor");
-        assert_eq!(same.availability(), Err(Unavailable::NotStarted), "clones are the same backend");
+        assert_eq!(same.availability(), Err(Unavailable::NotStarted), "clones share one backend");
     }
 
     #[test]
-    fn executor_takes_labels_of_maps() {
+    fn executor_has_labels_of_maps() {
         let labels = Executor::new().with(unavailable()).refusal_labels();
         for label in ["other_map", "no_multipath", "no_multipathd"] {
             assert!(labels.contains(&label), "{label}");

@@ -1,4 +1,4 @@
-//! Lines that a worker and its library print, for the log.
+//! Logs the lines that a worker and its library print.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -9,7 +9,7 @@ use rustix::{fs::OFlags, io::Errno, pipe::PipeFlags};
 
 use crate::{recent_lines::RecentLines, text};
 
-/// Longer lines are cut into several.
+/// Maximum length of a line, in bytes. A longer line is split.
 const LINE_MAX: usize = 400;
 
 /// The reading end of a worker's standard output and standard error.
@@ -21,11 +21,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Returns the end to read from, which never blocks, and the end for the worker.
+    /// Creates a pipe; returns the reading end, which never blocks, and the end for the worker.
     pub(crate) fn pair(recent: Arc<RecentLines>) -> Result<(Self, OwnedFd), Errno> {
-        let (pipe, its_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (pipe, worker_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        Ok((Self { pipe, line: Vec::new(), recent, ended: false }, its_end))
+        Ok((Self { pipe, line: Vec::new(), recent, ended: false }, worker_end))
     }
 
     /// Logs all complete lines that are in the pipe.
@@ -41,7 +41,7 @@ impl Output {
 
     fn read(&mut self, mut log: impl FnMut(&str)) {
         let mut buffer = [0; 1024];
-        // As much as a pipe holds: a worker that prints without end must not keep this thread here.
+        // At most the capacity of a pipe: a worker that prints endlessly must not hold up this thread.
         for _ in 0..64 {
             let bytes = match rustix::io::read(&self.pipe, &mut buffer) {
                 Ok(0) => {
@@ -70,7 +70,7 @@ impl Output {
         let text = String::from_utf8_lossy(&self.line);
         let text = without_time(text.trim());
         if !text.is_empty() {
-            // It may contain strings from a device, such as its name.
+            // The line may contain strings from a device, such as its name.
             log(&text::printable(text, text.len()));
         }
         self.line.clear();
@@ -83,7 +83,7 @@ impl AsFd for Output {
     }
 }
 
-/// Returns a line without the seconds since boot that the library puts in front: `12.174749 | text`.
+/// Strips the seconds since boot that the library puts before a line: `12.174749 | text`.
 fn without_time(line: &str) -> &str {
     match line.split_once(" | ") {
         Some((time, text)) if time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => text,

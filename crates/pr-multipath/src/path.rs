@@ -15,20 +15,20 @@ use scsi_sense::{
 };
 
 use crate::{
-    nexus::{Answered, Nexus},
+    nexus::{Answer, Nexus},
     worker_log::worker_log,
 };
 
-/// A path, opened.
+/// An open path.
 pub(crate) struct Path {
     descriptor: OwnedFd,
     id: DeviceId,
 }
 
-/// How often a path is asked again that has a unit attention to report.
+/// Number of times that a command is repeated while the path reports a unit attention.
 const UNIT_ATTENTIONS: usize = 5;
 
-/// A path, and how to send commands by it.
+/// A path with the backend that sends commands to it.
 pub(crate) struct Route<'a> {
     path: Path,
     scsi: &'a Scsi,
@@ -42,7 +42,7 @@ impl<'a> Route<'a> {
 }
 
 impl Nexus for Route<'_> {
-    fn change(&self, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
+    fn change(&self, command: PersistentReserveOut, parameters: &[u8]) -> Answer {
         self.path.change(self.scsi, command, parameters)
     }
 
@@ -51,7 +51,7 @@ impl Nexus for Route<'_> {
     }
 }
 
-/// Returns the paths of `map`; paths that the kernel takes for failed come last.
+/// Returns the paths of `map`. Paths that the kernel considers failed come last.
 pub(crate) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumber>, dm_ioctl::Error> {
     let mut paths = control.dependencies(map)?;
     let status = control.status(map)?;
@@ -61,8 +61,8 @@ pub(crate) fn of(control: &Control, map: DeviceNumber) -> Result<Vec<DeviceNumbe
     Ok(paths)
 }
 
-/// Returns whether the status of a multipath target (drivers/md/dm-mpath.c, `multipath_status`) has `8:16 F`: the path's
-/// device number, and that it has failed.
+/// Returns whether the status of a multipath target (drivers/md/dm-mpath.c, `multipath_status`) shows `path` as failed: its
+/// device number followed by `F`, such as `8:16 F`.
 fn has_failed(status: &[u8], path: DeviceNumber) -> bool {
     let name = format!("{}:{}", path.major, path.minor);
     let mut words = status.split(u8::is_ascii_whitespace);
@@ -75,15 +75,15 @@ fn has_failed(status: &[u8], path: DeviceNumber) -> bool {
 }
 
 impl Path {
-    /// Opens the disk of this number. `None` if that fails, or it is not a disk that takes SCSI commands.
+    /// Opens the disk of this number. Returns `None` if that fails, or if it is not a disk that accepts SCSI commands.
     ///
     /// # Errors
     ///
-    /// The cause, if this process or the host lacks a resource for it: that says nothing about the path.
+    /// The cause, if this process or the host lacks a resource. Then the state of the path is not known.
     pub(crate) fn open(number: DeviceNumber) -> Result<Option<Self>, Cause> {
         let DeviceNumber { major, minor } = number;
         let opened = name(number).and_then(|name| {
-            // The path may be away: a command fails sooner than a blocking open.
+            // The path may be away. A command fails sooner than a blocking open.
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             rustix::fs::open(format!("/dev/{name}"), flags, Mode::empty()).map_err(Into::into)
         });
@@ -94,7 +94,7 @@ impl Path {
         let kind = Descriptor::examine(descriptor.as_fd(), &Disks::default())
             .map(|descriptor: Descriptor<'_>| descriptor.kind());
         match kind {
-            // The name may have become another device's.
+            // The name may belong to another device by now.
             Ok(DescriptorKind::Disk(id)) if id == (DeviceId::Block { major, minor }) => {
                 Ok(Some(Self { descriptor, id }))
             }
@@ -103,41 +103,41 @@ impl Path {
         }
     }
 
-    /// Sends a command to this path, again if it has a unit attention to report: that concerns this path, and most often a
-    /// change by another. The library does not report it either.
+    /// Sends a command to this path, and repeats it while the path reports a unit attention: that is a matter of this path,
+    /// mostly caused by a change by another path. The library does not pass it on either.
     pub(crate) fn ask(&self, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
-        let mut asked = 0;
+        let mut attempts = 0;
         loop {
-            // Nothing may remain of an answer that did not come through.
+            // Nothing may remain of the answer to an earlier attempt.
             command.sense.fill(0);
             if let Data::In(data) = &mut command.data {
                 data.fill(0);
             }
             let outcome = scsi.send(self.descriptor.as_fd(), self.id, command);
-            asked += 1;
-            if asked > UNIT_ATTENTIONS || !has_unit_attention(&outcome, command.sense) {
+            attempts += 1;
+            if attempts > UNIT_ATTENTIONS || !has_unit_attention(&outcome, command.sense) {
                 return outcome;
             }
         }
     }
 
     /// Sends a change to this path alone.
-    fn change(&self, scsi: &Scsi, command: PersistentReserveOut, parameters: &[u8]) -> Answered {
-        let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answered::Nothing };
+    fn change(&self, scsi: &Scsi, command: PersistentReserveOut, parameters: &[u8]) -> Answer {
+        let Ok(parameter_list_length) = u32::try_from(parameters.len()) else { return Answer::Missing };
         let cdb = PersistentReserveOut { parameter_list_length, ..command }.to_cdb();
         let mut sense = [0; SENSE_LEN];
         let mut command = Command { cdb: &cdb, data: Data::Out(parameters), sense: &mut sense };
         match self.ask(scsi, &mut command) {
-            Outcome::Device { status: Status::GOOD, .. } => Answered::Good,
+            Outcome::Device { status: Status::GOOD, .. } => Answer::Good,
             Outcome::Device { status: Status::CHECK_CONDITION, .. } => {
-                Answered::of(Sense::parse(&sense).ok().and_then(|sense| sense.code()))
+                Answer::from_sense(Sense::parse(&sense).ok().and_then(|sense| sense.code()))
             }
-            Outcome::Device { status, .. } => Answered::Status(status),
-            _ => Answered::Nothing,
+            Outcome::Device { status, .. } => Answer::Status(status),
+            _ => Answer::Missing,
         }
     }
 
-    /// Returns the data of PERSISTENT RESERVE IN, [`DATA_MAX`] bytes at most; `None` if the path does not return them.
+    /// Returns the data of PERSISTENT RESERVE IN, at most [`DATA_MAX`] bytes; `None` if the command fails.
     fn read(&self, scsi: &Scsi, action: InServiceAction) -> Option<Vec<u8>> {
         let allocation_length = u16::try_from(DATA_MAX).ok()?;
         let cdb = PersistentReserveIn { action, allocation_length }.to_cdb();
@@ -165,17 +165,18 @@ fn has_unit_attention(outcome: &Outcome, sense: &[u8]) -> bool {
         && code.is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }
 
-/// Returns what an error of opening a path means: `None`, or the cause if this process or the host lacks a resource.
+/// Interprets an error of opening a path: `Ok(None)` if the path is away, the cause if this process or the host lacks a
+/// resource.
 fn not_opened(DeviceNumber { major, minor }: DeviceNumber, error: &io::Error) -> Result<Option<Path>, Cause> {
     worker_log!("path {major}:{minor}: {error}");
     Cause::of_shortage(error).map_or(Ok(None), Err)
 }
 
-/// Returns the kernel's name of a block device, which is that of its node in /dev.
+/// Returns the kernel's name of a block device, which is also the name of its node in /dev.
 fn name(DeviceNumber { major, minor }: DeviceNumber) -> io::Result<String> {
     let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
     let name = link.file_name().unwrap_or_default();
-    // In /sys a slash of a name is an exclamation mark.
+    // /sys writes a slash in a name as an exclamation mark.
     Ok(name.to_string_lossy().replace('!', "/"))
 }
 
@@ -183,9 +184,9 @@ fn name(DeviceNumber { major, minor }: DeviceNumber) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    /// A path that cannot be opened for a lack of descriptors is not away: a REGISTER must not be complete without it.
+    /// A path that cannot be opened for lack of descriptors is not away: a REGISTER must not be complete without it.
     #[test]
-    fn shortage_does_not_take_paths_away() {
+    fn shortage_does_not_count_as_away() {
         let path = DeviceNumber { major: 8, minor: 16 };
         let opened = |errno| not_opened(path, &io::Error::from_raw_os_error(errno));
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {

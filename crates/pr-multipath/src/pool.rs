@@ -1,4 +1,4 @@
-//! The workers of a daemon, and the maps whose worker was lost.
+//! The pool of workers, and the quarantine of maps whose worker was lost.
 
 use std::{
     collections::HashSet,
@@ -25,34 +25,34 @@ use crate::{
     worker_error::{WorkerError, WorkerFault},
 };
 
-/// How long a worker may take to load the library and read its configuration.
-const START: Duration = Duration::from_secs(30);
+/// Time limit for a worker to load the library and read its configuration.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The library may try one path after the other: a command on a map may take so many times as long as on a disk.
-const PATHS: u32 = 6;
+/// Factor between the time limit of a command on a map and that on a path: the library may try one path after the other.
+const TIMEOUT_FACTOR: u32 = 6;
 
-/// How long a command waits for the end of a worker that was lost before it.
-const END: Duration = Duration::from_secs(5);
+/// Time that a command waits for its map to leave the quarantine.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Consequence if no thread can wait for the end of such a worker.
+/// Consequence if no thread can be spawned to wait for a lost worker.
 const NEVER_RECOVERED: &str =
     "a worker was lost and cannot be waited for: the map is not served until pr-helper is restarted";
 
-/// Size of the stack of the thread that waits for the end of a worker.
+/// Stack size of the thread that waits for a lost worker, in bytes.
 const STACK: usize = 128 << 10;
 
-/// The workers. There is one for each map with a command in flight, and some without a command.
+/// The workers: one for each map with a command in flight, and idle ones.
 pub(crate) struct Pool {
     supervisor: SupervisorClient,
-    /// Workers without a command; some may have left. The last is the youngest.
+    /// Idle workers, the youngest last. Some may have exited.
     idle: Mutex<Vec<WorkerClient>>,
-    /// Maps in quarantine: their worker was lost and has not ended yet.
+    /// Maps whose worker was lost and has not exited yet.
     quarantined: Mutex<HashSet<DeviceId>>,
     /// Notified when a map leaves the quarantine.
     recovered: Condvar,
-    /// Lines of the workers.
+    /// The lines that workers printed recently, to log each only once a minute.
     recent: Arc<RecentLines>,
-    /// The last worker that was started could not work.
+    /// Whether the last worker that was started could not work.
     unfit: AtomicBool,
 }
 
@@ -74,24 +74,24 @@ impl Pool {
         self.unfit.load(Ordering::Relaxed)
     }
 
-    /// Starts a worker, to be used later; returns name and version of its library.
+    /// Starts a worker and keeps it idle; returns name and version of its library.
     pub(crate) fn probe(&self) -> Result<String, WorkerError> {
         let (worker, version) = self.launch()?;
         self.put(worker);
         Ok(version)
     }
 
-    /// Has the supervisor leave, because there is nothing that it could do.
+    /// Dismisses the supervisor, which has nothing to do without the library.
     pub(crate) fn dismiss(&self) {
         self.supervisor.dismiss();
     }
 
-    /// Has the supervisor end, as it does when this process ends; returns whether it was there.
+    /// Ends the supervisor, as the exit of this process does; returns whether it was running.
     pub(crate) fn end(&self) -> bool {
         self.supervisor.end()
     }
 
-    /// Runs `command` on `map` in a worker. Each path has `timeout` for it.
+    /// Runs `command` on `map` in a worker, with time limit `timeout` on each path.
     pub(crate) fn execute(
         self: &Arc<Self>,
         id: DeviceId,
@@ -99,13 +99,15 @@ impl Pool {
         timeout: Duration,
         command: &mut Command<'_>,
     ) -> Result<Outcome, WorkerError> {
-        self.wait_for_recovery(id, END)?;
+        self.wait_for_recovery(id, RECOVERY_TIMEOUT)?;
         let parameters = match &command.data {
             Data::In(_) => &[][..],
             Data::Out(parameters) => parameters,
         };
         let mut worker = self.begin(map, &WorkerRequest::Run { timeout, cdb: command.cdb, parameters })?;
-        match worker.finish(Instant::now().checked_add(timeout.saturating_mul(PATHS)), command) {
+        match worker
+            .receive_reply(Instant::now().checked_add(timeout.saturating_mul(TIMEOUT_FACTOR)), command)
+        {
             Ok(outcome) => {
                 self.put(worker);
                 Ok(outcome)
@@ -121,7 +123,7 @@ impl Pool {
         }
     }
 
-    /// Waits for the map to leave the quarantine.
+    /// Blocks until the map has left the quarantine.
     fn wait_for_recovery(&self, id: DeviceId, timeout: Duration) -> Result<(), WorkerFault> {
         let (quarantined, _) = self
             .recovered
@@ -130,9 +132,9 @@ impl Pool {
         if quarantined.contains(&id) { Err(WorkerFault::Unfinished) } else { Ok(()) }
     }
 
-    /// Puts a map into quarantine whose worker was lost during a command. Nothing is sent to it until the worker has ended,
-    /// which takes a process that waits for a disk as long as the disk likes; after a change the map is then resumed if it
-    /// was left suspended.
+    /// Puts a map into quarantine after its worker was lost during a command. No command is sent to it until the worker has
+    /// exited. A killed process that waits for a disk exits only when the disk has answered, however long that takes. After a
+    /// change the map is then resumed if it was left suspended.
     fn quarantine(
         self: &Arc<Self>,
         id: DeviceId,
@@ -141,7 +143,7 @@ impl Pool {
         is_change: bool,
     ) {
         self.quarantined().insert(id);
-        // After a command that only reads, the map is as it was.
+        // A command that only reads does not change the map.
         let map = is_change.then(|| map.try_clone_to_owned());
         let pool = Arc::clone(self);
         let watch = move || {
@@ -164,7 +166,7 @@ impl Pool {
     fn resume(&self, id: DeviceId, map: BorrowedFd<'_>) {
         let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
         let resumed = self.begin(map, &WorkerRequest::Resume).and_then(|mut worker| {
-            match worker.finish(Instant::now().checked_add(START), &mut nothing) {
+            match worker.receive_reply(Instant::now().checked_add(START_TIMEOUT), &mut nothing) {
                 Ok(outcome) => {
                     self.put(worker);
                     Ok(outcome)
@@ -184,7 +186,7 @@ impl Pool {
         }
     }
 
-    /// Sends a request to a worker, which from then on may have run it.
+    /// Sends a request to an idle or new worker. From then on the worker may have run it.
     fn begin(&self, map: BorrowedFd<'_>, request: &WorkerRequest<'_>) -> Result<WorkerClient, WorkerError> {
         loop {
             let (worker, is_new) = match self.take() {
@@ -193,7 +195,7 @@ impl Pool {
             };
             match worker.send(request, map) {
                 Ok(()) => return Ok(worker),
-                // Its time was over, and it has left without the request.
+                // The worker's lifetime was over, and it has exited without the request.
                 Err(Errno::PIPE | Errno::CONNRESET) if !is_new => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(WorkerFault::NotStarted.into()),
                 Err(error) => return Err(WorkerFault::before_command(error).into()),
@@ -202,7 +204,7 @@ impl Pool {
     }
 
     fn launch(&self) -> Result<(WorkerClient, String), WorkerError> {
-        let deadline = Instant::now().checked_add(START);
+        let deadline = Instant::now().checked_add(START_TIMEOUT);
         let launched = WorkerClient::launch(&self.supervisor, Arc::clone(&self.recent), deadline);
         match &launched {
             Ok(_) => self.unfit.store(false, Ordering::Relaxed),
@@ -218,8 +220,8 @@ impl Pool {
 
     fn put(&self, worker: WorkerClient) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // A worker that has left holds two descriptors.
-        idle.retain_mut(WorkerClient::is_there);
+        // The ends of a worker that has exited still hold two descriptors.
+        idle.retain_mut(WorkerClient::is_running);
         idle.push(worker);
     }
 
@@ -248,25 +250,25 @@ mod tests {
     const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
     const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
-    /// The test in the place of supervisor and workers.
-    struct Fake {
+    /// The supervisor's end of the channel, played by the test.
+    struct FakeSupervisor {
         supervisor: Channel,
     }
 
-    /// A worker's ends of its channel and its output.
+    /// A worker's ends of its channel and its output, played by the test.
     struct FakeWorker {
         channel: Channel,
         _output: OwnedFd,
     }
 
-    fn pool() -> (Arc<Pool>, Fake) {
+    fn pool() -> (Arc<Pool>, FakeSupervisor) {
         let (channel, supervisor) = Channel::pair().unwrap();
-        (Arc::new(Pool::new(SupervisorClient::new(channel), Arc::default())), Fake { supervisor })
+        (Arc::new(Pool::new(SupervisorClient::new(channel), Arc::default())), FakeSupervisor { supervisor })
     }
 
-    /// Returns the next message, which must come.
+    /// Waits for the next message and returns it.
     fn receive(channel: &Channel) -> (Vec<u8>, Vec<OwnedFd>) {
-        let deadline = Instant::now().checked_add(START);
+        let deadline = Instant::now().checked_add(START_TIMEOUT);
         assert!(channel::wait(&[channel.as_fd()], deadline).unwrap(), "there is no message");
         let mut buffer = [0; WorkerRequest::LENGTH_MAX];
         match channel.receive(&mut buffer).unwrap() {
@@ -275,8 +277,8 @@ mod tests {
         }
     }
 
-    impl Fake {
-        /// Plays a worker that was asked for and is ready.
+    impl FakeSupervisor {
+        /// Receives the command to start a worker; returns the worker, which is ready.
         fn start_worker(&self) -> FakeWorker {
             let (message, descriptors) = receive(&self.supervisor);
             assert!(matches!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Start(_))));
@@ -323,12 +325,12 @@ mod tests {
     #[test]
     fn idle_worker_is_used_again() {
         let (pool, fake) = pool();
-        let command = execute(&pool, REGISTER, START);
+        let command = execute(&pool, REGISTER, START_TIMEOUT);
         let worker = fake.start_worker();
         assert!(!worker.is_asked_to_resume());
         worker.answer(Status::RESERVATION_CONFLICT);
         assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::RESERVATION_CONFLICT)));
-        let command = execute(&pool, REGISTER, START);
+        let command = execute(&pool, REGISTER, START_TIMEOUT);
         assert!(!worker.is_asked_to_resume());
         worker.answer(Status::GOOD);
         assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
@@ -336,19 +338,19 @@ mod tests {
     }
 
     #[test]
-    fn worker_that_has_left_is_replaced() {
+    fn worker_that_exited_is_replaced() {
         let (pool, fake) = pool();
         for _ in 0..2 {
-            let command = execute(&pool, REGISTER, START);
+            let command = execute(&pool, REGISTER, START_TIMEOUT);
             let worker = fake.start_worker();
             assert!(!worker.is_asked_to_resume());
             worker.answer(Status::GOOD);
             assert_eq!(command.join().unwrap(), Ok(Outcome::bare(Status::GOOD)));
         }
-        assert_eq!(pool.idle.lock().unwrap().len(), 1, "the first has left");
+        assert_eq!(pool.idle.lock().unwrap().len(), 1, "the first has exited");
     }
 
-    /// A worker that is killed can wait for a disk: until it has ended it may still change the map.
+    /// A killed worker may wait for a disk: until it has exited it may still change the map.
     #[test]
     fn map_of_lost_worker_is_quarantined() {
         let (pool, fake) = pool();
@@ -368,19 +370,19 @@ mod tests {
         assert!(next.is_asked_to_resume());
         assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
         next.answer(Status::GOOD);
-        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+        assert_eq!(pool.wait_for_recovery(MAP, START_TIMEOUT), Ok(()));
     }
 
     #[test]
-    fn lost_reader_needs_no_resume() {
+    fn lost_read_needs_no_resume() {
         let (pool, fake) = pool();
-        let command = execute(&pool, READ_KEYS, START);
+        let command = execute(&pool, READ_KEYS, START_TIMEOUT);
         let worker = fake.start_worker();
         assert!(!worker.is_asked_to_resume());
-        // It crashes.
+        // The worker crashes.
         drop(worker);
         assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
-        assert_eq!(pool.wait_for_recovery(MAP, START), Ok(()));
+        assert_eq!(pool.wait_for_recovery(MAP, START_TIMEOUT), Ok(()));
         assert!(fake.is_asked_for_nothing());
     }
 
@@ -388,7 +390,7 @@ mod tests {
     fn missing_supervisor_is_a_fault() {
         let (pool, fake) = pool();
         drop(fake);
-        let command = execute(&pool, REGISTER, START);
+        let command = execute(&pool, REGISTER, START_TIMEOUT);
         assert_eq!(command.join().unwrap(), Err(WorkerFault::NoSupervisor.into()));
         assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Ok(()), "nothing was lost");
     }

@@ -1,4 +1,4 @@
-//! Lines that were logged lately.
+//! Suppression of repeated log lines.
 
 use std::{
     collections::VecDeque,
@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many lines are remembered.
+/// Number of lines that are remembered.
 const LINES_MAX: usize = 64;
 
-/// How long a line is remembered.
+/// Time that a line is remembered.
 const MEMORY: Duration = Duration::from_secs(60);
 
-/// Remembers the lines of the last minute, so that a guest that repeats itself does not fill the log with what the library
-/// prints.
+/// Remembers the lines of the last minute, so that a guest that repeats a command does not fill the log with the library's
+/// messages.
 #[derive(Debug, Default)]
 pub(crate) struct RecentLines(Mutex<VecDeque<(Instant, String)>>);
 
@@ -54,6 +54,6 @@ mod tests {
         for number in 0..LINES_MAX * 2 {
             assert!(lines.is_new(&format!("line {number}"), now + MEMORY));
         }
-        assert!(lines.is_new("a line", now + MEMORY), "only so many are remembered");
+        assert!(lines.is_new("a line", now + MEMORY), "only LINES_MAX lines are remembered");
     }
 }

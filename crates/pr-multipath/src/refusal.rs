@@ -1,4 +1,4 @@
-//! Why a map's descriptor is not served.
+//! Refusals of a map's descriptor.
 
 use pr_backend::{DeviceId, Refusal};
 
@@ -8,7 +8,7 @@ use crate::unavailable::Unavailable;
 pub(crate) const LABELS: &[&str] =
     &["other_map", "no_multipath", "no_multipathd", "not_in_sysfs", "not_scsi", "path_only", "unreadable"];
 
-/// The map is not multipath's.
+/// Refuses a map that is not multipath.
 pub(crate) fn other_map(id: DeviceId) -> Refusal {
     Refusal::new(
         "other_map",
@@ -18,17 +18,17 @@ pub(crate) fn other_map(id: DeviceId) -> Refusal {
     )
 }
 
-/// No map is served.
+/// Refuses a map because no map is served.
 pub(crate) fn no_multipath(id: DeviceId, why: Unavailable) -> Refusal {
     Refusal::new(
         "no_multipath",
         format!(
-            "{id} is a device-mapper map, and of these only multipath could be served, which is not possible: {why}"
+            "{id} is a device-mapper map; of these only multipath maps can be served, but that is not possible: {why}"
         ),
     )
 }
 
-/// multipathd is not running.
+/// Refuses a map because multipathd is not running.
 pub(crate) fn no_multipathd(id: DeviceId) -> Refusal {
     Refusal::new(
         "no_multipathd",
@@ -38,7 +38,7 @@ pub(crate) fn no_multipathd(id: DeviceId) -> Refusal {
     )
 }
 
-/// /sys does not say whose map it is.
+/// Refuses a map that /sys does not show, so that its kind is not known.
 pub(crate) fn not_in_sysfs(id: DeviceId) -> Refusal {
     Refusal::new(
         "not_in_sysfs",
@@ -46,10 +46,10 @@ pub(crate) fn not_in_sysfs(id: DeviceId) -> Refusal {
     )
 }
 
-/// A worker does not find what the daemon has found.
+/// Refuses a descriptor in which a worker does not find the map that the daemon found.
 pub(crate) fn no_map() -> Refusal {
     Refusal::new(
         "not_in_sysfs",
-        "the descriptor is not of a device-mapper map that /sys shows: was the map removed, and is /sys mounted?",
+        "the descriptor does not refer to a device-mapper map that /sys shows: was the map removed, and is /sys mounted?",
     )
 }

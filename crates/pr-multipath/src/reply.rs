@@ -1,8 +1,8 @@
-//! A worker's answer to a command.
+//! The message with a worker's answer to a command.
 //!
 //! | bytes | content |
 //! |---|---|
-//! | 0 | 1 the device's answer, 2 failed, 3 rejected, 4 refused |
+//! | 0 | 1: the device's answer, 2: failed, 3: rejected, 4: refused |
 //! | 1 | SCSI status |
 //! | 2 | 1 if bytes 3-5 are sense key, ASC and ASCQ |
 //! | 6 | index of the label of the cause or refusal |
@@ -20,10 +20,10 @@ use crate::{cause, refusal, text};
 /// Length of the fields before the text.
 const FIELDS: usize = 13;
 
-/// Length of the longest text; what is longer is cut.
+/// Maximum length of the text. A longer text is cut.
 const TEXT_MAX: usize = 512;
 
-/// Length of the longest message.
+/// Maximum length of a message.
 pub(crate) const LENGTH_MAX: usize = FIELDS + TEXT_MAX + SENSE_LEN + DATA_MAX;
 
 const DEVICE: u8 = 1;
@@ -31,7 +31,7 @@ const FAILED: u8 = 2;
 const REJECTED: u8 = 3;
 const REFUSED: u8 = 4;
 
-/// A message, read.
+/// A parsed message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reply<'a> {
     pub(crate) outcome: Outcome,
@@ -41,8 +41,8 @@ pub(crate) struct Reply<'a> {
 
 /// Returns the message of `outcome` up to its sense data and data, which follow with the lengths that `outcome` has.
 ///
-/// The text is cut to [`TEXT_MAX`] bytes, and its control characters are replaced. A cause of an unknown label gets the
-/// label [`cause::OTHER`]. `None` if lengths do not fit or a refusal has an unknown label.
+/// The text is cut to [`TEXT_MAX`] bytes, and its control characters are replaced. A cause with an unknown label gets the
+/// label [`cause::OTHER`]. Returns `None` if a length does not fit its field or a refusal has an unknown label.
 pub(crate) fn encode_head(outcome: &Outcome) -> Option<Vec<u8>> {
     let no_text = String::new();
     let (tag, status, code, label, text, sense_len, transferred) = match outcome {
@@ -76,11 +76,11 @@ pub(crate) fn encode_head(outcome: &Outcome) -> Option<Vec<u8>> {
     Some(head)
 }
 
-/// Reads a message, the answer to a command with room for `data_max` bytes of data.
+/// Parses a message, the answer to a command with room for `data_max` bytes of data.
 ///
-/// A worker runs foreign code on foreign data, so nothing is believed: `None` if the message is not exactly as
-/// [`encode_head`] writes it, or its parts contradict each other. Invariant (no failure reads as success): GOOD is the
-/// device's own status, without sense data and with no more data than asked for.
+/// A worker runs foreign code on foreign data and is not trusted. Returns `None` if the message is not exactly as
+/// [`encode_head`] writes it, or if its parts contradict each other. Invariant (no failure reads as success): GOOD is the
+/// device's own status, without sense data and with no more data than there is room for.
 pub(crate) fn decode(bytes: &[u8], data_max: usize) -> Option<Reply<'_>> {
     let mut fields = bytes;
     let (tag, status) = (fields.try_get_u8().ok()?, Status(fields.try_get_u8().ok()?));
@@ -98,7 +98,7 @@ pub(crate) fn decode(bytes: &[u8], data_max: usize) -> Option<Reply<'_>> {
         DEVICE => Outcome::Device { status, transferred, sense_len },
         FAILED => {
             let cause = Cause::new(cause::LABELS.get(label)?, text.to_owned());
-            // Another status than this one, if initiators would take it for success.
+            // `Failure::new` replaces a status that initiators would read as success; then `is_canonical` is false.
             Outcome::Failed(Failure::new(status, code, cause))
         }
         REJECTED => Outcome::Rejected(code.filter(|code| code.key.is_failure())?),
@@ -113,13 +113,13 @@ pub(crate) fn decode(bytes: &[u8], data_max: usize) -> Option<Reply<'_>> {
         _ => true,
     };
     let fits = sense.len() <= SENSE_LEN && data.len() == transferred && data.len() <= data_max;
-    // There is one way to encode an outcome: anything else is not from a worker of ours.
+    // Each outcome has exactly one encoding. Any other message does not come from a healthy worker.
     let head = bytes.get(..FIELDS.checked_add(text_len)?)?;
-    let is_ours = encode_head(&outcome).is_some_and(|encoded| encoded == head);
-    (is_consistent && fits && is_ours).then_some(Reply { outcome, sense, data })
+    let is_canonical = encode_head(&outcome).is_some_and(|encoded| encoded == head);
+    (is_consistent && fits && is_canonical).then_some(Reply { outcome, sense, data })
 }
 
-/// Returns the place of `label` among `labels`.
+/// Returns the index of `label` in `labels`.
 fn index(labels: &[&str], label: &str) -> Option<u8> {
     labels.iter().position(|other| *other == label)?.try_into().ok()
 }
@@ -140,7 +140,7 @@ mod tests {
         Outcome::Device { status, transferred, sense_len }
     }
 
-    /// Returns the message of an outcome, with filling for its sense data and data.
+    /// Returns the message of an outcome, with arbitrary sense data and data of its lengths.
     fn message(outcome: &Outcome) -> Vec<u8> {
         let (transferred, sense_len) = match *outcome {
             Outcome::Device { transferred, sense_len, .. } => (transferred, sense_len),
@@ -193,14 +193,14 @@ mod tests {
         for labels in [cause::LABELS, refusal::LABELS] {
             assert!(u8::try_from(labels.len()).is_ok());
             for (index, label) in labels.iter().enumerate() {
-                assert!(!labels[..index].contains(label), "{label} is there twice");
+                assert!(!labels[..index].contains(label), "{label} occurs twice");
             }
         }
         assert!(u16::try_from(TEXT_MAX.max(DATA_MAX).max(SENSE_LEN)).is_ok());
     }
 
     #[test]
-    fn refusals_of_a_path_have_labels_here() {
+    fn refusals_of_paths_have_labels() {
         for label in Scsi::new(Duration::ZERO).refusal_labels() {
             assert!(refusal::LABELS.contains(label), "{label}");
         }
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    /// Texts with a remedy must not lose it.
+    /// The remedy at the end of a text must not be cut off.
     #[test]
     fn texts_of_the_library_are_not_cut() {
         for failure in mpathpersist::Failure::ALL {
@@ -326,9 +326,9 @@ mod tests {
             let _ = decode(&bytes, 24);
         }
 
-        /// Whatever is decoded encodes to the same bytes, so two messages never mean the same.
+        /// A decoded message encodes to the same bytes, so no two messages have the same meaning.
         #[test]
-        fn changed_bit_is_noticed_or_means_something_else(
+        fn changed_bit_changes_the_meaning(
             index in 0..outcomes().len(),
             at in any::<proptest::sample::Index>(),
         ) {

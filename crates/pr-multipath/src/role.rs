@@ -1,4 +1,4 @@
-//! The processes behind the backend, as the program's `main` sees them.
+//! The roles of the processes behind the backend, for the program's `main`.
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -7,22 +7,22 @@ use crate::{
     supervisor, worker,
 };
 
-/// A process behind the backend. The backend starts the program that it is linked into again, with a role word as first
-/// argument.
+/// The role of a process behind the backend. For each such process the backend starts its own program again, with a role
+/// word as first argument.
 ///
-/// `main` must look for a role before it does anything else. A program that does not would start itself as a second daemon
-/// each time it calls [`Multipath::start`](crate::Multipath::start).
+/// `main` must check for a role before it does anything else. Otherwise each call of
+/// [`Multipath::start`](crate::Multipath::start) starts a second daemon.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Starts and kills workers. Has the [`arguments`](crate::Config::arguments) of the configuration.
+    /// Starts and kills workers. Contains the [`arguments`](crate::Config::arguments) of the configuration.
     Supervisor(Vec<OsString>),
     /// Calls libmpathpersist.
     Worker,
 }
 
 impl Role {
-    /// Returns the role of this process; `None` if it has none. `arguments` are those of the process, its name (`argv[0]`)
-    /// first: [`std::env::args_os`].
+    /// Returns the role of this process; `None` if it has none. `arguments` are the process's own, beginning with its name
+    /// (`argv[0]`), as [`std::env::args_os`] returns them.
     pub fn from_args(arguments: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let mut arguments = arguments.into_iter().skip(1);
         let word = arguments.next()?;
@@ -35,17 +35,17 @@ impl Role {
         }
     }
 
-    /// Runs the process to its end; returns its exit code. Must be called by the main thread, before any other is started.
+    /// Runs the process to its end; returns its exit code. Must be called by the main thread, before it spawns others.
     ///
-    /// The supervisor writes to the `log` crate, so the caller should start a logger before. A worker writes to standard
+    /// The supervisor logs by the `log` crate, so the caller should install a logger first. A worker writes to standard
     /// error, which the daemon reads and logs.
     ///
-    /// The supervisor calls `on_daemon_end` once when the daemon has ended (or has called
-    /// [`Multipath::end`](crate::Multipath::end)), for example to remove a socket that the daemon may not remove. It does
-    /// not if the daemon dismissed it because maps cannot be served, and a worker never does.
+    /// The supervisor calls `on_daemon_end` once when the daemon has exited or has called
+    /// [`Multipath::end`](crate::Multipath::end), for example to remove a socket that the daemon may not remove. It does
+    /// not call it if the daemon dismissed it because maps cannot be served. A worker never calls it.
     ///
-    /// The process gives up all privileges but those that it needs, ignores the signals by which a service or a terminal
-    /// job is stopped (it ends when the daemon does), and inherited no descriptor but the standard ones.
+    /// The process drops all capabilities that it does not need, ignores the signals that stop a service or a terminal job
+    /// (it exits when the daemon does), and has inherited no descriptor but the standard ones.
     pub fn run(self, on_daemon_end: impl FnOnce()) -> ExitCode {
         match self {
             Self::Supervisor(_) => supervisor::run(on_daemon_end),

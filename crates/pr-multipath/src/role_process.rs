@@ -1,4 +1,4 @@
-//! Starting this program again, as supervisor or worker.
+//! Commands that start this program again, as supervisor or worker.
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
@@ -10,13 +10,13 @@ pub(crate) const SUPERVISOR: &str = "--multipath-supervisor";
 /// First argument of a worker process.
 pub(crate) const WORKER: &str = "--multipath-worker";
 
-/// Consequence that cannot be ruled out if a worker is lost during a change.
+/// Possible consequence of losing a worker during a change.
 pub(crate) const MAY_BE_SUSPENDED: &str = "a map whose worker was lost may have been left suspended: see \"dmsetup info\", and \"dmsetup resume MAP\"";
 
-/// The file of this process's program, also if its path leads to another file by now.
+/// The program of this process, even if another file has its path by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Variables by which a service manager addresses one process, which must not act on them in the name of another.
+/// Variables that a service manager sets for the daemon alone. Another process must not act on them.
 const NOT_PASSED_ON: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
@@ -26,7 +26,7 @@ pub(crate) fn supervisor() -> Command {
     for name in NOT_PASSED_ON {
         command.env_remove(name);
     }
-    // The directory that the daemon was started in must not be kept busy.
+    // The supervisor must not keep the daemon's working directory in use, which would prevent an unmount.
     command.current_dir("/");
     command
 }

@@ -1,8 +1,8 @@
-//! The supervisor: the process that stays root when the daemon gives that up, so that workers can be started later.
+//! The supervisor: the process that stays root when the daemon drops its privileges, so that workers can be started later.
 //!
-//! It takes commands from the daemon alone, over a channel that no client ever sees, and does two things: it starts workers
-//! and kills them. It never answers, so the daemon never waits for it. When the daemon's end of the channel closes, for
-//! whatever reason, it ends too, and all workers with it.
+//! It accepts commands only from the daemon, over a channel that is never passed to a client. It starts workers and kills
+//! them. It sends no answers, so the daemon never waits for it. When the daemon's end of the channel closes, for whatever
+//! reason, the supervisor ends all workers and exits.
 
 use std::{
     collections::HashMap,
@@ -29,14 +29,14 @@ use crate::{
     wire::SupervisorCommand,
 };
 
-/// Number of workers at a time. A map has one worker at most, and no host has more maps that hang at the same time.
+/// Maximum number of workers at a time. A map has at most one worker, and no host has more maps that hang at once.
 const WORKERS_MAX: usize = 1024;
 
-/// How long commands in flight may go on when the daemon has ended: a change that is cut short may leave some paths
+/// Time for commands in flight to complete after the daemon has exited. A change that is cut short may leave some paths
 /// unregistered, or the map suspended.
-const GRACE: Duration = Duration::from_secs(30);
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
-/// Runs the supervisor process. Calls `on_daemon_end` if the daemon ends without having dismissed the supervisor.
+/// Runs the supervisor process. Calls `on_daemon_end` if the daemon exits without having dismissed the supervisor.
 pub(crate) fn run(on_daemon_end: impl FnOnce()) -> ExitCode {
     match supervise(on_daemon_end) {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,8 +50,7 @@ pub(crate) fn run(on_daemon_end: impl FnOnce()) -> ExitCode {
 
 fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Error>> {
     nix::sys::prctl::set_name(c"pr-helper-super")?;
-    // The end of the daemon ends this process.
-    signals::block_those_of_the_daemon()?;
+    signals::block_daemon_signals()?;
     sys::restore_sigchld()?;
     let children: SigSet = [Signal::SIGCHLD].into_iter().collect();
     children.thread_block()?;
@@ -88,8 +87,8 @@ fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Err
     if !is_dismissed {
         on_daemon_end();
     }
-    // Idle workers see the end of the daemon themselves.
-    let deadline = Instant::now() + GRACE;
+    // Idle workers detect the daemon's exit themselves, by their channels.
+    let deadline = Instant::now() + GRACE_PERIOD;
     while !workers.0.is_empty() && Instant::now() < deadline {
         channel::wait(&[ended.as_fd()], Some(deadline))?;
         while ended.read_signal()?.is_some() {}
@@ -99,8 +98,8 @@ fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Err
     Ok(())
 }
 
-/// Raises the limit of open files to the kernel's maximum: the library tries to do so in each worker, where it is not
-/// possible any more, and complains.
+/// Raises the limit of open files to the kernel's maximum. The library tries to do this in each worker, which no longer may,
+/// and prints a complaint.
 fn allow_open_files() {
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     if most.is_some() {
@@ -109,7 +108,7 @@ fn allow_open_files() {
     }
 }
 
-/// The workers that have not been seen to end.
+/// The workers whose exit has not been seen yet, by number.
 struct Workers(HashMap<u64, Child>);
 
 impl Workers {
@@ -129,7 +128,7 @@ impl Workers {
     }
 
     fn kill(&mut self, number: u64) {
-        // A worker that has ended meanwhile is no longer in the map.
+        // A worker that has exited meanwhile is no longer in the map.
         if let Some(Err(error)) = self.0.get_mut(&number).map(Child::kill) {
             log::error!("multipath worker {number} cannot be killed: {error}");
         }
@@ -138,14 +137,14 @@ impl Workers {
     fn kill_all(&mut self) {
         for (number, child) in &mut self.0 {
             log::error!(
-                "multipath worker {number} is killed in mid-command; {}",
+                "multipath worker {number} is killed during a command; {}",
                 role_process::MAY_BE_SUSPENDED
             );
             let _ = child.kill();
         }
     }
 
-    /// Removes the workers that have ended.
+    /// Removes the workers that have exited, and logs each.
     fn reap(&mut self) {
         self.0.retain(|number, child| match child.try_wait() {
             Ok(None) => true,
@@ -163,7 +162,7 @@ impl Workers {
 
 fn report(number: u64, pid: u32, status: ExitStatus) {
     match status.signal() {
-        None if status.success() => log::debug!("multipath worker {number} (pid {pid}) has left"),
+        None if status.success() => log::debug!("multipath worker {number} (pid {pid}) has exited"),
         None => log::warn!("multipath worker {number} (pid {pid}) has failed: {status}"),
         Some(_) => log::warn!("multipath worker {number} (pid {pid}) has been ended by {status}"),
     }

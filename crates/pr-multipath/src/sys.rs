@@ -8,11 +8,11 @@ use nix::sys::signal::{SigHandler, Signal};
 /// The first descriptor that is neither standard input, output nor error.
 const FIRST: libc::c_int = 3;
 
-/// Number of descriptors that are looked at where the kernel cannot do it at once: the usual soft limit.
+/// Number of descriptors that are marked one by one on kernels without `CLOSE_RANGE_CLOEXEC`: the usual soft limit.
 const FALLBACK_MAX: libc::c_int = 1024;
 
-/// Makes the process that `command` starts inherit no descriptor but the standard ones, even if the program that started
-/// this process left some open for it.
+/// Lets the process that `command` starts inherit only the standard descriptors, even if this process itself has inherited
+/// others.
 pub(crate) fn inherit_nothing(command: &mut Command) {
     // SAFETY: the closure runs in the child between fork and exec. It only makes system calls (close_range and fcntl are
     // async-signal-safe), allocates nothing, takes no lock, and cannot panic.
@@ -24,8 +24,7 @@ pub(crate) fn inherit_nothing(command: &mut Command) {
     };
 }
 
-/// Marks all descriptors but the standard ones to be closed by exec. No descriptor is closed here, so this takes none away
-/// from its owner.
+/// Marks all descriptors but the standard ones as close-on-exec. It closes none, so no owner loses a descriptor.
 fn close_on_exec() {
     // SAFETY: the call takes three integers and touches no memory of this process.
     let result =
@@ -35,7 +34,7 @@ fn close_on_exec() {
     }
 }
 
-/// Does the same on Linux before 5.11, as far as [`FALLBACK_MAX`].
+/// Marks descriptors below [`FALLBACK_MAX`] as close-on-exec one by one, for Linux before 5.11.
 fn close_each_on_exec() {
     for descriptor in FIRST..FALLBACK_MAX {
         // SAFETY: the call takes three integers and touches no memory of this process. It fails without harm if no such
@@ -44,10 +43,10 @@ fn close_each_on_exec() {
     }
 }
 
-/// Gives SIGCHLD its default action, so that the end of children is reported: the program that started this process may
+/// Sets SIGCHLD to its default action, so that the exit of children is reported. The program that started this process may
 /// have set it to be ignored.
 pub(crate) fn restore_sigchld() -> nix::Result<()> {
-    // SAFETY: no handler is installed, so no code of ours can run in a signal's context.
+    // SAFETY: no handler is installed, so no Rust code can run in a signal's context.
     unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(drop)
 }
 

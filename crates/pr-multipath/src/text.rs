@@ -1,4 +1,4 @@
-//! Texts from a worker, which end up in the daemon's log.
+//! Texts from a worker for the daemon's log.
 
 /// Returns `text` without control characters and cut to at most `length_max` bytes.
 pub(crate) fn printable(text: &str, length_max: usize) -> String {
@@ -13,7 +13,7 @@ pub(crate) fn printable(text: &str, length_max: usize) -> String {
     printable
 }
 
-/// Reads a text as [`printable`] writes it: UTF-8 of at most `length_max` bytes without control characters.
+/// Parses a text that [`printable`] could have returned: UTF-8, at most `length_max` bytes, no control characters.
 pub(crate) fn parse(bytes: &[u8], length_max: usize) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     (bytes.len() <= length_max && !text.contains(char::is_control)).then_some(text)

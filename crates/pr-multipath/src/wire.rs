@@ -1,8 +1,8 @@
-//! Messages between the daemon, the supervisor and the workers, but for the answer of a worker to a command
-//! ([`reply`](crate::reply)).
+//! Messages between the daemon, the supervisor and the workers, except the answer of a worker to a command, which is in
+//! [`reply`](crate::reply).
 //!
-//! Each is one datagram of fixed layout, big-endian. All processes run the same binary, so there are no versions. A reader
-//! trusts nothing: bytes that the writer would not have written exactly so are no message.
+//! Each message is one datagram with a fixed layout, big-endian. All processes run the same binary, so there are no
+//! versions. No message is trusted: `decode` accepts exactly the bytes that `encode` can produce.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use scsi_sense::{Cdb, Transfer};
 
 use crate::text;
 
-/// From the daemon to the supervisor.
+/// A message from the daemon to the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SupervisorCommand {
-    /// Start the worker of this number, with the two descriptors of the message: its channel, its output.
+    /// Start the worker of this number. The message has two descriptors: the worker's channel and its output.
     Start(u64),
     /// Kill the worker of this number.
     Kill(u64),
-    /// End, without regard to the daemon, which goes on without a supervisor.
+    /// Exit, while the daemon continues without a supervisor.
     Leave,
 }
 
 impl SupervisorCommand {
-    /// Length of every command: tag and number.
+    /// Length of each command in bytes: tag and number.
     pub(crate) const LENGTH: usize = 9;
 
     /// Returns the message.
@@ -41,7 +41,7 @@ impl SupervisorCommand {
         message
     }
 
-    /// Reads a message.
+    /// Parses a message.
     pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let (tag, number) = (bytes.try_get_u8().ok()?, bytes.try_get_u64().ok()?);
         match tag {
@@ -54,27 +54,27 @@ impl SupervisorCommand {
     }
 }
 
-/// From the daemon to a worker: what to do, with the map's descriptor.
+/// A message from the daemon to a worker, with the map's descriptor.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WorkerRequest<'a> {
     /// Run a command.
     Run {
-        /// How long one path may take for it. To the millisecond.
+        /// Time limit on each path, in whole milliseconds.
         timeout: Duration,
         /// PERSISTENT RESERVE IN or OUT.
         cdb: &'a [u8; 10],
         /// Empty for PERSISTENT RESERVE IN.
         parameters: &'a [u8],
     },
-    /// Resume the map if it is suspended: another worker ended while it made a change.
+    /// Resume the map if it is suspended, after another worker was lost during a change.
     Resume,
 }
 
-/// Length of tag, timeout and CDB.
+/// Length of tag, timeout and CDB in bytes.
 const RUN_HEAD: usize = 1 + 4 + 10;
 
 impl<'a> WorkerRequest<'a> {
-    /// Length of the longest request.
+    /// Maximum length of a request.
     pub(crate) const LENGTH_MAX: usize = RUN_HEAD + DATA_MAX;
 
     /// Returns the part of the message before the parameters.
@@ -99,8 +99,8 @@ impl<'a> WorkerRequest<'a> {
         }
     }
 
-    /// Reads a message. A command is PERSISTENT RESERVE IN or OUT, with as many parameters as it announces and no more
-    /// than [`DATA_MAX`] bytes of data.
+    /// Parses a message. A command must be PERSISTENT RESERVE IN or OUT, with as many bytes of parameters as its CDB says
+    /// and at most [`DATA_MAX`] bytes of data.
     pub(crate) fn decode(mut bytes: &'a [u8]) -> Option<Self> {
         match bytes.try_get_u8().ok()? {
             1 => Self::decode_run(bytes),
@@ -123,21 +123,21 @@ impl<'a> WorkerRequest<'a> {
     }
 }
 
-/// From a worker to the daemon, once it is ready, or knows that it will not be.
+/// The first message from a worker to the daemon: whether it is ready, with a text that explains it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Hello<'a> {
-    /// Ready; the text names the library.
+    /// The worker is ready. The text is name and version of its library.
     Ready(&'a str),
-    /// Of no use now, for this reason.
+    /// The worker cannot work for now. Another may be able to later.
     Unfit(&'a str),
-    /// Of no use, and no other worker will be, for this reason.
+    /// No worker can work on this host.
     Never(&'a str),
-    /// Of no use because the process or the host lacks a resource: a guest may repeat its command.
+    /// The worker or the host lacks a resource. The guest may repeat its command.
     Shortage(&'a str),
 }
 
 impl<'a> Hello<'a> {
-    /// Length of the longest message.
+    /// Maximum length of a message.
     pub(crate) const LENGTH_MAX: usize = 1024;
 
     /// Returns the message, with the text cut to fit.
@@ -153,7 +153,7 @@ impl<'a> Hello<'a> {
         message
     }
 
-    /// Reads a message.
+    /// Parses a message.
     pub(crate) fn decode(mut bytes: &'a [u8]) -> Option<Self> {
         let tag = bytes.try_get_u8().ok()?;
         let text = text::parse(bytes, Self::LENGTH_MAX - 1)?;
@@ -177,7 +177,7 @@ mod tests {
     const OUT: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
     #[test]
-    fn supervisor_commands_come_back() {
+    fn supervisor_commands_come_back_whole() {
         for command in
             [SupervisorCommand::Start(1), SupervisorCommand::Kill(u64::MAX), SupervisorCommand::Leave]
         {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn greetings_are_cut_to_fit() {
+    fn hello_is_cut_to_fit() {
         for hello in [
             Hello::Ready("0.11.1"),
             Hello::Unfit("no map"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     proptest! {
-        /// There is one way to encode each message.
+        /// Each message has exactly one encoding.
         #[test]
         fn decoded_messages_encode_to_their_bytes(bytes in proptest::collection::vec(0_u8..6, 0..40)) {
             if let Some(command) = SupervisorCommand::decode(&bytes) {

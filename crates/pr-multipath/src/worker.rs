@@ -1,7 +1,7 @@
-//! A worker: the process that calls libmpathpersist, one command at a time.
+//! A worker: a process that calls libmpathpersist, one command at a time.
 //!
-//! The library is not made for a daemon: it keeps the configuration that it has read, blocks for as long as paths and
-//! multipathd take, and prints. So a worker lives for a short time only, and a fault in it costs one command.
+//! The library is not made for a daemon: it never reads its configuration again, blocks as long as paths and multipathd take,
+//! and prints. So a worker exits after a short time, and a fault in it costs one command.
 
 use std::{
     os::fd::AsFd,
@@ -23,8 +23,8 @@ use crate::{
     worker_log::worker_log,
 };
 
-/// How long a worker lives, so that a change of multipath.conf is seen soon.
-const LIFE: Duration = Duration::from_secs(10);
+/// Time after which a worker exits, so that a change of multipath.conf takes effect soon.
+const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Runs the worker process.
 pub(crate) fn run() -> ExitCode {
@@ -39,8 +39,8 @@ pub(crate) fn run() -> ExitCode {
 
 fn work() -> Result<(), Box<dyn std::error::Error>> {
     prctl::set_name(c"pr-helper-mpath")?;
-    signals::block_those_of_the_daemon()?;
-    // The supervisor ends its workers. If it is killed, the kernel must.
+    signals::block_daemon_signals()?;
+    // The supervisor kills its workers. If it is killed itself, the kernel must kill them.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     capabilities::confine()?;
     let channel = Channel::stdin()?;
@@ -61,19 +61,19 @@ fn work() -> Result<(), Box<dyn std::error::Error>> {
     };
     channel.send(&[&Hello::Ready(&maps.version()).encode()], &[])?;
     let mut buffers = Buffers::new();
-    let end = Instant::now() + LIFE;
+    let end = Instant::now() + LIFETIME;
     while channel::wait(&[channel.as_fd()], Some(end))? {
         if !serve(&channel, &mut maps, &mut buffers)? {
             return Ok(());
         }
     }
-    // From here on the daemon takes another worker; a request that it has sent already is still served.
+    // From here on the daemon uses another worker. A request that it has sent already is still served.
     channel.refuse_more()?;
     serve(&channel, &mut maps, &mut buffers)?;
     Ok(())
 }
 
-/// Memory for a request and its answer.
+/// Buffers for a request and its answer.
 struct Buffers {
     request: Vec<u8>,
     sense: [u8; SENSE_LEN],
@@ -82,7 +82,7 @@ struct Buffers {
 
 impl Buffers {
     fn new() -> Self {
-        // One byte more than necessary, so that the data can begin at an odd address: see `Data::In`.
+        // One byte more than the data, which begins at an odd address: see `Data::In`.
         Self {
             request: vec![0; WorkerRequest::LENGTH_MAX],
             sense: [0; SENSE_LEN],
@@ -91,7 +91,7 @@ impl Buffers {
     }
 }
 
-/// Serves the next request, if there is one; returns `false` if the daemon has ended.
+/// Serves the next request, if there is one; returns `false` if the daemon has closed the channel.
 fn serve(
     channel: &Channel,
     maps: &mut Maps,
@@ -116,14 +116,14 @@ fn serve(
     };
     sense.fill(0);
     data.fill(0);
-    let wanted = match Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()) {
+    let data = match Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()) {
         Some(Transfer::In { allocation_length }) => {
             let data = data.get_mut(1..).and_then(|data| data.get_mut(..allocation_length.into()));
             Data::In(data.unwrap_or_default())
         }
         _ => Data::Out(parameters),
     };
-    let mut command = Command { cdb, data: wanted, sense };
+    let mut command = Command { cdb, data, sense };
     let outcome = maps.execute(map.as_fd(), timeout, &mut command);
     drop(map);
     let (sense_len, transferred) = match outcome {
@@ -137,7 +137,7 @@ fn serve(
         Data::Out(_) => &[],
     };
     let outcome = match outcome {
-        // The lengths in the reply must be those of its parts.
+        // The lengths in the reply must match its parts.
         Outcome::Device { status, .. } => {
             Outcome::Device { status, transferred: data.len(), sense_len: sense.len() }
         }

@@ -1,4 +1,4 @@
-//! The daemon's end of a worker.
+//! The daemon's connection to a worker.
 
 use std::{os::fd::AsFd as _, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
@@ -16,7 +16,7 @@ use crate::{
     worker_error::{WorkerError, WorkerFault},
 };
 
-/// The daemon's end of a worker.
+/// The daemon's connection to a worker.
 pub(crate) struct WorkerClient {
     number: u64,
     channel: Channel,
@@ -24,20 +24,21 @@ pub(crate) struct WorkerClient {
 }
 
 impl WorkerClient {
-    /// Has `supervisor` start a worker and waits until it is ready; returns it, and name and version of its library.
+    /// Lets `supervisor` start a worker, and blocks until it is ready; returns its connection, and name and version of its
+    /// library.
     pub(crate) fn launch(
         supervisor: &SupervisorClient,
         recent: Arc<RecentLines>,
         deadline: Option<Instant>,
     ) -> Result<(Self, String), WorkerError> {
-        let (channel, its_channel) = Channel::pair().map_err(WorkerFault::before_command)?;
-        let (output, its_output) = Output::pair(recent).map_err(WorkerFault::before_command)?;
-        let number = supervisor.launch(&its_channel, &its_output).map_err(|error| match error {
+        let (channel, worker_channel) = Channel::pair().map_err(WorkerFault::before_command)?;
+        let (output, worker_output) = Output::pair(recent).map_err(WorkerFault::before_command)?;
+        let number = supervisor.launch(&worker_channel, &worker_output).map_err(|error| match error {
             Errno::PIPE | Errno::CONNRESET => WorkerFault::NoSupervisor,
             error => WorkerFault::before_command(error),
         })?;
-        // While they are open here, the end of the worker does not show.
-        drop((its_channel, its_output));
+        // While these are open here, the channel does not close when the worker exits.
+        drop((worker_channel, worker_output));
         let mut worker = Self { number, channel, output };
         let mut buffer = [0; Hello::LENGTH_MAX];
         match worker.wait(&mut buffer, deadline) {
@@ -59,18 +60,18 @@ impl WorkerClient {
         }
     }
 
-    /// Returns the number that the supervisor knows the worker by.
+    /// Returns the worker's number, for commands to the supervisor.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Sends a request, whole or not at all. From then on the worker may have run it.
+    /// Sends a request, completely or not at all. From then on the worker may have run it.
     pub(crate) fn send(&self, request: &WorkerRequest<'_>, map: BorrowedFd<'_>) -> Result<(), Errno> {
         self.channel.send(&[&request.encode_head(), request.parameters()], &[map])
     }
 
-    /// Waits for the answer to a request, and copies sense data and data to `command`.
-    pub(crate) fn finish(
+    /// Blocks until the answer to a request arrives, and copies its sense data and data to `command`.
+    pub(crate) fn receive_reply(
         &mut self,
         deadline: Option<Instant>,
         command: &mut Command<'_>,
@@ -80,27 +81,28 @@ impl WorkerClient {
         take_reply(buffer.get(..length).unwrap_or_default(), command).ok_or(WorkerFault::Malformed)
     }
 
-    /// Waits for the end of the worker.
+    /// Blocks until the worker has exited.
     pub(crate) fn wait_for_end(mut self) {
         let mut buffer = [0; reply::LENGTH_MAX];
         while matches!(self.wait(&mut buffer, None), Ok(_) | Err(WorkerFault::Malformed)) {}
     }
 
-    /// Returns whether the worker has not left yet. It sends nothing without a request, so anything to read is its end.
-    pub(crate) fn is_there(&mut self) -> bool {
+    /// Returns whether the idle worker has not exited yet. It sends nothing without a request, so its channel is readable
+    /// only after its exit.
+    pub(crate) fn is_running(&mut self) -> bool {
         let has_ended = channel::wait(&[self.channel.as_fd()], Some(Instant::now()));
-        let is_there = matches!(has_ended, Ok(false));
-        if !is_there {
+        let is_running = matches!(has_ended, Ok(false));
+        if !is_running {
             self.output.log();
         }
-        is_there
+        is_running
     }
 
-    /// Waits for the next message, and logs meanwhile what the worker prints.
+    /// Blocks until the next message arrives, and logs the lines that the worker prints meanwhile.
     fn wait(&mut self, buffer: &mut [u8], deadline: Option<Instant>) -> Result<usize, WorkerFault> {
         loop {
             let received = self.channel.receive(buffer);
-            // Lines that it printed before it answered belong to the answer.
+            // Lines that the worker printed before its answer must be in the log before the answer is used.
             self.output.log();
             match received {
                 Ok(Received::Message(length, none)) if none.is_empty() => return Ok(length),
@@ -110,7 +112,7 @@ impl WorkerClient {
                 Err(error) => return Err(WorkerFault::System(error)),
             }
             let both = [self.channel.as_fd(), self.output.as_fd()];
-            // Only its channel tells of its end.
+            // The end of its output does not mean that the worker has exited; the end of its channel does.
             let open = if self.output.has_ended() { both.get(..1) } else { both.get(..) };
             if !channel::wait(open.unwrap_or_default(), deadline).map_err(WorkerFault::System)? {
                 return Err(WorkerFault::Late);
@@ -119,8 +121,8 @@ impl WorkerClient {
     }
 }
 
-/// Copies sense data and data of a worker's answer to `command`; returns the outcome. `None` if it is no answer to this
-/// command.
+/// Copies sense data and data of a worker's answer to `command`; returns the outcome. Returns `None` if the message cannot be
+/// the answer to this command.
 fn take_reply(message: &[u8], command: &mut Command<'_>) -> Option<Outcome> {
     let room = match &command.data {
         Data::In(buffer) => buffer.len(),
@@ -142,9 +144,9 @@ mod tests {
 
     /// Returns a client, the worker's end of its channel, and the worker's end of its output.
     fn worker() -> (WorkerClient, Channel, std::os::fd::OwnedFd) {
-        let (channel, its_channel) = Channel::pair().unwrap();
-        let (output, its_output) = Output::pair(Arc::default()).unwrap();
-        (WorkerClient { number: 1, channel, output }, its_channel, its_output)
+        let (channel, worker_channel) = Channel::pair().unwrap();
+        let (output, worker_output) = Output::pair(Arc::default()).unwrap();
+        (WorkerClient { number: 1, channel, output }, worker_channel, worker_output)
     }
 
     fn good(transferred: usize) -> Vec<u8> {
@@ -157,29 +159,29 @@ mod tests {
         let (mut data, mut sense) = ([0; 8], [0; 96]);
         let mut command = Command { cdb: &[0; 10], data: Data::In(&mut data), sense: &mut sense };
         assert!(take_reply(&good(5), &mut command).is_some());
-        assert_eq!(take_reply(&good(9), &mut command), None, "more than there is room for");
+        assert_eq!(take_reply(&good(9), &mut command), None, "more data than room");
         assert_eq!(data, [7, 7, 7, 7, 7, 0, 0, 0]);
         let mut command = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
         assert_eq!(take_reply(&good(1), &mut command), None, "a change has no data");
     }
 
     #[test]
-    fn worker_that_does_not_answer_is_a_fault() {
-        let finish = |worker: &mut WorkerClient| {
+    fn missing_or_malformed_reply_is_fault() {
+        let receive_reply = |worker: &mut WorkerClient| {
             let mut command = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
-            worker.finish(Some(Instant::now()), &mut command)
+            worker.receive_reply(Some(Instant::now()), &mut command)
         };
-        let (mut worker, its_channel, _output) = self::worker();
-        assert!(worker.is_there());
-        assert_eq!(finish(&mut worker), Err(WorkerFault::Late));
-        its_channel.send(&[&good(0)], &[]).unwrap();
-        assert_eq!(finish(&mut worker), Ok(Outcome::bare(Status::GOOD)));
-        its_channel.send(&[b"nonsense"], &[]).unwrap();
-        assert_eq!(finish(&mut worker), Err(WorkerFault::Malformed));
-        its_channel.send(&[&good(0)], &[its_channel.as_fd()]).unwrap();
-        assert_eq!(finish(&mut worker), Err(WorkerFault::Malformed), "a descriptor came along");
-        drop(its_channel);
-        assert!(!worker.is_there());
-        assert_eq!(finish(&mut worker), Err(WorkerFault::Ended));
+        let (mut worker, worker_channel, _output) = self::worker();
+        assert!(worker.is_running());
+        assert_eq!(receive_reply(&mut worker), Err(WorkerFault::Late));
+        worker_channel.send(&[&good(0)], &[]).unwrap();
+        assert_eq!(receive_reply(&mut worker), Ok(Outcome::bare(Status::GOOD)));
+        worker_channel.send(&[b"nonsense"], &[]).unwrap();
+        assert_eq!(receive_reply(&mut worker), Err(WorkerFault::Malformed));
+        worker_channel.send(&[&good(0)], &[worker_channel.as_fd()]).unwrap();
+        assert_eq!(receive_reply(&mut worker), Err(WorkerFault::Malformed), "a message with a descriptor");
+        drop(worker_channel);
+        assert!(!worker.is_running());
+        assert_eq!(receive_reply(&mut worker), Err(WorkerFault::Ended));
     }
 }

@@ -1,4 +1,4 @@
-//! Why no worker answered.
+//! Errors of workers.
 
 use std::{fmt, io};
 
@@ -6,12 +6,12 @@ use pr_backend::{Cause, Failure};
 use rustix::io::Errno;
 use scsi_sense::SenseCode;
 
-/// Why no worker answered.
+/// The reason why no worker answered a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkerError {
-    /// A worker has started, and cannot work for now.
+    /// A worker was started and cannot work for now.
     Unfit(String),
-    /// A worker has started, and none can work on this host.
+    /// A worker was started and found that none can work on this host.
     Never(String),
     /// There was no worker, or it was lost.
     Fault(WorkerFault),
@@ -23,20 +23,20 @@ impl From<WorkerFault> for WorkerError {
     }
 }
 
-/// What happened to a worker process.
+/// A failure of a worker process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WorkerFault {
-    /// The supervisor process has ended, so there can be no more workers.
+    /// The supervisor process has exited, so no worker can be started.
     NoSupervisor,
-    /// It could not be started, or ended before it was ready.
+    /// The worker could not be started, or exited before it was ready.
     NotStarted,
-    /// It ended during the command.
+    /// The worker exited during the command.
     Ended,
-    /// It took too long and was killed.
+    /// The worker took too long and was killed.
     Late,
-    /// The worker of an earlier command was lost, and has not ended yet.
+    /// The worker of an earlier command on the map was lost and has not exited yet.
     Unfinished,
-    /// Its answer was malformed. It was killed.
+    /// The worker's answer was malformed, and the worker was killed.
     Malformed,
     /// This process or the host lacked a resource before a worker had the command.
     Shortage(Cause),
@@ -45,12 +45,12 @@ pub(crate) enum WorkerFault {
 }
 
 impl WorkerFault {
-    /// Returns the fault by which no worker got the command.
+    /// Returns the fault of an error that occurred before a worker had the command.
     pub(crate) fn before_command(error: Errno) -> Self {
         Cause::of_shortage(&io::Error::from(error)).map_or(Self::System(error), Self::Shortage)
     }
 
-    /// Returns the fault of a worker that lacks a resource to begin with.
+    /// Returns the fault of a worker that lacks a resource to start.
     pub(crate) fn shortage_of_worker(why: &str) -> Self {
         Self::Shortage(Cause::new("shortage", format!("the helper lacks a resource: {why}")))
     }
@@ -73,7 +73,7 @@ impl fmt::Display for WorkerFault {
                 "the worker process of an earlier command still waits for a path of the map: see what \"multipath -ll\" and \"dmesg\" say",
             ),
             Self::Malformed => {
-                f.write_str("the multipath worker process gave no sensible answer and was killed")
+                f.write_str("the multipath worker process sent a malformed answer and was killed")
             }
             Self::Shortage(cause) => cause.fmt(f),
             Self::System(error) => write!(f, "a multipath worker process: {error}"),
@@ -82,8 +82,8 @@ impl fmt::Display for WorkerFault {
 }
 
 impl From<WorkerFault> for Failure {
-    /// Returns BUSY if no worker had the command and the guest should repeat it; otherwise nothing is known about it, and
-    /// it was aborted.
+    /// Returns BUSY if no worker had the command and the guest should repeat it. Otherwise the disk may have executed the
+    /// command, and it is reported as aborted.
     fn from(fault: WorkerFault) -> Self {
         match fault {
             WorkerFault::Shortage(cause) => Self::busy(cause),

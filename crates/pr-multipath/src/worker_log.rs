@@ -1,6 +1,7 @@
-//! Lines of a worker for the daemon's log.
+//! Log lines of a worker.
 
-/// Prints a line to standard error, which the daemon reads and logs. The daemon may have ended: that is no reason to panic.
+/// Prints a line to standard error, which the daemon reads and logs. Unlike `eprintln!`, it does not panic if the daemon has
+/// exited.
 macro_rules! worker_log {
     ($($argument:tt)*) => {{
         let _ = ::std::io::Write::write_fmt(&mut ::std::io::stderr(), format_args!("{}\n", format_args!($($argument)*)));

@@ -1,5 +1,5 @@
-//! The backend with its real supervisor and workers: this program, started again. As root, processes are started; otherwise
-//! the backend must say that it is not available. Whether libmpathpersist is installed does not matter.
+//! Tests of the backend with real supervisor and worker processes: this program, started again. They need root; without it
+//! they only check that the backend is not available. libmpathpersist need not be installed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
@@ -16,22 +16,22 @@ use pr_backend::{Backend as _, Command, Data, Device, DeviceId, Outcome, Target}
 use pr_multipath::{Config, Multipath, Role, Unavailable};
 use scsi_sense::Status;
 
-/// How long a process may take to start, serve or end.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for a process to start, serve a command or exit.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     if let Some(role) = Role::from_args(std::env::args_os()) {
-        let mark = match &role {
+        let marker = match &role {
             Role::Supervisor(arguments) => arguments.first().map(PathBuf::from),
             Role::Worker => None,
         };
         return role.run(|| {
-            if let Some(mark) = mark {
-                fs::write(mark, std::process::id().to_string()).unwrap();
+            if let Some(marker) = marker {
+                fs::write(marker, std::process::id().to_string()).unwrap();
             }
         });
     }
-    // `cargo test` and its like may pass a filter or ask for a list.
+    // Test runners may ask for a list of tests.
     if std::env::args().any(|argument| argument == "--list") {
         return ExitCode::SUCCESS;
     }
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Returns the backend, if this process may start it.
-fn start(mark: &Path) -> Option<Multipath> {
-    let arguments = vec![mark.into(), "--verbose".into()];
+/// Starts the backend; returns `None` if this process may not. The supervisor writes `marker` when the daemon ends.
+fn start(marker: &Path) -> Option<Multipath> {
+    let arguments = vec![marker.into(), "--verbose".into()];
     let multipath =
         Multipath::start(Config { timeout: Duration::from_secs(1), arguments, discard_stderr: false });
     match multipath.availability() {
@@ -61,7 +61,7 @@ fn start(mark: &Path) -> Option<Multipath> {
     }
 }
 
-/// Runs a PERSISTENT RESERVE IN and a PERSISTENT RESERVE OUT on a descriptor that is of no map.
+/// Runs a PERSISTENT RESERVE IN and a PERSISTENT RESERVE OUT on a descriptor that does not refer to a map.
 fn outcomes(multipath: &Multipath) -> [Outcome; 2] {
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();
     let device = Device::new(DeviceId::Block { major: 253, minor: 4095 });
@@ -79,30 +79,32 @@ fn outcomes(multipath: &Multipath) -> [Outcome; 2] {
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
+        assert!(begun.elapsed() < TIMEOUT, "{what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 fn supervisor_ends_with_the_daemon() {
     let directory = tempfile::tempdir().unwrap();
-    let mark = directory.path().join("mark");
-    let Some(multipath) = start(&mark) else { return };
-    assert!(!mark.exists());
+    let marker = directory.path().join("marker");
+    let Some(multipath) = start(&marker) else { return };
+    assert!(!marker.exists());
     assert!(multipath.end(), "there is a supervisor");
-    eventually("the supervisor hears of the end", || fs::read(&mark).is_ok_and(|pid| !pid.is_empty()));
+    eventually("the supervisor detects the daemon's end", || {
+        fs::read(&marker).is_ok_and(|pid| !pid.is_empty())
+    });
     assert_eq!(multipath.availability(), Err(Unavailable::NotStarted));
-    assert!(!multipath.end(), "there is none any more");
+    assert!(!multipath.end(), "it has been ended");
     assert!(outcomes(&multipath).iter().all(|outcome| matches!(outcome, Outcome::Refused(_))));
 }
 
 fn worker_never_answers_good_without_map() {
     let directory = tempfile::tempdir().unwrap();
-    let mark = directory.path().join("mark");
-    let Some(multipath) = start(&mark) else { return };
+    let marker = directory.path().join("marker");
+    let Some(multipath) = start(&marker) else { return };
     for outcome in outcomes(&multipath) {
         match outcome {
-            // Without the library; with the library, the worker does not find a map.
+            // no_multipath without the library; not_in_sysfs with it, from the worker, which finds no map.
             Outcome::Refused(refusal) => {
                 assert!(["no_multipath", "not_in_sysfs"].contains(&refusal.label()), "{refusal}");
                 assert!(multipath.refusal_labels().contains(&refusal.label()));
@@ -111,13 +113,15 @@ fn worker_never_answers_good_without_map() {
         }
     }
     multipath.end();
-    eventually("the supervisor hears of the end", || fs::read(&mark).is_ok_and(|pid| !pid.is_empty()));
+    eventually("the supervisor detects the daemon's end", || {
+        fs::read(&marker).is_ok_and(|pid| !pid.is_empty())
+    });
 }
 
 fn backend_without_supervisor_fails() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(multipath) = start(&directory.path().join("mark")) else { return };
-    // It has one child: the supervisor, or what is left of the supervisors of other tests.
+    let Some(multipath) = start(&directory.path().join("marker")) else { return };
+    // The last child is this supervisor. Supervisors of earlier tests may not have been reaped.
     let pids = fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
     let supervisor = pids.split_whitespace().last().unwrap();
     assert!(std::process::Command::new("kill").args(["-KILL", supervisor]).status().unwrap().success());
@@ -127,7 +131,7 @@ fn backend_without_supervisor_fails() {
                 assert_eq!((failure.status(), failure.cause().label()), (Status::CHECK_CONDITION, "worker"));
                 failure.cause().to_string().contains("supervisor process has gone")
             }
-            // It was not dead yet.
+            // The supervisor was still running.
             Outcome::Refused(_) => false,
             other => panic!("{other:?}"),
         })

@@ -1,5 +1,5 @@
-//! The helper under the name and with the options that QEMU's documentation has for its own: qemu-pr-helper(8), and
-//! "Persistent reservation managers" in QEMU's manual.
+//! The helper under the name and with the options of QEMU's documentation: qemu-pr-helper(8), and "Persistent reservation
+//! managers" in QEMU's manual.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,32 +11,32 @@ use fixtures::{Disk, State, clean, open};
 use rustix::process::{Pid, Signal};
 use test_support::eventually;
 
-use crate::helper::listens;
+use crate::helper::wait_until_listening;
 use crate::qemu::{Drive, Qemu};
 
 #[test]
-fn in_the_background_at_the_socket_of_the_manual_as_another_user_it_serves_a_guest() {
+fn guest_is_served_with_documented_options() {
     let disk = Disk::nexus_a();
     clean(&[open(&disk.block), open(&Disk::nexus_b().block)]);
     let directory = tempfile::tempdir().unwrap();
     let (program, pidfile) = (directory.path().join("qemu-pr-helper"), directory.path().join("pid"));
     symlink(std::env::var_os("PR_HELPER").unwrap(), &program).unwrap();
-    // Its default, and that of QEMU's unit.
+    // The default socket of the helper and of QEMU's unit.
     let socket = Path::new("/var/run/qemu-pr-helper.sock");
     let mut command = Command::new(program);
     command.args(["--daemon", "--user", "daemon", "--group", "daemon", "--pidfile"]).arg(&pidfile);
     assert!(command.env_remove("DM_DISABLE_UDEV").status().unwrap().success());
     let pid: i32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
-    listens(socket, || {});
+    wait_until_listening(socket, || {});
 
     let mut qemu = Qemu::with_socket(socket, &[Drive::block(&disk.block)]);
-    qemu.does(0, "--out --register --param-sark=0xa1");
+    qemu.expect_success(0, "--out --register --param-sark=0xa1");
     let registered = State { registered: vec![(disk.initiator_port(), 0xa1)], reservation: None };
     assert_eq!(State::seen_by(&disk), registered);
-    assert!(qemu.does(0, "--in --read-keys").contains("0xa1"));
-    qemu.does(0, "--out --clear --param-rk=0xa1");
+    assert!(qemu.expect_success(0, "--in --read-keys").contains("0xa1"));
+    qemu.expect_success(0, "--out --clear --param-rk=0xa1");
     assert_eq!(State::seen_by(&disk), State::default());
 
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
-    eventually("it ends", || UnixStream::connect(socket).is_err());
+    eventually("the helper exits", || UnixStream::connect(socket).is_err());
 }

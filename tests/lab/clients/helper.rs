@@ -1,4 +1,4 @@
-//! A helper as an administrator starts it for QEMU: ours, or for comparison QEMU's own.
+//! A helper as an administrator starts it for QEMU: this project's, or QEMU's own for comparison.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -10,21 +10,21 @@ use std::thread;
 use rustix::process::{Pid, Signal};
 use test_support::{Daemon, eventually};
 
-/// Whom QEMU runs as: nobody.
+/// The user of QEMU: nobody.
 pub(crate) const USER: u32 = 65534;
 
-/// Whose program.
+/// The helper's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
-    Ours,
-    Qemus,
+    PrHelper,
+    CHelper,
 }
 
 impl Program {
     pub(crate) fn command(self) -> Command {
         match self {
-            Self::Ours => Daemon::command(),
-            Self::Qemus => {
+            Self::PrHelper => Daemon::command(),
+            Self::CHelper => {
                 let mut command = Command::new("qemu-pr-helper");
                 command.stdin(Stdio::null()).env_remove("DM_DISABLE_UDEV");
                 command
@@ -33,7 +33,7 @@ impl Program {
     }
 }
 
-/// A helper that runs as root, whose socket is QEMU's. Dropped, it is killed.
+/// A helper that runs as root and whose socket belongs to QEMU's user. Killed when dropped.
 pub(crate) struct Helper {
     program: Program,
     arguments: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// Starts it with these arguments beside the socket, and waits until it listens.
+    /// Starts the helper with these arguments and a socket, and blocks until it listens.
     pub(crate) fn start(program: Program, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let (socket, log) = (PathBuf::from("/run/lab/helper.sock"), PathBuf::from("/run/lab/helper.log"));
@@ -52,7 +52,7 @@ impl Helper {
         Self { program, arguments, socket, log, child }
     }
 
-    /// Starts it again where it was, once it has ended.
+    /// Starts the helper again with the same socket, once it has exited.
     pub(crate) fn start_again(&mut self) {
         self.wait();
         self.child = spawn(self.program, &self.arguments, &self.socket, &self.log);
@@ -66,7 +66,7 @@ impl Helper {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until it has ended.
+    /// Blocks until the helper has exited.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the helper ends", || {
@@ -76,7 +76,7 @@ impl Helper {
         status.unwrap()
     }
 
-    /// All that it has said since the first start.
+    /// Returns the log since the first start.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
@@ -97,12 +97,12 @@ fn spawn(program: Program, arguments: &[String], socket: &Path, log: &Path) -> C
     let mut command = program.command();
     let mut child =
         command.arg("-k").arg(socket).args(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    listens(socket, || assert_eq!(child.try_wait().unwrap(), None, "it has ended"));
+    wait_until_listening(socket, || assert_eq!(child.try_wait().unwrap(), None, "the helper has exited"));
     child
 }
 
-/// Waits until a helper listens on the socket, and gives it to QEMU, as a monitor's manager does.
-pub(crate) fn listens(socket: &Path, mut check: impl FnMut()) {
+/// Blocks until a helper listens on the socket, and changes its owner to QEMU's user, as a monitor's manager does.
+pub(crate) fn wait_until_listening(socket: &Path, mut check: impl FnMut()) {
     eventually("the helper listens", || {
         check();
         UnixStream::connect(socket).is_ok()

@@ -1,4 +1,4 @@
-//! libvirt, as Debian has it, with our helper in place of QEMU's.
+//! libvirt from Debian, with this project's helper in place of QEMU's.
 
 mod console;
 mod host;
@@ -23,29 +23,31 @@ use scsi_sense::Status;
 use test_support::{Client, Daemon, as_user, eventually};
 
 use self::console::Done;
-use self::host::{Guest, KVM_GROUP, LIBRARY, Libvirt, Process, QEMU_USER, disk, helper_processes, pr_helper};
+use self::host::{
+    FILES_DIRECTORY, Guest, KVM_GROUP, Libvirt, Process, QEMU_USER, disk, helper_processes, pr_helper,
+};
 
-/// One helper for each guest, which libvirt starts and stops.
+/// libvirt starts and stops one helper for each guest.
 const MANAGED: &str = "<reservations managed='yes'/>";
-/// A helper that somebody else takes care of, where it is if nobody says otherwise.
+/// The default socket of a helper that libvirt does not manage.
 const SOCKET: &str = "/run/qemu-pr-helper.sock";
 
-/// Bit 17.
+/// Bit 17, as in /proc/PID/status.
 const CAP_SYS_RAWIO: &str = "0000000000020000";
 const KEY: u64 = 0x1ab0_0000_0000_0001;
 
-/// A guest with a disk whose helper libvirt starts.
+/// Creates a guest with a disk whose helper libvirt manages; returns the guest and the disk's XML.
 fn managed(libvirt: &Libvirt) -> (Guest<'_>, String) {
     let disk = disk(&Disk::nexus_a().block, MANAGED);
     (libvirt.create(&disk), disk)
 }
 
-/// The keys registered with the disk, as another host sees them.
-fn keys_elsewhere() -> Vec<u64> {
+/// Returns the keys registered with the disk, as another host sees them.
+fn keys_seen_by_other_host() -> Vec<u64> {
     State::seen_by(&Disk::nexus_b()).registered.into_iter().map(|(_, key)| key).collect()
 }
 
-/// REGISTER AND IGNORE EXISTING KEY through a helper, as QEMU's user.
+/// Sends REGISTER AND IGNORE EXISTING KEY through a helper, as QEMU's user.
 fn register_as_qemu(socket: &Path, key: u64) {
     let disk = open(&Disk::nexus_a().block);
     let parameters = basic(0, key);
@@ -60,7 +62,7 @@ fn register_as_qemu(socket: &Path, key: u64) {
     });
 }
 
-/// Whether this process holds a lock on the file, of the kind that a process has (`F_SETLK`).
+/// Returns whether this process holds a process-owned lock (`F_SETLK`) on the file.
 fn is_locked_by(path: &Path, process: Process) -> bool {
     let locks = fs::read_to_string("/proc/locks").unwrap();
     let (pid, inode) = (process.0.to_string(), format!(":{}", fs::metadata(path).unwrap().ino()));
@@ -71,17 +73,17 @@ fn is_locked_by(path: &Path, process: Process) -> bool {
 }
 
 #[test]
-fn a_managed_helper_is_started_in_qemus_namespace_and_its_pidfile_stays_locked() {
+fn managed_helper_runs_in_qemus_namespace() {
     let libvirt = Libvirt::start();
     let (guest, _) = managed(&libvirt);
     let helper = guest.helper().expect("a helper");
     let socket = guest.directory().join("pr-helper0.sock");
-    assert_eq!(helper.words(), [&pr_helper(), "-k", socket.to_str().unwrap()]);
+    assert_eq!(helper.command_line(), [&pr_helper(), "-k", socket.to_str().unwrap()]);
     assert_eq!(helper.link("ns/mnt"), guest.qemu().link("ns/mnt"));
     assert_ne!(helper.link("ns/mnt"), libvirt.pid().link("ns/mnt"));
     let cgroup = |process: Process| fs::read_to_string(process.path("cgroup")).unwrap().trim().to_owned();
     assert_ne!(cgroup(helper), cgroup(libvirt.pid()));
-    assert!(cgroup(guest.qemu()).starts_with(&cgroup(helper)), "it is moved to the guest's");
+    assert!(cgroup(guest.qemu()).starts_with(&cgroup(helper)), "the helper is moved to the guest's cgroup");
     assert_eq!(helper.field("Uid"), "0 0 0 0");
     assert_eq!(helper.field("CapEff"), CAP_SYS_RAWIO);
     assert!(is_locked_by(&guest.pidfile(), helper), "{}", fs::read_to_string("/proc/locks").unwrap());
@@ -89,74 +91,76 @@ fn a_managed_helper_is_started_in_qemus_namespace_and_its_pidfile_stays_locked()
 }
 
 #[test]
-fn a_managed_helper_serves_qemus_user_on_a_disk_and_goes_on_when_libvirt_listens_no_more() {
+fn managed_helper_serves_qemus_user() {
     let libvirt = Libvirt::start();
     let (guest, _) = managed(&libvirt);
     let helper = guest.helper().expect("a helper");
     let socket = guest.directory().join("pr-helper0.sock");
     let owner = fs::metadata(&socket).unwrap();
-    assert_eq!((owner.uid(), owner.gid()), (QEMU_USER, QEMU_USER), "libvirt has labelled it");
+    assert_eq!((owner.uid(), owner.gid()), (QEMU_USER, QEMU_USER), "libvirt has labelled the socket");
     assert_eq!(guest.qemu().field("Uid").split(' ').next(), Some(QEMU_USER.to_string().as_str()));
     assert!(guest.is_connected("pr-helper0"), "{}", guest.pr_managers());
 
-    // Its standard error is a pipe that libvirt has closed; this is something to log.
+    // The helper's standard error is a pipe that libvirt has closed. A refusal is logged there.
     assert!(helper.link("fd/2").starts_with("pipe:"));
     let null = File::open("/dev/null").unwrap();
     let refused = Client::connect(&socket).unwrap().read(&null, &in_cdb(READ_KEYS, 512)).unwrap();
     assert_eq!(refused.sense_code(), Some((5, 0x20, 0)));
 
     register_as_qemu(&socket, KEY);
-    assert_eq!(keys_elsewhere(), [KEY]);
+    assert_eq!(keys_seen_by_other_host(), [KEY]);
     register_as_qemu(&socket, 0);
-    assert_eq!(keys_elsewhere(), [0_u64; 0]);
+    assert_eq!(keys_seen_by_other_host(), [0_u64; 0]);
     assert_eq!(guest.helper(), Some(helper));
-    assert!(helper.is_there());
+    assert!(helper.is_running());
     guest.destroy();
 }
 
 #[test]
-fn a_managed_helper_comes_and_goes_with_the_disk_and_with_the_guest() {
+fn managed_helper_ends_with_disk_or_guest() {
     let libvirt = Libvirt::start();
     let (guest, disk) = managed(&libvirt);
     let first = guest.helper().expect("a helper");
     let socket = guest.directory().join("pr-helper0.sock");
 
     guest.detach(&disk);
-    assert!(!first.is_there() && guest.helper().is_none(), "libvirt has stopped it");
+    assert!(!first.is_running() && guest.helper().is_none(), "libvirt has stopped it");
     assert!(!guest.pr_managers().contains("pr-helper0"), "{}", guest.pr_managers());
     eventually("all of its processes are gone", || helper_processes().is_empty());
-    assert!(!socket.exists(), "and it has removed its socket");
+    assert!(!socket.exists(), "the helper has removed its socket");
 
     guest.attach(&disk);
     let second = guest.helper().expect("another helper");
-    assert!(second != first && second.is_there());
+    assert!(second != first && second.is_running());
     assert!(guest.is_connected("pr-helper0"), "{}", guest.pr_managers());
     assert!(is_locked_by(&guest.pidfile(), second));
     register_as_qemu(&socket, 0);
 
     let (directory, pidfile) = (guest.directory(), guest.pidfile());
     guest.destroy();
-    assert!(!second.is_there() && !pidfile.exists() && !directory.exists());
+    assert!(!second.is_running() && !pidfile.exists() && !directory.exists());
     eventually("all of its processes are gone", || helper_processes().is_empty());
-    assert!(fs::read_dir(LIBRARY).unwrap().all(|entry| entry.unwrap().file_name() != "pr-helper0.sock"));
+    assert!(
+        fs::read_dir(FILES_DIRECTORY).unwrap().all(|entry| entry.unwrap().file_name() != "pr-helper0.sock")
+    );
 }
 
-/// QEMU notices that a helper has gone when it has something for it.
+/// QEMU detects the helper's exit only when it sends the next command.
 #[test]
-fn a_killed_helper_is_started_again_by_libvirt_and_the_guest_goes_on() {
+fn libvirt_restarts_a_killed_helper() {
     let libvirt = Libvirt::start();
     let (guest, _) = managed(&libvirt);
     let mut console = guest.boot();
     let events = guest.events();
-    console.does("until [ -b /dev/sda ]; do sleep 1; done");
-    console.does(&format!("sg_persist --out --register-ignore --param-sark={KEY:x} /dev/sda"));
-    assert_eq!(keys_elsewhere(), [KEY]);
+    console.expect_success("until [ -b /dev/sda ]; do sleep 1; done");
+    console.expect_success(&format!("sg_persist --out --register-ignore --param-sark={KEY:x} /dev/sda"));
+    assert_eq!(keys_seen_by_other_host(), [KEY]);
 
     let first = guest.helper().expect("a helper");
-    let words = first.words();
+    let command_line = first.command_line();
     first.kill(Signal::KILL);
     let read_keys = "sg_persist --in --read-keys /dev/sda";
-    // The guest may get an error for it.
+    // This command may fail in the guest.
     console.run(read_keys);
     eventually("libvirt starts another", || guest.helper().is_some_and(|helper| helper != first));
     let second = guest.helper().expect("a helper");
@@ -164,16 +168,16 @@ fn a_killed_helper_is_started_again_by_libvirt_and_the_guest_goes_on() {
         let Done { output, status } = console.run(read_keys);
         status == 0 && output.contains(&format!("{KEY:#x}"))
     });
-    eventually("QEMU has told of both", || events.connected() == [false, true]);
-    assert_eq!(second.words(), words);
+    eventually("QEMU has reported both changes", || events.connected() == [false, true]);
+    assert_eq!(second.command_line(), command_line);
     assert!(is_locked_by(&guest.pidfile(), second));
-    console.does(&format!("sg_persist --out --clear --param-rk={KEY:x} /dev/sda"));
-    assert_eq!(keys_elsewhere(), [0_u64; 0]);
+    console.expect_success(&format!("sg_persist --out --clear --param-rk={KEY:x} /dev/sda"));
+    assert_eq!(keys_seen_by_other_host(), [0_u64; 0]);
     guest.destroy();
 }
 
-/// systemd, as far as our units ask for it: a socket for the group of QEMU's users, and a helper that is somebody with one
-/// privilege.
+/// Stands in for systemd with the packaged units: a socket for the group of QEMU's users, and a helper that runs as an
+/// unprivileged user with one capability.
 struct Unit(UnixListener);
 
 impl Unit {
@@ -185,7 +189,7 @@ impl Unit {
         Self(socket)
     }
 
-    /// Waits for a client, and starts the helper.
+    /// Blocks until a client connects, and starts the helper.
     fn activate(&self) -> Child {
         eventually("a client connects", || {
             let mut events = [PollFd::new(&self.0, PollFlags::IN)];
@@ -197,7 +201,7 @@ impl Unit {
 }
 
 #[test]
-fn a_helper_of_our_systemd_units_is_used_where_libvirt_is_told_of_its_socket() {
+fn unmanaged_helper_starts_by_socket_activation() {
     let libvirt = Libvirt::start();
     let unit = Unit::start();
     let disk = disk(
@@ -206,7 +210,7 @@ fn a_helper_of_our_systemd_units_is_used_where_libvirt_is_told_of_its_socket() {
             "<reservations managed='no'><source type='unix' path='{SOCKET}' mode='client'/></reservations>"
         ),
     );
-    // QEMU's connection is what starts the helper, and its start waits for it.
+    // QEMU's connection starts the helper, and the start of the guest waits for the helper.
     let (guest, mut first) = thread::scope(|scope| {
         let creation = scope.spawn(|| libvirt.create(&disk));
         let helper = unit.activate();
@@ -215,7 +219,7 @@ fn a_helper_of_our_systemd_units_is_used_where_libvirt_is_told_of_its_socket() {
     assert!(guest.helper().is_none(), "libvirt has started none");
     assert!(guest.pr_managers().contains(r#""connected":true"#), "{}", guest.pr_managers());
     register_as_qemu(Path::new(SOCKET), KEY);
-    assert_eq!(keys_elsewhere(), [KEY]);
+    assert_eq!(keys_seen_by_other_host(), [KEY]);
 
     first.kill().unwrap();
     first.wait().unwrap();
@@ -225,12 +229,12 @@ fn a_helper_of_our_systemd_units_is_used_where_libvirt_is_told_of_its_socket() {
         client.join().unwrap();
         helper
     });
-    assert_eq!(keys_elsewhere(), [0_u64; 0]);
+    assert_eq!(keys_seen_by_other_host(), [0_u64; 0]);
     guest.detach(&disk);
     guest.attach(&disk);
     assert!(guest.pr_managers().contains(r#""connected":true"#), "{}", guest.pr_managers());
     guest.destroy();
-    assert_eq!(second.try_wait().unwrap(), None, "it is not the guest's");
+    assert_eq!(second.try_wait().unwrap(), None, "the helper outlives the guest");
     Process(second.id()).kill(Signal::TERM);
     assert_eq!(second.wait().unwrap().code(), Some(0));
     assert!(Path::new(SOCKET).exists());

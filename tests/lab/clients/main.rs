@@ -1,5 +1,5 @@
-//! The programs that use the helper, as Debian has them, on real SCSI disks of a real kernel. They run as root in the
-//! lab's larger machine, one process each: `cargo xtask lab --real-clients`.
+//! Tests with QEMU and libvirt from Debian as clients of the helper, on real SCSI disks of a real kernel. Each runs as root in
+//! the lab's larger machine, in a process of its own: `cargo xtask lab --real-clients`.
 
 mod disk;
 mod documented;

@@ -1,15 +1,15 @@
-//! What QEMU and the guest say.
+//! The output of QEMU and the guest's kernel, for failed tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where QEMU's own messages go.
+/// Returns the path of the file for QEMU's own messages.
 pub(crate) fn messages() -> PathBuf {
     "/run/lab/qemu/messages".into()
 }
 
-/// What QEMU and the guest's kernel have said.
-pub(crate) fn said() -> String {
+/// Returns the messages of QEMU and of the guest's kernel.
+pub(crate) fn all_messages() -> String {
     let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     format!("--- QEMU\n{}--- its console\n{}", read(&messages()), read(Path::new("/run/lab/qemu/console")))
 }

@@ -1,4 +1,4 @@
-//! QEMU with a guest that runs `sg_persist`: see tests/lab/src/inner-init.sh for what it boots.
+//! QEMU with a guest that runs `sg_persist`: see tests/lab/src/inner-init.sh for the guest's first process.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use test_support::eventually;
 
 use crate::helper::{Helper, USER};
-use crate::messages::{messages, said};
+use crate::messages::{all_messages, messages};
 use crate::qmp::Qmp;
 
-/// How long the guest may take to boot, and then for a command. Where it is emulated twice it takes minutes.
-const BOOT: Duration = Duration::from_secs(400);
-const COMMAND: Duration = Duration::from_secs(120);
+/// Time limits for the guest's boot and for each of its commands. A guest that is emulated twice takes minutes.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(400);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What makes it fast: each byte on a serial port and each look at a place where a PCI device could be leaves the
-/// guest, and `pci=noearly` saves thousands of these looks. A guest that panics ends QEMU.
+/// Arguments that make the boot fast: each byte on a serial port and each probe for a PCI device exits from the guest, and
+/// `pci=noearly` saves thousands of these probes. A guest that panics ends QEMU.
 pub(crate) const KERNEL_ARGUMENTS: &str =
     "quiet console=ttyS0 panic=-1 reboot=triple mitigations=off no_timer_check pci=noearly";
 
@@ -36,22 +36,22 @@ const UNIT_ATTENTION: i32 = 6;
 /// A disk of the guest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Drive<'a> {
-    /// The device of this machine.
+    /// Path of the device in this machine.
     pub(crate) device: &'a Path,
     /// `scsi-block` for block devices, `scsi-generic` for generic ones.
     pub(crate) kind: &'a str,
-    /// Whether persistent reservations go to the helper.
+    /// Whether persistent reservations go through the helper.
     pub(crate) has_manager: bool,
 }
 
 impl<'a> Drive<'a> {
-    /// A block device with persistent reservations.
+    /// Returns a block device whose persistent reservations go through the helper.
     pub(crate) fn block(device: &'a Path) -> Self {
         Self { device, kind: "scsi-block", has_manager: true }
     }
 }
 
-/// A machine, driven from here. Dropped, it is killed.
+/// A virtual machine with a shell. Killed when dropped.
 pub(crate) struct Qemu {
     child: Child,
     stdin: ChildStdin,
@@ -61,7 +61,7 @@ pub(crate) struct Qemu {
     pub(crate) qmp: Qmp,
 }
 
-/// What became of a command of the guest.
+/// Result of a command in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) status: i32,
@@ -69,12 +69,12 @@ pub(crate) struct Outcome {
 }
 
 impl Qemu {
-    /// Boots a guest with these drives, whose reservations go to this helper.
+    /// Boots a guest with these drives, whose reservations go through this helper.
     pub(crate) fn start(helper: &Helper, drives: &[Drive]) -> Self {
         Self::with_socket(helper.socket(), drives)
     }
 
-    /// The same with a helper of which only the socket is known.
+    /// Boots a guest with these drives, whose reservations go through the helper at this socket.
     pub(crate) fn with_socket(socket: &Path, drives: &[Drive]) -> Self {
         allow_kvm();
         let directory = Path::new("/run/lab/qemu");
@@ -91,38 +91,38 @@ impl Qemu {
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        // It ends with QEMU, or with the receiver.
+        // The thread exits with QEMU, or when the receiver is dropped.
         thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut connection = None;
         eventually("QEMU listens", || {
-            assert!(child.try_wait().unwrap().is_none(), "{}", said());
+            assert!(child.try_wait().unwrap().is_none(), "{}", all_messages());
             connection = UnixStream::connect(&qmp).ok();
             connection.is_some()
         });
         let mut qemu = Self { child, stdin, lines, disks: Vec::new(), qmp: Qmp::greet(connection.unwrap()) };
-        while qemu.line(BOOT) != "@ready" {}
+        while qemu.line(BOOT_TIMEOUT) != "@ready" {}
         println!("the guest has booted in {:.1} s", begun.elapsed().as_secs_f64());
         qemu.disks = (0..drives.len()).map(|number| qemu.find_disk(number)).collect();
         qemu
     }
 
-    /// What the guest's shell makes of this.
+    /// Runs a command in the guest's shell.
     pub(crate) fn run(&mut self, command: &str) -> Outcome {
         self.begin(command);
         self.end()
     }
 
-    /// Has the guest's shell begin with this.
+    /// Starts a command in the guest's shell.
     pub(crate) fn begin(&mut self, command: &str) {
         println!("guest# {command}");
         self.stdin.write_all(format!("{command}\n").as_bytes()).unwrap();
     }
 
-    /// Waits for the end of what it has begun.
+    /// Blocks until the started command has ended; returns its result.
     pub(crate) fn end(&mut self) -> Outcome {
         let mut output = String::new();
         loop {
-            let line = self.line(COMMAND);
+            let line = self.line(COMMAND_TIMEOUT);
             println!("{line}");
             if let Some(status) = line.strip_prefix("@exit ") {
                 return Outcome { status: status.parse().unwrap(), output };
@@ -132,27 +132,27 @@ impl Qemu {
         }
     }
 
-    /// `sg_persist` on the guest's disk of this number.
+    /// Runs `sg_persist` on the guest's disk of this number.
     pub(crate) fn sg_persist(&mut self, disk: usize, arguments: &str) -> Outcome {
         self.begin_sg_persist(disk, arguments);
         self.end()
     }
 
-    /// Has the guest begin with it.
+    /// Starts `sg_persist` on the guest's disk of this number.
     pub(crate) fn begin_sg_persist(&mut self, disk: usize, arguments: &str) {
         let disk = self.disks[disk].clone();
         self.begin(&format!("sg_persist --no-inquiry {arguments} {disk}"));
     }
 
-    /// The same, which succeeds; returns what it says.
-    pub(crate) fn does(&mut self, disk: usize, arguments: &str) -> String {
+    /// Runs `sg_persist`, which must succeed; returns its output.
+    pub(crate) fn expect_success(&mut self, disk: usize, arguments: &str) -> String {
         let outcome = self.sg_persist(disk, arguments);
         assert_eq!(outcome.status, 0, "{arguments}: {}", outcome.output);
         outcome.output
     }
 
-    /// The same, behind all unit attentions.
-    pub(crate) fn insist(&mut self, disk: usize, arguments: &str) -> Outcome {
+    /// Repeats `sg_persist` while it reports a unit attention; returns the first other result.
+    pub(crate) fn after_unit_attentions(&mut self, disk: usize, arguments: &str) -> Outcome {
         (0..5)
             .map(|_| self.sg_persist(disk, arguments))
             .find(|outcome| outcome.status != UNIT_ATTENTION)
@@ -160,15 +160,15 @@ impl Qemu {
     }
 
     fn find_disk(&mut self, number: usize) -> String {
-        // The kernel names disks in the order in which it gets to know them, which is any.
+        // The kernel names disks in the order in which it finds them, which is not fixed.
         let found = self.run(&format!(
             "until ls /sys/bus/scsi/devices/*:0:{number}:0/block 2>/dev/null; do usleep 50000; done"
         ));
         format!("/dev/{}", found.output.trim())
     }
 
-    fn line(&mut self, patience: Duration) -> String {
-        self.lines.recv_timeout(patience).unwrap_or_else(|error| panic!("the guest: {error}"))
+    fn line(&mut self, timeout: Duration) -> String {
+        self.lines.recv_timeout(timeout).unwrap_or_else(|error| panic!("the guest: {error}"))
     }
 }
 
@@ -177,18 +177,18 @@ impl Drop for Qemu {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("{}", said());
+            eprintln!("{}", all_messages());
         }
     }
 }
 
-/// QEMU with a guest of these drives, whose shell is on standard input and output.
+/// Returns the command that starts QEMU with a guest with these drives, whose shell uses standard input and output.
 fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
     command.args(["-machine", "pc,i8042=off,hpet=off", "-m", "256"]);
-    // Where the machine around has no SVM and no VMX for its guests, it is emulated. A processor without XSAVE and
-    // AVX: with what KVM on an emulated processor makes of these, Linux 7.2 does not start.
+    // TCG is used if the machine has neither SVM nor VMX for its guests. The processor has no XSAVE and AVX: KVM on an emulated
+    // processor implements these so that Linux 7.2 does not boot.
     command.args(["-accel", "kvm", "-accel", "tcg", "-cpu", "qemu64"]);
     command.args(["-kernel", "/lab/inner/kernel", "-initrd", "/lab/inner/initrd"]);
     command.args(["-append", KERNEL_ARGUMENTS]);
@@ -213,7 +213,7 @@ fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
     command
 }
 
-/// Has the kernel offer KVM if the processor can, emulated as it may be, to all users.
+/// Loads KVM if the processor supports it, even an emulated one, and permits it to all users.
 pub(crate) fn allow_kvm() {
     let kvm = Path::new("/dev/kvm");
     for module in ["kvm_amd", "kvm_intel"] {

@@ -1,4 +1,4 @@
-//! QEMU's own socket for its managers: one JSON object a line.
+//! QEMU's monitor socket for management programs: one JSON object per line.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -6,21 +6,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::messages::said;
+use crate::messages::all_messages;
 
-/// No line for so long is a failed test.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time limit for each line.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A connection that has greeted.
+/// A connection after the greeting.
 pub(crate) struct Qmp {
     stream: BufReader<UnixStream>,
-    /// `PR_MANAGER_STATUS_CHANGED`, received and not yet taken: whose, and whether it is connected now.
+    /// The `PR_MANAGER_STATUS_CHANGED` events that were received and not yet returned: name of the manager, and whether it is
+    /// connected.
     changes: Vec<(String, bool)>,
 }
 
 impl Qmp {
     pub(crate) fn greet(stream: UnixStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
         let mut qmp = Self { stream: BufReader::new(stream), changes: Vec::new() };
         let greeting = qmp.next();
         assert!(greeting["QMP"]["version"].is_object(), "{greeting}");
@@ -28,7 +29,7 @@ impl Qmp {
         qmp
     }
 
-    /// What a command returns.
+    /// Runs a command; returns its result.
     pub(crate) fn execute(&mut self, command: &str) -> Value {
         let line = format!("{}\n", json!({ "execute": command }));
         self.stream.get_mut().write_all(line.as_bytes()).unwrap();
@@ -41,15 +42,15 @@ impl Qmp {
         }
     }
 
-    /// `query-pr-managers`: names, and whether they are connected.
+    /// Returns the result of `query-pr-managers`: names, and whether they are connected.
     pub(crate) fn managers(&mut self) -> Vec<(String, bool)> {
         let managers = self.execute("query-pr-managers");
         managers.as_array().unwrap().iter().map(status).collect()
     }
 
-    /// The events that came since this was last asked.
+    /// Returns the events since the last call.
     pub(crate) fn changes(&mut self) -> Vec<(String, bool)> {
-        // Events come before the reply to what is asked after them.
+        // Earlier events arrive before the reply to this command.
         self.managers();
         std::mem::take(&mut self.changes)
     }
@@ -57,7 +58,7 @@ impl Qmp {
     fn next(&mut self) -> Value {
         let mut line = String::new();
         let read = self.stream.read_line(&mut line);
-        assert!(matches!(read, Ok(1..)), "QMP: {read:?}\n{}", said());
+        assert!(matches!(read, Ok(1..)), "QMP: {read:?}\n{}", all_messages());
         let message: Value = serde_json::from_str(&line).unwrap();
         if message["event"] == "PR_MANAGER_STATUS_CHANGED" {
             self.changes.push(status(&message["data"]));

@@ -1,4 +1,4 @@
-//! What a descriptor was opened for is how far it reaches, and no further.
+//! A descriptor permits only commands for its access mode, and only on a whole disk.
 
 use std::{
     fs::File,
@@ -34,7 +34,7 @@ fn keys(disk: &File) -> Reply {
 }
 
 #[test]
-fn a_read_only_descriptor_cannot_change_reservations_and_can_read_them() {
+fn read_only_descriptor_cannot_change_reservations() {
     let daemon = daemon();
     for path in [Disk::nexus_a().block, Disk::nexus_a().generic] {
         let disk = File::open(&path).unwrap();
@@ -42,13 +42,13 @@ fn a_read_only_descriptor_cannot_change_reservations_and_can_read_them() {
         let mut client = daemon.client();
         let reply = client.write(&disk, &REGISTER_AND_IGNORE, &parameters(KEY)).unwrap();
         assert_eq!(reply.sense_code(), INVALID_OPCODE, "{path:?}");
-        assert_eq!(client.read(&disk, &READ_KEYS).unwrap(), before, "{path:?}: and nothing has changed");
+        assert_eq!(client.read(&disk, &READ_KEYS).unwrap(), before, "{path:?}: nothing has changed");
     }
     daemon.stop();
 }
 
 #[test]
-fn a_short_parameter_list_never_reaches_the_disk() {
+fn short_parameter_list_never_reaches_the_disk() {
     let daemon = daemon();
     let disk = open(&Disk::nexus_a().block);
     let before = keys(&disk);
@@ -62,9 +62,9 @@ fn a_short_parameter_list_never_reaches_the_disk() {
     daemon.stop();
 }
 
-/// Through the helper nothing happens; with root's privilege and no helper the command reaches the whole disk. The
-/// second is why the first is.
-fn is_refused(path: &Path) {
+/// Checks that the helper refuses a command on a part of a disk. Sent by root without the helper, the same command reaches the
+/// whole disk, which is the reason for the refusal.
+fn check_refusal(path: &Path) {
     let whole = open(&Disk::other().block);
     let part = open(path);
     let before = keys(&whole);
@@ -76,28 +76,28 @@ fn is_refused(path: &Path) {
     assert_eq!((reply.sense_code(), reply.payload.len()), (INVALID_OPCODE, 0), "{path:?}");
     assert_eq!(keys(&whole), before, "{path:?}");
     daemon.wait_for_log("pass a descriptor of the disk itself");
-    assert!(client.read(&whole, &READ_KEYS).unwrap().status == Status::GOOD, "the connection lives");
+    assert!(client.read(&whole, &READ_KEYS).unwrap().status == Status::GOOD, "the connection remains open");
     daemon.stop();
 
     let registered = direct(&part, &REGISTER_AND_IGNORE, Some(&parameters(KEY)));
-    assert_eq!(registered.status, Status::GOOD, "{path:?}: the kernel lets root");
-    assert_eq!(keys(&whole).payload[8..16], KEY, "{path:?}: and the whole disk has the key");
+    assert_eq!(registered.status, Status::GOOD, "{path:?}: the kernel permits it to root");
+    assert_eq!(keys(&whole).payload[8..16], KEY, "{path:?}: the whole disk has the key");
     let removed = direct(&whole, &REGISTER_AND_IGNORE, Some(&parameters([0; 8])));
     assert_eq!(removed.status, Status::GOOD);
 }
 
 #[test]
-fn a_partition_is_refused() {
-    is_refused(&Disk::other_partition());
+fn partition_is_refused() {
+    check_refusal(&Disk::other_partition());
 }
 
 #[test]
-fn a_linear_map_is_refused() {
+fn linear_map_is_refused() {
     let table = format!("0 2048 linear {} 0", Disk::other().block.display());
     let dmsetup =
         |arguments: &[&str]| assert!(Command::new("dmsetup").args(arguments).status().unwrap().success());
     dmsetup(&["create", "linear", "--table", &table]);
-    is_refused(&PathBuf::from("/dev/mapper/linear"));
+    check_refusal(&PathBuf::from("/dev/mapper/linear"));
     dmsetup(&["remove", "linear"]);
 }
 
@@ -105,7 +105,7 @@ fn a_linear_map_is_refused() {
 fn other_block_devices_are_refused() {
     let daemon = daemon();
     let mut client = daemon.client();
-    // No backing file is needed to be a block device.
+    // A loop device is a block device also without a backing file.
     let device = File::open("/dev/loop0").unwrap();
     assert_eq!(client.read(&device, &READ_KEYS).unwrap().sense_code(), INVALID_OPCODE);
     daemon.wait_for_log("block device 7:0 takes no SCSI commands");

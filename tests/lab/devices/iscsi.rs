@@ -1,4 +1,4 @@
-//! A disk of LIO's over iSCSI, with two initiators, all on this machine.
+//! An LIO disk over iSCSI with two initiators, all on this machine.
 
 use std::{
     fs,
@@ -12,31 +12,31 @@ use test_support::eventually;
 use fixtures::Disk;
 
 const TARGET: &str = "iqn.2026-11.lab:disk";
-/// Each initiator with the address that it connects to: `iscsistart` takes a second session to the same one for the
-/// first.
+/// The initiators, with the addresses that they connect to. The addresses differ because `iscsistart` treats a second session
+/// to the same address as the first.
 const INITIATORS: [(&str, &str); 2] =
     [("iqn.2026-11.lab:a", "127.0.0.1"), ("iqn.2026-11.lab:b", "127.0.0.2")];
 
-/// Where the test that makes the disk notes it for those that follow.
-const MADE: &str = "/run/lab/iscsi-disks";
+/// The file in which the first test stores the names of the disks for later tests.
+const DISKS_FILE: &str = "/run/lab/iscsi-disks";
 
-/// One logical unit as two initiators see it. The first test that asks makes it.
+/// Returns one logical unit as seen by two initiators. The first call makes it.
 pub(crate) fn two_nexuses() -> (Disk, Disk) {
-    if let Ok(noted) = fs::read_to_string(MADE) {
-        let mut disks = noted.lines().map(|line| {
+    if let Ok(stored) = fs::read_to_string(DISKS_FILE) {
+        let mut disks = stored.lines().map(|line| {
             let (block, generic) = line.split_once(' ').unwrap();
             Disk { block: block.into(), generic: generic.into(), target_port: PathBuf::new() }
         });
         return (disks.next().unwrap(), disks.next().unwrap());
     }
-    // A module in some kernels only.
+    // Only some kernels have this module.
     let _ = Command::new("modprobe").arg("crc32c_generic").status();
     for module in ["iscsi_target_mod", "iscsi_tcp"] {
         assert!(Command::new("modprobe").arg(module).status().unwrap().success(), "{module}");
     }
     make_target(Path::new("/sys/kernel/config/target"));
     let mut disks = INITIATORS.map(|(initiator, portal)| {
-        let before = known();
+        let before = scsi_disks();
         let login = Command::new("iscsistart")
             .args(["-i", initiator, "-t", TARGET, "-g", "1", "-a", portal, "-p", "3260"])
             .output()
@@ -44,7 +44,7 @@ pub(crate) fn two_nexuses() -> (Disk, Disk) {
         assert!(login.status.success(), "{login:?}");
         let mut found = None;
         eventually("the disk appears", || {
-            found = known()
+            found = scsi_disks()
                 .into_iter()
                 .find(|disk| !before.contains(disk) && disk.block.exists() && disk.generic.exists());
             found.is_some()
@@ -53,7 +53,7 @@ pub(crate) fn two_nexuses() -> (Disk, Disk) {
     });
     let disks = (disks[0].take().unwrap(), disks[1].take().unwrap());
     let line = |disk: &Disk| format!("{} {}\n", disk.block.display(), disk.generic.display());
-    fs::write(MADE, line(&disks.0) + &line(&disks.1)).unwrap();
+    fs::write(DISKS_FILE, line(&disks.0) + &line(&disks.1)).unwrap();
     disks
 }
 
@@ -80,8 +80,8 @@ fn make_target(lio: &Path) {
     fs::write(group.join("enable"), "1").unwrap();
 }
 
-/// All SCSI disks that there are.
-fn known() -> Vec<Disk> {
+/// Returns all SCSI disks.
+fn scsi_disks() -> Vec<Disk> {
     let disks = fs::read_dir("/sys/class/scsi_disk").unwrap();
     disks.filter_map(|entry| disk(&entry.ok()?.path().join("device"))).collect()
 }

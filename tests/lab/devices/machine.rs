@@ -1,4 +1,4 @@
-//! The machine is what the other tests take it for.
+//! The machine has the properties on which the other tests rely.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -8,7 +8,7 @@ use std::process::Command;
 use fixtures::Disk;
 
 #[test]
-fn the_kernel_is_a_debian_one_of_version_6_12_or_later() {
+fn kernel_is_debian_6_12_or_later() {
     let version = fs::read_to_string("/proc/version").unwrap();
     assert!(version.contains("debian"), "{version}");
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -17,7 +17,7 @@ fn the_kernel_is_a_debian_one_of_version_6_12_or_later() {
 }
 
 #[test]
-fn two_nexuses_reach_one_logical_unit_and_the_other_disk_is_another() {
+fn two_nexuses_reach_one_logical_unit() {
     let (a, b, other) = (Disk::nexus_a(), Disk::nexus_b(), Disk::other());
     assert_ne!(a.block, b.block);
     assert!(!a.serial().is_empty());
@@ -26,7 +26,7 @@ fn two_nexuses_reach_one_logical_unit_and_the_other_disk_is_another() {
 }
 
 #[test]
-fn every_disk_is_a_block_device_and_a_generic_device_of_lio() {
+fn disks_are_block_and_generic_devices() {
     for disk in [Disk::nexus_a(), Disk::nexus_b(), Disk::other()] {
         assert!(fs::metadata(&disk.block).unwrap().file_type().is_block_device(), "{disk:?}");
         assert!(fs::metadata(&disk.generic).unwrap().file_type().is_char_device(), "{disk:?}");
@@ -37,7 +37,7 @@ fn every_disk_is_a_block_device_and_a_generic_device_of_lio() {
 }
 
 #[test]
-fn the_target_ports_are_known_and_online() {
+fn target_ports_are_online() {
     for disk in [Disk::nexus_a(), Disk::nexus_b(), Disk::other()] {
         let status = fs::read_to_string(disk.target_port.join("transport_status")).unwrap();
         assert_eq!(status.trim(), "online", "{disk:?}");
@@ -45,7 +45,7 @@ fn the_target_ports_are_known_and_online() {
 }
 
 #[test]
-fn the_other_disk_has_a_partition() {
+fn other_disk_has_a_partition() {
     let partition = Disk::other_partition();
     assert!(fs::metadata(&partition).unwrap().file_type().is_block_device(), "{partition:?}");
     let name = partition.file_name().unwrap();
@@ -61,7 +61,7 @@ fn the_other_disk_has_a_partition() {
 }
 
 #[test]
-fn a_linear_map_can_be_made_and_removed() {
+fn linear_map_can_be_made_and_removed() {
     let table = format!("0 2048 linear {} 0", Disk::other().block.display());
     let dmsetup = |arguments: &[&str]| Command::new("dmsetup").args(arguments).output().unwrap();
     let created = dmsetup(&["create", "machine", "--table", &table]);
@@ -73,7 +73,7 @@ fn a_linear_map_can_be_made_and_removed() {
 }
 
 #[test]
-fn a_process_of_nobody_has_no_privileges() {
+fn process_of_nobody_has_no_privileges() {
     let output = Command::new("cat").arg("/proc/self/status").uid(65534).gid(65534).output().unwrap();
     let status = String::from_utf8(output.stdout).unwrap();
     assert!(status.contains("CapEff:\t0000000000000000"), "{status}");

@@ -1,5 +1,5 @@
-//! Tests on real SCSI disks of a real kernel. They run as root in the lab's machine, one process each, and change
-//! what they like there: `cargo xtask lab`.
+//! Tests on real SCSI disks of a real kernel. Each runs as root in the lab's machine, in a process of its own, and may change
+//! anything there: `cargo xtask lab`.
 
 mod descriptors;
 mod iscsi;

@@ -1,5 +1,5 @@
-//! LIO's reservations and those of `pr-target` side by side: the same commands to both, and the same answers, states
-//! and unit attentions from both, but where LIO does not keep to SPC-4.
+//! Compares LIO's reservations with those of `pr-target`. Both get the same commands, and must give the same answers, states
+//! and unit attentions, except where LIO deviates from SPC-4.
 
 mod deviations;
 mod pair;
@@ -15,38 +15,38 @@ use self::deviations::DEVIATIONS;
 use self::pair::Pair;
 use fixtures::Disk;
 
-/// In each test: each has to end in time, also where the machine is emulated.
+/// Number of commands in each test. Each test must end in time, also in an emulated machine.
 const COMMANDS: u64 = 3_000;
 
 #[test]
-fn both_tell_one_story_1() {
+fn lio_and_model_agree_1() {
     compare(&mut Pair::open(two_target_ports()), &part(0), false);
 }
 
 #[test]
-fn both_tell_one_story_2() {
+fn lio_and_model_agree_2() {
     compare(&mut Pair::open(two_target_ports()), &part(1), false);
 }
 
 #[test]
-fn both_tell_one_story_3() {
+fn lio_and_model_agree_3() {
     compare(&mut Pair::open(two_target_ports()), &part(2), false);
 }
 
 #[test]
-fn both_tell_one_story_4() {
+fn lio_and_model_agree_4() {
     compare(&mut Pair::open(two_target_ports()), &part(3), false);
 }
 
-/// Two initiators at one target port, and with PREEMPT AND ABORT.
+/// Uses two initiators at one target port, and PREEMPT AND ABORT.
 #[test]
-fn both_tell_one_story_over_iscsi() {
+fn lio_and_model_agree_over_iscsi() {
     let (a, b) = crate::iscsi::two_nexuses();
     compare(&mut Pair::open([a, b]), &(100_000..100_400), true);
 }
 
-/// The disk of two nexuses through a target port each, as REGISTER AND MOVE needs them: `tcm_loop` gives them no
-/// identifier.
+/// Returns the disk through two nexuses with a target port each. Gives the ports relative identifiers, which REGISTER AND MOVE
+/// needs: `tcm_loop` gives them none.
 fn two_target_ports() -> [Disk; 2] {
     let nexuses = [Disk::nexus_a(), Disk::nexus_b()];
     for (nexus, port) in nexuses.iter().zip(["1", "2"]) {
@@ -63,26 +63,26 @@ fn compare(pair: &mut Pair, numbers: &Range<u64>, aborts: bool) {
     let (mut sent, mut unexplained) = (0, Vec::new());
     let mut explained: BTreeMap<&str, u32> = BTreeMap::new();
     for number in numbers.clone() {
-        let mut command = random_command(number, pair.cast());
-        // LIO over tcm_loop hangs in PREEMPT AND ABORT for ever.
+        let mut command = random_command(number, pair.nexuses());
+        // LIO over tcm_loop hangs forever in PREEMPT AND ABORT.
         if !aborts && command.cdb[..2] == [0x5f, OutServiceAction::PreemptAndAbort.code()] {
             command.cdb[1] = OutServiceAction::Preempt.code();
         }
         let step = pair.send(&command);
         sent += 1;
         if !step.agrees() {
-            match DEVIATIONS.iter().find(|deviation| (deviation.is_it)(&step)) {
-                Some(deviation) => *explained.entry(deviation.what).or_default() += 1,
+            match DEVIATIONS.iter().find(|deviation| (deviation.matches)(&step)) {
+                Some(deviation) => *explained.entry(deviation.behaviour).or_default() += 1,
                 None => unexplained.push(format!("number {number}: {step:#?}")),
             }
         }
-        if !step.is_state_the_same() {
+        if !step.has_same_state() {
             pair.reset();
         }
     }
     for deviation in DEVIATIONS {
-        let count = explained.get(deviation.what).copied().unwrap_or_default();
-        println!("{count:5} x {} ({})", deviation.what, deviation.clause);
+        let count = explained.get(deviation.behaviour).copied().unwrap_or_default();
+        println!("{count:5} x {} ({})", deviation.behaviour, deviation.clause);
     }
     assert!(unexplained.is_empty(), "{} of {sent}:\n{}", unexplained.len(), unexplained.join("\n"));
 }

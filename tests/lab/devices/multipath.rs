@@ -1,6 +1,6 @@
-//! Multipath maps: a host with two paths to a disk, on which it is one, and another host with a path of its own.
+//! Multipath maps: a host with a map of two paths to a disk, and another host with a path of its own.
 //!
-//! What the helper did is read from the paths themselves.
+//! The effect of each command is read from the paths directly, without the helper.
 
 mod claims;
 mod commands;
@@ -41,41 +41,41 @@ impl Host {
         Self { client: daemon.client(), map: map.open() }
     }
 
-    /// An OUT command with a basic parameter list.
+    /// Sends an OUT command with a basic parameter list.
     fn change(&mut self, action: u8, kind: u8, key: u64, new_key: u64) -> Reply {
         self.send(action, kind, &basic(key, new_key))
     }
 
-    /// The same, which succeeds.
-    fn does(&mut self, action: u8, kind: u8, key: u64, new_key: u64) {
+    /// Sends an OUT command with a basic parameter list, which must succeed.
+    fn expect_good(&mut self, action: u8, kind: u8, key: u64, new_key: u64) {
         let reply = self.change(action, kind, key, new_key);
         assert_eq!(reply.status, Status::GOOD, "service action {action}: {:02x?}", reply.sense_code());
     }
 
-    /// An OUT command with any parameter list.
+    /// Sends an OUT command with any parameter list.
     fn send(&mut self, action: u8, kind: u8, parameters: &[u8]) -> Reply {
         self.client.write(&self.map, &out_cdb(action, kind, parameters), parameters).unwrap()
     }
 
-    /// An IN command.
+    /// Sends an IN command.
     fn ask(&mut self, action: u8, allocation_length: u16) -> Reply {
         self.client.read(&self.map, &in_cdb(action, allocation_length)).unwrap()
     }
 }
 
-/// The other host, with one path of its own, and no need of a helper.
+/// The other host, which sends commands by a path of its own without a helper.
 struct OtherHost(File);
 
 impl OtherHost {
     fn new() -> Self {
-        Self(open(&Disk::map_a_elsewhere().block))
+        Self(open(&Disk::map_a_other_host().block))
     }
 
     fn change(&self, action: u8, kind: u8, key: u64, new_key: u64) -> Reply {
         change_disk(&self.0, action, kind, key, new_key)
     }
 
-    fn does(&self, action: u8, kind: u8, key: u64, new_key: u64) {
+    fn expect_good(&self, action: u8, kind: u8, key: u64, new_key: u64) {
         assert_eq!(self.change(action, kind, key, new_key).status, Status::GOOD);
     }
 }
@@ -84,7 +84,7 @@ fn daemon() -> Daemon {
     Daemon::with(Options::default())
 }
 
-/// Returns a map that a helper serves to this host. Keep the first value: dropped, it stops multipathd.
+/// Returns a map that a helper serves to this host. Keep the first value: dropping it stops multipathd.
 fn served_map() -> (Multipath, Daemon, Map, Host) {
     let multipath = Multipath::start();
     let (daemon, map) = (daemon(), Map::a());

@@ -1,4 +1,4 @@
-//! What the daemon may do, once it runs.
+//! Privileges of the running daemon.
 
 use std::{
     fs::{self, File},
@@ -11,12 +11,12 @@ use test_support::{Daemon, Options};
 use fixtures::Disk;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
-/// Bit 17.
+/// Bit 17, as in /proc/PID/status.
 const CAP_SYS_RAWIO: &str = "0000000000020000";
 const NONE: &str = "0000000000000000";
 
-/// The privileges of all threads, and that reservations work with them.
-fn has_only_rawio(daemon: &Daemon, ids: &str) {
+/// Checks the privileges of all threads, and that reservations work with them.
+fn check_only_rawio(daemon: &Daemon, ids: &str) {
     let disk = File::options().read(true).write(true).open(Disk::nexus_a().block).unwrap();
     let mut client = daemon.client();
     let mut replies = (0..4).map(|_| client.read(&disk, &READ_KEYS).unwrap().status);
@@ -37,7 +37,7 @@ fn has_only_rawio(daemon: &Daemon, ids: &str) {
         assert_eq!((field("Uid"), field("Gid")), (ids.into(), ids.into()));
         count += 1;
     }
-    assert!(count >= 2, "the loop and a thread that has served");
+    assert!(count >= 2, "the event loop and a worker thread");
 }
 
 fn daemon(arguments: &[&str]) -> Daemon {
@@ -48,29 +48,29 @@ fn daemon(arguments: &[&str]) -> Daemon {
 }
 
 #[test]
-fn as_root_only_cap_sys_rawio_is_left() {
+fn root_keeps_only_cap_sys_rawio() {
     let daemon = daemon(&[]);
-    has_only_rawio(&daemon, "0 0 0 0");
+    check_only_rawio(&daemon, "0 0 0 0");
     daemon.stop();
 }
 
 #[test]
-fn as_another_user_by_name_it_still_works() {
+fn user_given_by_name_is_served() {
     let daemon = daemon(&["-u", "nobody"]);
-    has_only_rawio(&daemon, "65534 65534 65534 65534");
+    check_only_rawio(&daemon, "65534 65534 65534 65534");
     daemon.stop();
 }
 
 #[test]
-fn as_another_user_and_group_by_number_it_still_works() {
+fn user_given_by_number_is_served() {
     let daemon = daemon(&["--user=12345", "--group=12345"]);
-    has_only_rawio(&daemon, "12345 12345 12345 12345");
+    check_only_rawio(&daemon, "12345 12345 12345 12345");
     daemon.stop();
 }
 
-/// A pipe of root's, that nobody empties and that the user cannot open.
+/// Standard error is a pipe of root's, which is never read and which the daemon's user cannot open.
 #[test]
-fn as_another_user_a_full_standard_error_holds_up_nobody() {
+fn full_standard_error_blocks_no_client() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let mut child = Daemon::command()
@@ -79,7 +79,7 @@ fn as_another_user_a_full_standard_error_holds_up_nobody() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    test_support::eventually("it listens", || test_support::Client::connect(&socket).is_ok());
+    test_support::eventually("the daemon listens", || test_support::Client::connect(&socket).is_ok());
     let disk = File::open(Disk::nexus_a().block).unwrap();
     let mut client = test_support::Client::connect(&socket).unwrap();
     for _ in 0..2000 {
@@ -91,7 +91,7 @@ fn as_another_user_a_full_standard_error_holds_up_nobody() {
 }
 
 #[test]
-fn the_socket_belongs_to_whom_it_was_ordered_to() {
+fn socket_has_requested_owner_and_mode() {
     use std::os::unix::fs::MetadataExt as _;
     let daemon = daemon(&["--socket-owner=nobody", "--socket-group=12345", "--socket-mode=0660"]);
     let metadata = fs::metadata(daemon.socket()).unwrap();
@@ -100,8 +100,8 @@ fn the_socket_belongs_to_whom_it_was_ordered_to() {
 }
 
 #[test]
-fn the_kernel_lets_the_unprivileged_do_what_the_helper_does_for_them_not() {
-    // The same command from a process without privilege: that is why there is a helper.
+fn unprivileged_process_needs_the_helper() {
+    // The same command that the helper sends, from a process without privileges.
     let disk = Disk::nexus_a().block;
     let script = format!("sg_persist -n -i -k {}", disk.display());
     let chmod = Command::new("chmod").arg("666").arg(&disk).status().unwrap();

@@ -1,4 +1,4 @@
-//! Our Debian package, installed where systemd is the first process, and its units.
+//! The Debian packages and their units, on a system with systemd as its first process.
 
 mod host;
 
@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command},
 };
 
-use fixtures::{Disk, Map, Multipath, basic, insist, open};
+use fixtures::{Disk, Map, Multipath, after_unit_attentions, basic, open};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use scsi_sense::Status;
 use test_support::{Client, Reply, eventually, scrape};
@@ -21,7 +21,7 @@ use test_support::{Client, Reply, eventually, scrape};
 use self::host::Systemd;
 
 const SOCKET: &str = "/run/qemu-pr-helper.sock";
-/// Where the units have it serve metrics and state.
+/// The socket at which the service serves metrics and state.
 const METRICS: &str = "/run/pr-helper/metrics.sock";
 const SERVICE: &str = "pr-helper.service";
 const DROP_INS: &str = "/etc/systemd/system/pr-helper.service.d";
@@ -35,7 +35,7 @@ const KEY: u64 = 0x5e47_0000_0000_0001;
 const RAWIO: &str = "0000000000020000";
 const NONE: &str = "0000000000000000";
 
-/// A system with the package installed, which stays for the tests that follow. Dropped, the units are stopped.
+/// A system with the package installed. Stops the units when dropped; the package remains installed for later tests.
 struct Installed(Systemd);
 
 impl Installed {
@@ -47,10 +47,10 @@ impl Installed {
         installed
     }
 
-    /// With the socket enabled and listening.
+    /// Returns the system with the socket enabled and listening.
     fn enabled() -> Self {
         let installed = Self::new();
-        // It stays enabled for the tests that follow, and to enable it takes longer than to start it.
+        // The socket remains enabled for later tests, because enabling takes longer than starting.
         if !Path::new("/etc/systemd/system/sockets.target.wants/pr-helper.socket").exists() {
             installed.0.run(&["systemctl", "enable", "pr-helper.socket"]);
         }
@@ -58,7 +58,8 @@ impl Installed {
         installed
     }
 
-    /// Runs dpkg, by its path, since busybox has one, too. Neither what packages depend on nor ldconfig is known to it.
+    /// Runs dpkg by its path, since busybox has one too. The machine's dpkg database lacks the dependencies, and its PATH
+    /// ldconfig.
     fn dpkg(&self, arguments: &[&str]) {
         self.0.run(&[&["/usr/bin/dpkg", "--force-depends", "--force-bad-path"], arguments].concat());
     }
@@ -81,11 +82,12 @@ fn client() -> Client {
     Client::connect(Path::new(SOCKET)).expect("a connection")
 }
 
-/// A process as libvirt starts one: with an `AppArmor` profile, and in a /dev of its own a device, which is its standard input.
+/// A process as libvirt starts it: with an `AppArmor` profile, and with a /dev of its own that has one device, which is also
+/// the process's standard input.
 struct Guest(Child);
 
 impl Guest {
-    /// A device of this kind (`b` or `c`) and number, by this name.
+    /// Starts the process with a device of this kind (`b` or `c`), number and name.
     fn with(kind: char, number: u64, name: &str) -> Self {
         let profile = Path::new("/run/lab/lab-guest");
         fs::write(
@@ -111,7 +113,7 @@ impl Guest {
         guest
     }
 
-    /// The descriptor that it has opened, which bears its profile.
+    /// Returns the guest's descriptor of the device, which carries the guest's profile.
     fn device(&self) -> OwnedFd {
         let process = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).unwrap();
         pidfd_getfd(process, 0, PidfdGetfdFlags::empty()).unwrap()
@@ -125,32 +127,32 @@ impl Drop for Guest {
     }
 }
 
-/// Registers a key, with 0 none, through the service. A path may have unit attentions to report before.
+/// Registers a key through the service; 0 unregisters. Unit attentions are skipped.
 fn register(client: &mut Client, disk: impl AsFd, key: u64) -> Reply {
     let parameters = basic(0, key);
-    insist(|| client.write(&disk, &REGISTER, &parameters).expect("a reply"))
+    after_unit_attentions(|| client.write(&disk, &REGISTER, &parameters).expect("a reply"))
 }
 
-/// The keys that a disk has registered.
+/// Returns the keys that are registered with a disk.
 fn keys(client: &mut Client, disk: impl AsFd) -> Vec<u64> {
-    let reply = insist(|| client.read(&disk, &READ_KEYS).expect("a reply"));
+    let reply = after_unit_attentions(|| client.read(&disk, &READ_KEYS).expect("a reply"));
     assert_eq!(reply.status, Status::GOOD);
     reply.payload[8..].chunks(8).map(|key| u64::from_be_bytes(key.try_into().unwrap())).collect()
 }
 
-/// A field of /proc/PID/status.
+/// Returns a field of /proc/PID/status.
 fn field(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("{name}")).trim().replace('\t', " ")
 }
 
-/// The `AppArmor` profile of a process.
+/// Returns the `AppArmor` profile of a process.
 fn confinement(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap().trim().to_owned()
 }
 
-/// What `AppArmor` has not let pr-helper do, since the machine was started.
+/// Returns the kernel's messages about `AppArmor` denials for pr-helper since the machine was started.
 fn denied() -> Vec<String> {
     let kernel = Command::new("dmesg").output().unwrap().stdout;
     let lines = String::from_utf8_lossy(&kernel);
@@ -158,17 +160,17 @@ fn denied() -> Vec<String> {
     lines.lines().filter(is_ours).map(str::to_owned).collect()
 }
 
-/// All files of the machine that a package could have left something in.
+/// Returns all files in the directories in which a package could leave files.
 fn files() -> BTreeSet<String> {
     let found = Command::new("find").args(["/etc", "/usr", "/var", "-xdev"]).output().unwrap();
     let found = String::from_utf8(found.stdout).unwrap();
-    // What dpkg has ever had, and the journal.
+    // dpkg's database and the journal keep entries of removed packages.
     let is_kept = |path: &&str| ["/var/lib/dpkg/", "/var/log/"].iter().any(|prefix| path.starts_with(prefix));
     found.lines().filter(|path| !is_kept(path)).map(str::to_owned).collect()
 }
 
 #[test]
-fn the_first_connection_starts_the_service_with_one_privilege_and_no_user_of_the_hosts() {
+fn first_connection_starts_unprivileged_service() {
     let system = Installed::enabled();
     let before = denied();
     assert_eq!(system.0.property(SERVICE, "ActiveState"), "inactive");
@@ -195,7 +197,7 @@ fn the_first_connection_starts_the_service_with_one_privilege_and_no_user_of_the
     assert_eq!(denied(), before);
 }
 
-/// The state of the service, which only root may ask for.
+/// Returns the state of the service, which only root may read.
 fn state() -> String {
     let socket = Path::new(METRICS);
     assert_eq!(fs::metadata(socket).unwrap().mode() & 0o777, 0o600);
@@ -203,7 +205,7 @@ fn state() -> String {
 }
 
 #[test]
-fn a_descriptor_of_what_the_profile_does_not_name_does_not_arrive_from_a_confined_guest() {
+fn descriptor_outside_profile_does_not_arrive() {
     let system = Installed::enabled();
     let before = denied();
     let other = fs::metadata("/dev/loop-control").unwrap().rdev();
@@ -212,12 +214,12 @@ fn a_descriptor_of_what_the_profile_does_not_name_does_not_arrive_from_a_confine
     assert_eq!(denied().len(), before.len() + 1);
     let journal = system.0.journal(SERVICE);
     assert!(journal.contains("sent a descriptor that could not be received"), "{journal}");
-    // The next client is served all the same.
+    // The next client is served nevertheless.
     keys(&mut client(), open(&Disk::nexus_a().block));
 }
 
 #[test]
-fn the_exposure_is_as_low_as_it_is_said_to_be() {
+fn exposure_is_as_low_as_stated() {
     let system = Installed::new();
     system.0.run(&["systemd-analyze", "security", "--no-pager", "--threshold=10", SERVICE]);
     add_multipath(&system);
@@ -225,7 +227,7 @@ fn the_exposure_is_as_low_as_it_is_said_to_be() {
 }
 
 #[test]
-fn the_socket_outlives_a_crash_and_who_connects_meanwhile_is_served() {
+fn socket_outlives_a_crash() {
     let system = Installed::enabled();
     let disk = open(&Disk::nexus_a().block);
     let mut before = client();
@@ -233,7 +235,7 @@ fn the_socket_outlives_a_crash_and_who_connects_meanwhile_is_served() {
     let (pid, inode) = (system.main_pid(), fs::metadata(SOCKET).unwrap().ino());
     system.0.run(&["systemctl", "kill", "--kill-whom=main", "--signal=ABRT", SERVICE]);
     assert!(before.is_closed());
-    // It is not there now, or not yet.
+    // The service is not running now, or not yet.
     let mut meanwhile = client();
     keys(&mut meanwhile, &disk);
     assert_ne!(system.main_pid(), pid);
@@ -260,7 +262,7 @@ fn stopping_and_restarting_lose_no_connection() {
 }
 
 #[test]
-fn who_starts_qemus_units_gets_these() {
+fn qemu_unit_names_are_aliases() {
     let system = Installed::enabled();
     assert_eq!(system.0.property("qemu-pr-helper.socket", "Id"), "pr-helper.socket");
     system.0.run(&["systemctl", "stop", "qemu-pr-helper.socket"]);
@@ -270,7 +272,7 @@ fn who_starts_qemus_units_gets_these() {
 }
 
 #[test]
-fn an_update_restarts_what_runs() {
+fn update_restarts_the_running_service() {
     let system = Installed::enabled();
     keys(&mut client(), open(&Disk::nexus_a().block));
     let pid = system.main_pid();
@@ -280,14 +282,14 @@ fn an_update_restarts_what_runs() {
 }
 
 #[test]
-fn the_packages_go_as_they_came() {
+fn purged_packages_leave_no_files() {
     let system = Installed::new();
     system.dpkg(&["--purge", "pr-helper"]);
-    let qemus = Qemus::put_there();
+    let qemu_helper = QemuHelperFile::create();
     let before = files();
     system.dpkg(&["--install", "/lab/packages/pr-helper.deb", "/lab/packages/pr-helper-qemu.deb"]);
-    assert_eq!(fs::canonicalize(Qemus::PLACE).unwrap(), Path::new("/usr/bin/pr-helper"));
-    assert_eq!(fs::read_to_string(Qemus::MEANWHILE).unwrap(), Qemus::CONTENT);
+    assert_eq!(fs::canonicalize(QemuHelperFile::PATH).unwrap(), Path::new("/usr/bin/pr-helper"));
+    assert_eq!(fs::read_to_string(QemuHelperFile::DIVERTED_PATH).unwrap(), QemuHelperFile::CONTENT);
     system.0.run(&["systemctl", "enable", "--now", "pr-helper.socket"]);
     keys(&mut client(), open(&Disk::nexus_a().block));
     system.dpkg(&["--purge", "pr-helper-qemu", "pr-helper"]);
@@ -295,31 +297,31 @@ fn the_packages_go_as_they_came() {
     assert!(!Path::new(SOCKET).exists());
     let after = files();
     assert_eq!(after.symmetric_difference(&before).collect::<Vec<_>>(), <[&String; 0]>::default());
-    assert_eq!(fs::read_to_string(Qemus::PLACE).unwrap(), Qemus::CONTENT);
-    drop(qemus);
+    assert_eq!(fs::read_to_string(QemuHelperFile::PATH).unwrap(), QemuHelperFile::CONTENT);
+    drop(qemu_helper);
 }
 
-/// QEMU's own helper, as its package has it. Dropped, it goes.
-struct Qemus;
+/// A file in the place of QEMU's own helper, as its package installs it. Removed when dropped.
+struct QemuHelperFile;
 
-impl Qemus {
-    const PLACE: &'static str = "/usr/bin/qemu-pr-helper";
-    const MEANWHILE: &'static str = "/usr/bin/qemu-pr-helper.qemu";
+impl QemuHelperFile {
+    const PATH: &'static str = "/usr/bin/qemu-pr-helper";
+    const DIVERTED_PATH: &'static str = "/usr/bin/qemu-pr-helper.qemu";
     const CONTENT: &'static str = "QEMU's";
 
-    fn put_there() -> Self {
-        fs::write(Self::PLACE, Self::CONTENT).unwrap();
+    fn create() -> Self {
+        fs::write(Self::PATH, Self::CONTENT).unwrap();
         Self
     }
 }
 
-impl Drop for Qemus {
+impl Drop for QemuHelperFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(Self::PLACE);
+        let _ = fs::remove_file(Self::PATH);
     }
 }
 
-/// What /usr/share/pr-helper/multipath.conf says to do.
+/// Follows the instructions in /usr/share/pr-helper/multipath.conf.
 fn add_multipath(system: &Installed) {
     system.0.run(&["mkdir", "-p", DROP_INS]);
     system.0.run(&["ln", "-s", "/usr/share/pr-helper/multipath.conf", DROP_INS]);
@@ -328,13 +330,13 @@ fn add_multipath(system: &Installed) {
 }
 
 #[test]
-fn with_its_drop_in_the_service_serves_multipath_maps_and_clients_still_meet_no_root() {
+fn with_drop_in_maps_are_served_rootless() {
     let system = Installed::enabled();
     let before = denied();
     let _multipath = Multipath::start();
     let map = Map::a();
     fs::create_dir_all(DROP_INS).unwrap();
-    // What docs/operations.md says for options, and for a scraper that is not root.
+    // As docs/operations.md describes it for options, and for a scraper that is not root.
     let edited = format!(
         "[Service]\nEnvironment=\"OPTIONS=--verbose --slow 5\"\nExecStartPost=+/bin/chown nobody {METRICS}\n"
     );
@@ -347,7 +349,7 @@ fn with_its_drop_in_the_service_serves_multipath_maps_and_clients_still_meet_no_
     assert_eq!(reply.status, Status::GOOD, "{reply:?}\n{}", system.0.journal(SERVICE));
     assert_eq!(keys(&mut client, &disk), [KEY; 2], "once for each path");
     assert_eq!(register(&mut client, &disk, 0).status, Status::GOOD);
-    // Its disks are served as before.
+    // Disks are still served.
     assert!(keys(&mut client, open(&Disk::nexus_a().block)).is_empty());
 
     let pid = system.main_pid();

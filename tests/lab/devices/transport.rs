@@ -1,4 +1,4 @@
-//! Commands that fail on their way to the device, and devices that do not answer.
+//! Commands that fail in transport, and devices that do not answer.
 
 use std::{
     fs, thread,
@@ -16,9 +16,9 @@ use crate::reservations::daemon;
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 const PREEMPT: [u8; 10] = [0x5f, 4, 5, 0, 0, 0, 0, 0, 24, 0];
 
-/// The C helper reports GOOD for 06 07 09 0A 0B 0C 0D 0F 14: a PREEMPT that has not happened looks done.
+/// The C helper reports GOOD for host bytes 06 07 09 0A 0B 0C 0D 0F 14, so a PREEMPT that did not happen looks successful.
 #[test]
-fn a_command_that_failed_on_its_way_is_never_good() {
+fn transport_failure_is_never_good() {
     let faulty = Faulty::make();
     let daemon = daemon();
     let mut client = daemon.client();
@@ -26,8 +26,8 @@ fn a_command_that_failed_on_its_way_is_never_good() {
     for path in [&faulty.block, &faulty.generic] {
         let disk = open(path);
         for host_byte in 1..=0x14 {
-            // 0A (PASSTHROUGH) the kernel takes for success and erases (scsi_decide_disposition), so that nobody behind
-            // it can know. With 0C and 0D it repeats the command for as long as it is told so.
+            // The kernel treats 0A (PASSTHROUGH) as success and clears it (scsi_decide_disposition), so no program can see it.
+            // With 0C and 0D it repeats the command as long as the disk fails.
             if matches!(host_byte, 0x0a | 0x0c | 0x0d) {
                 continue;
             }
@@ -58,9 +58,10 @@ fn a_command_that_failed_on_its_way_is_never_good() {
     daemon.stop();
 }
 
-/// With the C helper, a hundred clients on a hung disk leave nobody else an answer.
+/// With the C helper, a hundred clients on a hung disk keep all other clients from getting an answer. Commands on the hung disk
+/// fail after the timeout.
 #[test]
-fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
+fn hung_disk_does_not_delay_others() {
     let faulty = Faulty::make();
     let arguments = vec!["--timeout=8".into(), "--slow=2".into()];
     let daemon = Daemon::with(Options { arguments, ..Options::default() });
@@ -89,7 +90,7 @@ fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
             assert_eq!(newcomer.read(&healthy, &READ_KEYS).unwrap().status, Status::GOOD);
         }
         let took = begun.elapsed();
-        assert!(stuck.iter().all(|thread| !thread.is_finished()), "they were stuck all the while");
+        assert!(stuck.iter().all(|thread| !thread.is_finished()), "the commands were stuck all the time");
         println!("two hundred commands beside a hundred hung ones: {took:?}");
         for thread in stuck {
             let (elapsed, reply) = thread.join().unwrap();
@@ -97,19 +98,19 @@ fn a_hung_disk_delays_nobody_on_another_and_its_commands_end_by_the_timeout() {
             assert!(elapsed > Duration::from_secs(7), "{elapsed:?}");
         }
     });
-    // Each of the hundred, when it was slow and when it ended.
+    // Each of the hundred commands is logged when it is slow and when it ends.
     for line in
         ["has not answered PERSISTENT RESERVE IN, READ KEYS", "seconds for PERSISTENT RESERVE IN, READ KEYS"]
     {
         assert_eq!(daemon.log().matches(line).count(), 100, "{line}:\n{}", daemon.log());
     }
     faulty.heal();
-    eventually("the threads leave", || daemon.status("Threads").parse::<u32>().unwrap() <= 4);
+    eventually("the threads exit", || daemon.status("Threads").parse::<u32>().unwrap() <= 4);
     daemon.stop();
 }
 
 #[test]
-fn a_stop_waits_for_commands_in_flight_and_answers_them() {
+fn stop_waits_for_commands_in_flight() {
     let faulty = Faulty::make();
     let mut daemon = Daemon::with(Options { arguments: vec!["--timeout=8".into()], ..Options::default() });
     faulty.hang(0x5e);
@@ -117,8 +118,8 @@ fn a_stop_waits_for_commands_in_flight_and_answers_them() {
     let mut client = daemon.client();
     thread::scope(|scope| {
         let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
-        eventually("it is under way", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
-        // From the socket to the disk.
+        eventually("the command is in flight", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
+        // Time for the command to get from the socket to the disk.
         thread::sleep(Duration::from_millis(300));
         daemon.signal(Signal::TERM);
         daemon.wait_for_log("SIGTERM received, stopping: 1 commands in flight");
@@ -130,7 +131,7 @@ fn a_stop_waits_for_commands_in_flight_and_answers_them() {
 }
 
 #[test]
-fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
+fn second_signal_or_grace_period_ends_it() {
     let faulty = Faulty::make();
     for (arguments, signals, message) in [
         (vec!["--timeout=8".to_string()], 2, "were cut short by SIGTERM"),
@@ -142,18 +143,18 @@ fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
         let mut client = daemon.client();
         thread::scope(|scope| {
             let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
-            eventually("it is under way", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
-            // From the socket to the disk.
+            eventually("the command is in flight", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
+            // Time for the command to get from the socket to the disk.
             thread::sleep(Duration::from_millis(300));
             for _ in 0..signals {
                 daemon.signal(Signal::TERM);
                 daemon.wait_for_log("SIGTERM received");
-                // What comes within a second is taken for one.
+                // Signals within a second count as one.
                 thread::sleep(Duration::from_millis(1100));
             }
             daemon.wait_for_log(message);
             daemon.wait_for_log("whether they take effect is up to the devices");
-            // The connection is lost, or (if the device gave up first) answered; never GOOD.
+            // The connection is lost, or the command is answered if the device gave up first, but never with GOOD.
             if let Ok(reply) = reply.join().unwrap() {
                 assert_ne!(reply.status, Status::GOOD);
             }
@@ -163,7 +164,7 @@ fn a_second_signal_and_the_end_of_the_grace_end_it_anyway() {
 }
 
 #[test]
-fn a_path_that_is_lost_is_an_error_and_one_that_comes_back_works() {
+fn lost_path_is_an_error_until_it_returns() {
     let daemon = daemon();
     let b = Disk::nexus_b();
     let disk = open(&b.block);

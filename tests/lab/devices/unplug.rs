@@ -1,4 +1,4 @@
-//! A disk that goes away while it is used. The last of the tests, since the disk comes back under another name.
+//! A disk that is unplugged during use. This is the last of the tests, because the disk comes back with another name.
 
 use std::{fs, fs::File, thread, time::Duration};
 
@@ -11,14 +11,15 @@ use crate::reservations::daemon;
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 
+/// The helper continues to serve other disks.
 #[test]
-fn a_disk_unplugged_in_mid_use_is_an_error_and_the_helper_goes_on() {
+fn unplugged_disk_is_an_error() {
     let daemon = daemon();
     let unplugged = Disk::other();
     let disk = File::options().read(true).write(true).open(&unplugged.block).unwrap();
     let generic = File::options().read(true).write(true).open(&unplugged.generic).unwrap();
     let healthy = File::open(Disk::nexus_a().block).unwrap();
-    let use_it = |disk: &File| -> Reply {
+    let read_until_failure = |disk: &File| -> Reply {
         let mut client = daemon.client();
         let mut last = client.read(disk, &READ_KEYS).unwrap();
         for _ in 0..2000 {
@@ -29,10 +30,10 @@ fn a_disk_unplugged_in_mid_use_is_an_error_and_the_helper_goes_on() {
             last = reply;
             thread::sleep(Duration::from_millis(1));
         }
-        panic!("it went on answering");
+        panic!("the disk still answers");
     };
     thread::scope(|scope| {
-        let users = [scope.spawn(|| use_it(&disk)), scope.spawn(|| use_it(&generic))];
+        let users = [scope.spawn(|| read_until_failure(&disk)), scope.spawn(|| read_until_failure(&generic))];
         thread::sleep(Duration::from_millis(300));
         fs::write(unplugged.sysfs().join("delete"), "1").unwrap();
         for user in users {

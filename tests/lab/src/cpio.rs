@@ -1,7 +1,7 @@
-//! Putting together cpio archives in the "newc" format, which is what the kernel unpacks as its first file system
+//! Builds cpio archives in the "newc" format, which the kernel unpacks as its first file system
 //! (Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source).
 //!
-//! Everything belongs to root, whoever builds the archive.
+//! All entries belong to root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// An archive that is being put together: path in the archive, without a leading slash, to what is there.
-/// The order of the map puts a directory before what is in it.
+/// An archive under construction: its entries by path, without a leading slash. The map's order puts a directory before its
+/// entries.
 #[derive(Debug, Default)]
 pub(crate) struct Archive(BTreeMap<String, Entry>);
 
-/// What a path in the archive is.
+/// An entry of the archive.
 #[derive(Debug)]
 struct Entry {
     mode: u32,
@@ -31,7 +31,7 @@ struct Entry {
     content: Content,
 }
 
-/// Where the bytes of an entry come from.
+/// The source of an entry's bytes.
 #[derive(Debug)]
 enum Content {
     Bytes(Vec<u8>),
@@ -39,31 +39,31 @@ enum Content {
 }
 
 impl Archive {
-    /// A directory, and those above it.
+    /// Adds a directory and its parents.
     pub(crate) fn directory(&mut self, path: &str) {
         self.parents(path);
         self.insert(path, DIRECTORY | 0o755, Content::Bytes(Vec::new()));
     }
 
-    /// A file with this content.
+    /// Adds a file with this content.
     pub(crate) fn bytes(&mut self, path: &str, permissions: u32, bytes: impl Into<Vec<u8>>) {
         self.parents(path);
         self.insert(path, REGULAR | permissions, Content::Bytes(bytes.into()));
     }
 
-    /// A copy of the host's file `source`.
+    /// Adds a copy of the host's file `source`.
     pub(crate) fn file(&mut self, path: &str, permissions: u32, source: &Path) {
         self.parents(path);
         self.insert(path, REGULAR | permissions, Content::File(source.to_owned()));
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(crate) fn symlink(&mut self, path: &str, target: &str) {
         self.parents(path);
         self.insert(path, SYMLINK | 0o777, Content::Bytes(target.into()));
     }
 
-    /// A character device, which only root could make in a file system.
+    /// Adds a character device, which only root could create in a file system.
     pub(crate) fn character_device(&mut self, path: &str, major: u32, minor: u32) {
         self.parents(path);
         let content = Content::Bytes(Vec::new());
@@ -73,13 +73,13 @@ impl Archive {
         );
     }
 
-    /// Everything under the host's directory `root` for whose path `wanted` says yes; a directory that is not
-    /// wanted is not entered.
-    pub(crate) fn tree(&mut self, root: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-        self.subtree(root, "", wanted)
+    /// Adds the files under the host's directory `root` for whose path `is_included` returns `true`. A directory that is not
+    /// included is not entered.
+    pub(crate) fn tree(&mut self, root: &Path, is_included: &dyn Fn(&str) -> bool) -> Result<()> {
+        self.subtree(root, "", is_included)
     }
 
-    fn subtree(&mut self, directory: &Path, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    fn subtree(&mut self, directory: &Path, prefix: &str, is_included: &dyn Fn(&str) -> bool) -> Result<()> {
         let reading = || format!("read {}", directory.display());
         for entry in fs::read_dir(directory).context(reading)? {
             let entry = entry.context(reading)?;
@@ -87,14 +87,14 @@ impl Archive {
                 Error::new(format!("{} holds a name that is not UTF-8: {name:?}", directory.display()))
             })?;
             let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-            if !wanted(&path) {
+            if !is_included(&path) {
                 continue;
             }
             let source = entry.path();
             let metadata = entry.metadata().context(reading)?;
             if metadata.is_dir() {
                 self.directory(&path);
-                self.subtree(&source, &path, wanted)?;
+                self.subtree(&source, &path, is_included)?;
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&source).context(reading)?;
                 self.symlink(&path, &target.to_string_lossy());
@@ -126,7 +126,7 @@ impl Archive {
         self.0.insert(path.to_owned(), Entry { mode, device: (0, 0), content });
     }
 
-    /// The kernel makes no directory by itself.
+    /// Adds the missing parents of `path`: the kernel creates no directory by itself.
     fn parents(&mut self, path: &str) {
         if let Some((parent, _)) = path.rsplit_once('/') {
             if !self.0.contains_key(parent) {
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_comes_before_what_is_in_it() {
+    fn directory_comes_before_its_entries() {
         let mut archive = Archive::default();
         archive.bytes("a/b/file", 0o644, "content");
         let mut bytes = Vec::new();
@@ -168,7 +168,7 @@ mod tests {
         assert!(positions.is_sorted(), "{positions:?}");
     }
 
-    /// Between archives that follow each other the kernel skips zeroes, but only whole words of them.
+    /// Between concatenated archives the kernel skips zeros, but only in whole words.
     #[test]
     fn archives_can_follow_each_other() {
         for length in 0..9 {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_what_the_entry_is() {
+    fn header_describes_its_entry() {
         let mut archive = Archive::default();
         archive.character_device("console", 5, 1);
         let mut bytes = Vec::new();

@@ -1,34 +1,34 @@
-//! The two machines: the one that every test run boots, and the larger one with the programs that use the helper.
+//! The two machines: the one that each test run boots, and a larger one with the programs that use the helper.
 
 use crate::inner;
 use crate::modules::MODULES;
 
-/// What tells one machine from the other.
+/// The properties of a machine.
 #[derive(Debug)]
 pub(crate) struct Flavour {
-    /// Its directory below that of the suite.
+    /// Name of its directory in that of the suite.
     pub(crate) name: &'static str,
-    /// The target of this package with the tests that run in it.
+    /// The test target of this package that runs in it.
     pub(crate) tests: &'static str,
-    /// Debian packages beside [`PACKAGES`].
+    /// Debian packages in addition to [`PACKAGES`].
     more_packages: &'static [&'static str],
-    /// Kernel modules beside [`MODULES`].
+    /// Kernel modules in addition to [`MODULES`].
     more_modules: &'static [&'static str],
-    /// What of [`LEFT_OUT`] it has after all.
+    /// Parts of [`OMITTED`] directories that it contains nevertheless.
     kept: &'static [&'static str],
-    /// Whether the machine has what virtual machines in it boot: see inner.rs.
+    /// Whether the machine contains a kernel and a file system for virtual machines in it: see inner.rs.
     pub(crate) has_inner_guest: bool,
-    /// Its memory, in which its file system is.
+    /// Size of its memory, which also contains its file system.
     pub(crate) mebibytes: u32,
-    /// How many processors it has.
+    /// Number of processors.
     pub(crate) processors: u32,
-    /// How long one test may take, in seconds.
+    /// Time limit of one test, in seconds.
     pub(crate) test_limit: u64,
-    /// How long a run may take, in seconds.
+    /// Time limit of a run, in seconds.
     pub(crate) time_limit: u64,
 }
 
-/// Disks of all kinds, and what a host of multipath maps has.
+/// A machine with disks of all kinds and the programs for multipath maps.
 pub(crate) static DEVICES: Flavour = Flavour {
     name: "image",
     tests: "devices",
@@ -42,11 +42,11 @@ pub(crate) static DEVICES: Flavour = Flavour {
     time_limit: 1200,
 };
 
-/// The same, with the programs of others that are the helper's clients.
+/// The [`DEVICES`] machine with QEMU and libvirt, the helper's clients.
 pub(crate) static CLIENTS: Flavour = Flavour {
     name: "clients",
     tests: "clients",
-    // QEMU: qemu-system-common is where the C helper is.
+    // qemu-system-common contains the C helper.
     more_packages: &[
         "libvirt-clients",
         "libvirt-daemon",
@@ -54,25 +54,25 @@ pub(crate) static CLIENTS: Flavour = Flavour {
         "qemu-system-common",
         "qemu-system-x86",
     ],
-    // An emulated processor has SVM, so that a virtual machine in it need not be emulated twice.
+    // QEMU's emulated processor has SVM, so that a virtual machine in it need not be emulated twice.
     more_modules: &["kvm_amd", "kvm_intel"],
-    // What libvirt knows of processors, and QEMU's firmware.
+    // libvirt's processor models, and QEMU's firmware.
     kept: &[APPARMOR_FEATURES, "usr/share/libvirt", "usr/share/qemu", "usr/share/seabios"],
     has_inner_guest: true,
     mebibytes: 3072,
-    // The kernel changes its own code whenever the first virtual machine begins and the last one ends. An emulated
-    // processor was seen to stumble over that while another one did it (an oops by int3).
+    // The kernel patches its own code when the first virtual machine starts and when the last one ends. With several emulated
+    // processors, one was seen to crash while another patched the code (an oops by int3).
     processors: 1,
     test_limit: 600,
     time_limit: 3600,
 };
 
-/// What the guest has. apt adds what these depend on.
+/// Packages of each machine. apt adds their dependencies.
 ///
-/// linux-image-amd64 is the kernel, by whatever names a suite splits it into packages. libgcc-s1 is what every Rust
-/// program wants beside libc6. apparmor, dpkg, systemd and tar are for tests of our own packages; newer versions of
-/// systemd do without libapparmor1 and libseccomp2, and what these are for, where they are not. dmsetup, sg3-utils and
-/// strace are for tests and for people.
+/// linux-image-amd64 stands for the kernel, however a suite splits it into packages. Rust programs need libgcc-s1 and libc6.
+/// apparmor, dpkg, systemd and tar are for tests of our own packages. Newer versions of systemd do not depend on libapparmor1
+/// and libseccomp2, and without them lack the features that need them. dmsetup, sg3-utils and strace are for tests and for
+/// interactive use.
 const PACKAGES: [&str; 16] = [
     "linux-image-amd64",
     "busybox-static",
@@ -92,11 +92,11 @@ const PACKAGES: [&str; 16] = [
     "udev",
 ];
 
-/// `apparmor_parser` compiles for the rules that are named here.
+/// The features of the kernel for which `apparmor_parser` compiles.
 const APPARMOR_FEATURES: &str = "usr/share/apparmor-features/features";
 
-/// Directories of the packages that the machines have no use for; those of systemd are what takes time at boot.
-const LEFT_OUT: [&str; 8] = [
+/// Directories of the packages that the machines do not need. Those of systemd would slow the boot down.
+const OMITTED: [&str; 8] = [
     "boot",
     "usr/lib/modules",
     "usr/lib/systemd/system-generators",
@@ -108,36 +108,36 @@ const LEFT_OUT: [&str; 8] = [
 ];
 
 impl Flavour {
-    /// Programs that the host must have to make its image, and their Debian packages.
+    /// Returns the additional programs that the host needs to build the image, with their Debian packages.
     pub(crate) fn more_programs(&self) -> &'static [(&'static str, &'static str)] {
         if self.has_inner_guest { &inner::PROGRAMS } else { &[] }
     }
 
-    /// All packages; apt adds what these depend on.
+    /// Returns all packages. apt adds their dependencies.
     pub(crate) fn packages(&self) -> Vec<&'static str> {
         [&PACKAGES, self.more_packages].concat()
     }
 
-    /// All modules; those that these depend on are added.
+    /// Returns all modules, without their dependencies.
     pub(crate) fn modules(&self) -> Vec<&'static str> {
         [&MODULES, self.more_modules].concat()
     }
 
-    /// Whether the machine has this path of the packages.
+    /// Returns whether the machine contains this path of the packages.
     pub(crate) fn has(&self, path: &str) -> bool {
-        let is_left_out = LEFT_OUT.iter().any(|directory| is_in(path, directory));
-        // What is above something that is kept has to be there, too.
-        !is_left_out || self.kept.iter().any(|kept| is_in(path, kept) || is_in(kept, path))
+        let is_omitted = OMITTED.iter().any(|directory| is_in(path, directory));
+        // The parents of a kept path are needed too.
+        !is_omitted || self.kept.iter().any(|kept| is_in(path, kept) || is_in(kept, path))
     }
 
-    /// All that decides what is in its image.
+    /// Returns a description of everything that determines the content of the image.
     pub(crate) fn recipe(&self) -> String {
         let (packages, modules) = (self.packages(), self.modules());
-        format!("{packages:?}\n{modules:?}\n{LEFT_OUT:?}\n{:?}\n{}\n", self.kept, self.has_inner_guest)
+        format!("{packages:?}\n{modules:?}\n{OMITTED:?}\n{:?}\n{}\n", self.kept, self.has_inner_guest)
     }
 }
 
-/// Whether `path` is `directory` or below it.
+/// Returns whether `path` is `directory` or below it.
 fn is_in(path: &str, directory: &str) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_is_left_out_can_have_a_part_that_is_kept() {
+    fn omitted_directory_keeps_listed_parts() {
         for path in ["usr/share", "usr/share/qemu", "usr/share/qemu/bios-256k.bin", "usr/bin/udevadm"] {
             assert!(CLIENTS.has(path), "{path}");
         }

@@ -1,4 +1,4 @@
-//! What the host must have, and what it can do.
+//! Requirements on the host, and its capabilities.
 
 use std::path::Path;
 use std::{env, fs};
@@ -6,7 +6,7 @@ use std::{env, fs};
 use tools::error::{Context as _, Error, Result};
 use tools::{packages, process};
 
-/// Each program that is run, and the Debian package that has it.
+/// Programs that the lab runs, with their Debian packages.
 const PROGRAMS: [(&str, &str); 7] = [
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
@@ -20,7 +20,8 @@ const PROGRAMS: [(&str, &str); 7] = [
 /// The package with the keys that sign Debian's archive.
 const KEYRING_PACKAGE: &str = "debian-archive-keyring";
 
-/// Says in one message all that is missing. `more_programs` are of the same form as [`PROGRAMS`].
+/// Checks that the host has all that the lab needs; the error lists all missing packages. `more_programs` has the form of
+/// [`PROGRAMS`].
 pub(crate) fn check(more_programs: &[(&str, &'static str)]) -> Result<()> {
     if env::consts::ARCH != "x86_64" {
         return Err(Error::new(format!(
@@ -47,7 +48,7 @@ pub(crate) fn check(more_programs: &[(&str, &'static str)]) -> Result<()> {
     )))
 }
 
-/// Whether this user may open /dev/kvm. That it can boot a machine is another matter (see [`KvmVerdict`]).
+/// Returns whether this user may open /dev/kvm. That does not mean that it can boot a machine: see [`KvmVerdict`].
 pub(crate) fn kvm_can_be_opened() -> bool {
     fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok()
 }
@@ -60,25 +61,25 @@ pub(crate) struct KvmVerdict<'a> {
 }
 
 impl<'a> KvmVerdict<'a> {
-    /// The verdict that is kept in `file`.
+    /// Returns the verdict that is stored in `file`.
     pub(crate) fn kept_in(file: &'a Path) -> Self {
         Self { file }
     }
 
-    /// Whether it was found useless since the host booted.
+    /// Returns whether KVM was found useless since the host booted.
     pub(crate) fn is_useless(&self) -> bool {
         let kept = fs::read_to_string(self.file).ok();
         kept.is_some() && kept == boot_id()
     }
 
-    /// It was found useless.
+    /// Stores that KVM was found useless.
     pub(crate) fn set_useless(&self) -> Result<()> {
         let text = boot_id().unwrap_or_default();
         fs::write(self.file, text).context(|| format!("write {}", self.file.display()))
     }
 }
 
-/// Differs after each boot of the host.
+/// Returns the kernel's ID of the current boot, which differs after each boot.
 fn boot_id() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
 }

@@ -1,5 +1,5 @@
-//! The machine's image: a kernel and the first file system that it unpacks into memory. There is no disk, so each
-//! boot starts from the same state, and nothing has to be installed or mounted from the host.
+//! The machine's image: a kernel and a first file system that it unpacks into memory. There is no disk, so each boot starts
+//! from the same state, and nothing is installed or mounted from the host.
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::flavour::Flavour;
 use crate::modules::Kernel;
 use crate::{inner, scratch};
 
-/// To be raised when a change of this file makes older images useless.
+/// Version of the image. Must be raised when a change of this file makes older images useless.
 const VERSION: u32 = 5;
 
-/// The users that tests change to, and the groups that they name.
+/// The users that tests switch to, and the groups that they use.
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/:/bin/false
@@ -39,7 +39,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The image of `suite` in `directory`, which is built unless it is there already.
+    /// Returns the image of `suite` in `directory`. Builds it if it does not exist, is out of date, or `rebuild` is set.
     pub(crate) fn prepare(
         flavour: &'static Flavour,
         directory: &Path,
@@ -58,24 +58,24 @@ impl Image {
         built.build(suite, building.path())?;
         let write = |path: &Path, text: &str| fs::write(path, text).context(|| path.display().to_string());
         write(&built.recipe(), &recipe)?;
-        // Another process may be doing the same: what is there is always a whole image.
+        // Another process may do this at the same time: the directory always contains a complete image.
         let _ = fs::remove_dir_all(&image.directory);
         fs::rename(&built.directory, &image.directory)
             .context(|| format!("put the image at {}", image.directory.display()))?;
         Ok(image)
     }
 
-    /// The kernel, as QEMU boots it.
+    /// Returns the path of the kernel that QEMU boots.
     pub(crate) fn kernel(&self) -> PathBuf {
         self.directory.join("vmlinuz")
     }
 
-    /// The archive with the guest's programs and modules, to which a run adds its own.
+    /// Returns the path of the archive with the guest's programs and modules. A run appends its own archive.
     pub(crate) fn base(&self) -> PathBuf {
         self.directory.join("base.cpio")
     }
 
-    /// The guest's C library must be as new as the one that the test programs are linked with.
+    /// Checks that the guest's C library is at least as new as the host's, with which the test programs are linked.
     pub(crate) fn check_libc(&self) -> Result<()> {
         let path = self.libc();
         let guest = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
@@ -99,7 +99,7 @@ impl Image {
         self.directory.join("libc")
     }
 
-    /// Downloads into `scratch`, and writes the image's files.
+    /// Downloads the packages into `scratch` and writes the image's files.
     fn build(&self, suite: &str, scratch: &Path) -> Result<()> {
         let root = scratch.join("root");
         for directory in [&self.directory, &root] {
@@ -129,7 +129,7 @@ impl Image {
     }
 }
 
-/// What the packages have, and what a system has beside them.
+/// Returns an archive with the files of the packages, and the files and directories that a system needs besides.
 fn base_archive(flavour: &Flavour, root: &Path, kernel: &Kernel) -> Result<Archive> {
     let mut archive = Archive::default();
     for directory in ["dev", "etc/target/pr", "proc", "root", "run", "sys", "tmp", "var/target/pr"] {
@@ -143,7 +143,7 @@ fn base_archive(flavour: &Flavour, root: &Path, kernel: &Kernel) -> Result<Archi
     archive.symlink("var/run", "/run");
     // The kernel asks for modules by this path.
     archive.symlink("usr/sbin/modprobe", "../bin/busybox");
-    // The kernel opens it for init before anything is mounted on /dev.
+    // The kernel opens the console for init before anything is mounted on /dev.
     archive.character_device("dev/console", 5, 1);
     archive.bytes("etc/passwd", 0o644, PASSWD);
     archive.bytes("etc/group", 0o644, GROUP);
@@ -154,7 +154,7 @@ fn base_archive(flavour: &Flavour, root: &Path, kernel: &Kernel) -> Result<Archi
     Ok(archive)
 }
 
-/// All that decides what is in an image; an image that was built from another recipe is built anew.
+/// Returns a description of everything that determines the content of an image. An image with another recipe is rebuilt.
 fn recipe(flavour: &Flavour) -> String {
     let inner = if flavour.has_inner_guest { inner::recipe() } else { String::new() };
     format!("{VERSION}\n{}{inner}{PASSWD}{GROUP}", flavour.recipe())

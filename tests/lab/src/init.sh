@@ -1,20 +1,20 @@
 #!/bin/sh
-# The guest's first program (busybox's shell). It makes the disks, runs what it was asked to, and tells the host
-# on the second serial port what happens: see report.rs for the words.
+# The guest's first program (busybox's shell). It makes the disks, runs the task of /lab/settings, and reports its progress to
+# the host on the second serial port: see report.rs for the messages.
 #
-# The disks, all in memory, and the variables by which tests find them:
+# The disks, all in memory, and the variables with which tests find them:
 #   LAB_NEXUS_A, LAB_NEXUS_B   one logical unit through two I_T nexuses; LAB_NEXUS_A_SG, LAB_NEXUS_B_SG: /dev/sgN
 #   LAB_OTHER                  another logical unit, with one nexus; LAB_OTHER_SG, LAB_OTHER_PARTITION
-#   LAB_MAP_A_1, LAB_MAP_A_2   two paths of this machine to a logical unit, of which tests make a multipath map
-#   LAB_MAP_A_OTHER            the same logical unit as another machine reaches it
-#   LAB_MAP_B_1, LAB_MAP_B_2   two paths to a second one, which tests make hang
+#   LAB_MAP_A_1, LAB_MAP_A_2   two paths of this machine to a logical unit, for a multipath map
+#   LAB_MAP_A_OTHER            a path to the same logical unit that stands for another machine
+#   LAB_MAP_B_1, LAB_MAP_B_2   two paths to a second logical unit, which tests make hang
 #   LAB_NEXUS_A_TARGET ...     the target port's directory in configfs (transport_status takes a path away)
 #   PR_HELPER                  the daemon's program
 
 export PATH=/lab/bin:/usr/bin:/usr/sbin HOME=/root TERM=linux RUST_BACKTRACE=1
 
-# The first process only waits, and so hears of the end of every process that is left to it. Who stops daemons, as libvirtd
-# does, waits for that.
+# The first process only waits, so that it reaps every orphaned process. Programs that stop daemons, such as libvirtd, wait
+# until those are reaped.
 if [ $$ -eq 1 ]; then
     /usr/bin/busybox --install -s /usr/bin 2>/dev/null
     mount -t devtmpfs dev /dev
@@ -31,19 +31,19 @@ say() {
     echo "@lab $*"
 }
 
-# The host ends the machine when it hears that.
+# Reports a fatal error. The host then ends the machine.
 die() {
     say broken "$*"
     sleep 60
     exit 1
 }
 
-# Waits up to ten seconds until the last of the words is a file: for patterns whose match is still to come.
-appears() {
+# Waits up to ten seconds until a file matches the pattern; sets $file to the last match.
+wait_for_file() {
     tries=0
     until for file in $1; do [ -e "$file" ]; done; do
         tries=$((tries + 1))
-        [ $tries -lt 500 ] || die "nothing appeared at $1"
+        [ $tries -lt 500 ] || die "no file appeared at $1"
         usleep 20000
     done
 }
@@ -67,7 +67,7 @@ done
 mount -t configfs configfs /sys/kernel/config
 target=/sys/kernel/config/target
 
-# backstore NUMBER NAME SERIAL: a logical unit of 64 MiB whose content is /run/lab/NAME.
+# backstore NUMBER NAME SERIAL: makes a logical unit of 64 MiB whose content is /run/lab/NAME; sets $unit.
 backstore() {
     unit=$target/core/fileio_$1/$2
     truncate -s 64M /run/lab/$2
@@ -78,7 +78,7 @@ backstore() {
         die "LIO does not make the disk $2"
 }
 
-# nexus NUMBER VARIABLE UNIT: a target port and an initiator port that reach the logical unit.
+# nexus NUMBER VARIABLE UNIT: makes a target port and an initiator port for the logical unit; exports VARIABLE*.
 nexus() {
     port=$target/loopback/naa.500140500000000$1/tpgt_1
     mkdir -p $port/lun/lun_0 &&
@@ -86,12 +86,12 @@ nexus() {
         ln -s $3 $port/lun/lun_0/unit ||
         die "LIO does not make the nexus $1"
     device=/sys/devices/tcm_loop_0/tcm_loop_adapter_$(($1 - 1))/host*/target*/*:*:*:0
-    appears "$device/block/sd*"
+    wait_for_file "$device/block/sd*"
     disk=${file##*/}
-    appears "$device/scsi_generic/sg*"
+    wait_for_file "$device/scsi_generic/sg*"
     generic=${file##*/}
-    appears /dev/$disk
-    appears /dev/$generic
+    wait_for_file /dev/$disk
+    wait_for_file /dev/$generic
     eval "export $2=/dev/$disk $2_SG=/dev/$generic $2_TARGET=$port"
 }
 
@@ -105,7 +105,7 @@ printf '\0\0\0\0\203\0\0\0\0\010\0\0\0\0\001\0' | dd of=/run/lab/other bs=1 seek
 printf '\125\252' | dd of=/run/lab/other bs=1 seek=510 conv=notrunc 2>/dev/null
 nexus 3 LAB_OTHER $unit
 export LAB_OTHER_PARTITION=${LAB_OTHER}1
-appears $LAB_OTHER_PARTITION
+wait_for_file $LAB_OTHER_PARTITION
 
 backstore 3 map_a 5eaf00a1
 nexus 4 LAB_MAP_A_1 $unit
@@ -121,8 +121,8 @@ export DM_DISABLE_UDEV=1
 
 say ready
 
-# Each test has a process of its own, so that one that crashes or hangs costs no other. The status comes through a
-# pipe, not from wait: a process that hangs in the kernel cannot even be killed.
+# Runs each test in a process of its own, so that a crash or hang affects no other test. The exit status comes through a pipe,
+# not from wait: a process that hangs in the kernel cannot be killed, and wait would block.
 run_tests() {
     set --
     options=
@@ -145,7 +145,7 @@ run_tests() {
     done 4</run/lab/names
 }
 
-# What tests start, and one that was killed leaves behind.
+# Daemons that tests start. A killed test leaves them behind.
 daemons="pr-helper multipathd udevadm qemu-pr-helper qemu-system-x86_64 libvirtd"
 
 run_test() {
@@ -164,10 +164,10 @@ run_test() {
         elif grep -q '^test result: ok. 1 passed' $output; then
             say passed
         else
-            failed "it did not say that it passed"
+            failed "it exited without a result"
         fi
     else
-        # Where the blocked tasks wait.
+        # Logs where blocked tasks wait.
         echo w >/proc/sysrq-trigger
         killall -9 $program $daemons 2>/dev/null
         if ended 5; then
@@ -179,7 +179,7 @@ run_test() {
     rm -f $output
 }
 
-# Waits so many seconds for the end of test $number; late ends of earlier ones are skipped.
+# ended SECONDS: waits for the end of test $number. Late ends of earlier tests are skipped.
 ended() {
     while read -r -t $1 which status <&3; do
         [ "$which" != $number ] || return 0
@@ -187,7 +187,7 @@ ended() {
     return 1
 }
 
-# What the test printed, and what the kernel said meanwhile.
+# failed REASON: reports a failure, with the output of the test and the messages of the kernel since its start.
 failed() {
     say failed "$1"
     killall -9 $daemons 2>/dev/null

@@ -1,5 +1,5 @@
-//! What a virtual machine inside the lab's machine boots: the kernel that is there already, and a first file system
-//! of a shell and `sg_persist` that takes commands on a port of virtio-serial.
+//! Kernel and first file system of a virtual machine inside the lab's machine. The kernel is that of the lab's machine; the
+//! file system contains a shell, which takes commands on a port of virtio-serial, and `sg_persist`.
 
 use std::path::Path;
 
@@ -9,17 +9,17 @@ use crate::cpio::Archive;
 use crate::modules::Kernel;
 use crate::vmlinux;
 
-/// Its first process.
+/// The inner machine's first process.
 const INIT: &str = include_str!("inner-init.sh");
 
-/// Where the outer machine has them.
+/// Paths of kernel and file system in the outer machine.
 const KERNEL: &str = "lab/inner/kernel";
 const INITRD: &str = "lab/inner/initrd";
 
-/// What inner-init.sh loads.
+/// Modules that inner-init.sh loads.
 const MODULES: [&str; 5] = ["sd_mod", "sg", "virtio_console", "virtio_pci", "virtio_scsi"];
 
-/// How the paths of the packages begin that it has: a shell, and `sg_persist` with its libraries.
+/// Prefixes of the paths from the packages that the file system contains: a shell, and `sg_persist` with its libraries.
 const CONTENT: [&str; 6] = [
     "usr/bin/busybox",
     "usr/bin/sg_persist",
@@ -29,10 +29,10 @@ const CONTENT: [&str; 6] = [
     "usr/lib64",
 ];
 
-/// Programs that the host must have to make it, beside those of the lab, and their Debian packages.
+/// Programs that the host needs in addition to those of the lab, with their Debian packages.
 pub(crate) const PROGRAMS: [(&str, &str); 1] = [("zstd", "zstd")];
 
-/// Adds them to the archive of the machine whose packages are unpacked under `root`.
+/// Adds kernel and file system to the archive of the machine whose packages are unpacked under `root`.
 pub(crate) fn add(root: &Path, kernel: &Kernel, archive: &mut Archive) -> Result<()> {
     archive.bytes(KERNEL, 0o644, vmlinux::extract(&kernel.image(root)?, root)?);
     let mut initrd = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) fn add(root: &Path, kernel: &Kernel, archive: &mut Archive) -> Result
     Ok(())
 }
 
-/// All that decides what they are.
+/// Returns a description of everything that determines the content of the file system.
 pub(crate) fn recipe() -> String {
     format!("{INIT}\n{MODULES:?}\n{CONTENT:?}\n")
 }
@@ -52,7 +52,7 @@ fn contents(root: &Path, kernel: &Kernel) -> Result<Archive> {
         archive.directory(directory);
     }
     archive.tree(root, &|path| {
-        CONTENT.iter().any(|wanted| path.starts_with(wanted) || is_above(path, wanted))
+        CONTENT.iter().any(|prefix| path.starts_with(prefix) || is_above(path, prefix))
     })?;
     for name in ["bin", "lib", "lib64", "sbin"] {
         archive.symlink(name, &format!("usr/{name}"));
@@ -64,7 +64,7 @@ fn contents(root: &Path, kernel: &Kernel) -> Result<Archive> {
     Ok(archive)
 }
 
-/// Whether `path` is a directory that `wanted` is in.
-fn is_above(path: &str, wanted: &str) -> bool {
-    wanted.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+/// Returns whether `path` is a directory above `other`.
+fn is_above(path: &str, other: &str) -> bool {
+    other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
 }

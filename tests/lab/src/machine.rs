@@ -1,4 +1,4 @@
-//! QEMU, running the guest: a console to a file, a second one to here.
+//! Runs the guest in QEMU, with one console to a file and a second one to this program.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::{fmt, fmt::Write as _, fs, thread};
 
 use tools::error::{Context as _, Result};
 
-/// How the guest's processors are made.
+/// The implementation of the guest's processors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accelerator {
     /// The host's processors.
@@ -27,37 +27,37 @@ impl fmt::Display for Accelerator {
     }
 }
 
-/// What a machine consists of.
+/// The parts of a machine.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
-    /// The guest's memory; its file system is in it.
+    /// Size of the guest's memory, which also contains its file system.
     pub(crate) mebibytes: u32,
     pub(crate) processors: u32,
-    /// The file that gets what the kernel says; QEMU's own messages go to a file beside it.
+    /// The file for the kernel's messages. QEMU's own messages go to a file in the same directory.
     pub(crate) console: &'a Path,
-    /// Whether the terminal is the guest's.
+    /// Whether the guest's second console is the terminal.
     pub(crate) interactive: bool,
 }
 
-/// What the guest's second console says next.
+/// Result of reading the guest's second console.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    /// A line, without its end.
+    /// A line, without its line end.
     Line(String),
-    /// Nothing until the deadline.
+    /// The deadline has passed.
     Late,
-    /// Nothing any more: QEMU has ended.
+    /// QEMU has exited.
     Ended,
 }
 
-/// A machine that runs, until this is dropped.
+/// A running machine. Stopped when dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
     child: Child,
     received: Receiver<Vec<u8>>,
-    /// Received, and not yet returned.
+    /// Bytes that were received and not yet returned.
     pending: Vec<u8>,
     console: PathBuf,
 }
@@ -67,7 +67,7 @@ impl Machine {
     pub(crate) fn start(parts: &Parts, accelerator: Accelerator) -> Result<Self> {
         let messages = messages(parts.console);
         let stderr = fs::File::create(&messages).context(|| format!("create {}", messages.display()))?;
-        // setpriv: QEMU goes when this program does, however that ends.
+        // setpriv: QEMU is killed when this program exits, for whatever reason.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
@@ -78,9 +78,9 @@ impl Machine {
             Accelerator::Tcg => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
         };
         command.arg("-kernel").arg(parts.kernel).arg("-initrd").arg(parts.initrd);
-        // An oops ends the run with a report instead of leaving a kernel that cannot be believed any more. A busy host
-        // may not let the timer tick in the few milliseconds in which the kernel looks whether it does; and its emulated clocks
-        // disagree, which is no reason to change clocks: emulation was seen not to survive that.
+        // oops=panic: an oops ends the run with a report, as the kernel is not reliable afterwards. no_timer_check: on a busy
+        // host the timer may not tick in the few milliseconds in which the kernel checks it. tsc=reliable: the emulated clocks
+        // disagree, and the emulation was seen to crash when the kernel switched to another clock for that reason.
         let parameters = "console=ttyS0 panic=-1 oops=panic mitigations=off no_timer_check tsc=reliable";
         command.args(["-append", parameters]);
         command.arg("-chardev").arg(format!("file,id=console,path={}", option_value(parts.console)));
@@ -97,7 +97,7 @@ impl Machine {
         if let Some(mut stdout) = child.stdout.take() {
             thread::spawn(move || {
                 let mut bytes = [0; 4096];
-                // An error is the end, too; the receiver learns of it when the sender is dropped.
+                // An error also ends the loop. The receiver detects the end when the sender is dropped.
                 while let Ok(count @ 1..) = stdout.read(&mut bytes) {
                     let Some(bytes) = bytes.get(..count) else { break };
                     if sender.send(bytes.to_vec()).is_err() {
@@ -109,7 +109,7 @@ impl Machine {
         Ok(Self { child, received, pending: Vec::new(), console: parts.console.to_owned() })
     }
 
-    /// Waits until `deadline` (or for ever) for the next line.
+    /// Blocks until the next line arrives or `deadline` passes. Without a deadline, blocks indefinitely.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Output {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
@@ -131,7 +131,7 @@ impl Machine {
         }
     }
 
-    /// Shows all that comes, as it comes, until QEMU ends: the guest has the terminal.
+    /// Copies the guest's output to the terminal until QEMU exits.
     pub(crate) fn show(&mut self) -> Result<()> {
         let mut stdout = io::stdout();
         let mut bytes = std::mem::take(&mut self.pending);
@@ -144,15 +144,15 @@ impl Machine {
         }
     }
 
-    /// What QEMU and the kernel said last, for a report.
-    pub(crate) fn last_words(&self) -> String {
+    /// Returns the last messages of QEMU and the kernel, for a report.
+    pub(crate) fn last_messages(&self) -> String {
         let mut text = String::new();
-        for (speaker, path) in [("QEMU", messages(&self.console)), ("the kernel", self.console.clone())] {
+        for (source, path) in [("QEMU", messages(&self.console)), ("the kernel", self.console.clone())] {
             let bytes = fs::read(&path).unwrap_or_default();
-            let said = String::from_utf8_lossy(&bytes);
-            let lines = relevant(&said);
+            let messages = String::from_utf8_lossy(&bytes);
+            let lines = relevant(&messages);
             if !lines.is_empty() {
-                let _ = writeln!(text, "--- {speaker} said");
+                let _ = writeln!(text, "--- messages of {source}");
                 for line in lines {
                     let _ = writeln!(text, "{}", line.trim_end());
                 }
@@ -162,14 +162,14 @@ impl Machine {
     }
 }
 
-/// The lines from where the kernel found its own fault, or else the last ones.
-fn relevant(said: &str) -> Vec<&str> {
+/// Returns the lines from the kernel's first fault on, or the last lines if there is none; at most 30.
+fn relevant(messages: &str) -> Vec<&str> {
     const FAULTS: [&str; 4] = ["BUG: ", "Oops: ", "general protection fault", "Kernel panic - "];
-    const AT_MOST: usize = 30;
-    let lines: Vec<&str> = said.lines().collect();
-    let last = lines.len().saturating_sub(AT_MOST);
+    const LINES_MAX: usize = 30;
+    let lines: Vec<&str> = messages.lines().collect();
+    let last = lines.len().saturating_sub(LINES_MAX);
     let fault = lines.iter().position(|line| FAULTS.iter().any(|fault| line.contains(fault)));
-    lines.into_iter().skip(fault.unwrap_or(last)).take(AT_MOST).collect()
+    lines.into_iter().skip(fault.unwrap_or(last)).take(LINES_MAX).collect()
 }
 
 impl Drop for Machine {
@@ -179,12 +179,12 @@ impl Drop for Machine {
     }
 }
 
-/// Where QEMU's own messages go.
+/// Returns the path of the file for QEMU's own messages.
 fn messages(console: &Path) -> PathBuf {
     console.with_extension("qemu")
 }
 
-/// A path inside an option of QEMU, where a comma ends the value unless it is doubled.
+/// Returns a path as a value in an option of QEMU, in which a comma must be doubled.
 fn option_value(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
 }
@@ -194,19 +194,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_of_the_kernel_is_shown_from_its_beginning() {
+    fn kernel_fault_is_shown_from_its_start() {
         let many = "more\n".repeat(100);
-        let said = format!("{many}[ 1.0] BUG: unable to handle page fault\n{many}");
-        let lines = relevant(&said);
+        let messages = format!("{many}[ 1.0] BUG: unable to handle page fault\n{many}");
+        let lines = relevant(&messages);
         assert_eq!(lines.first(), Some(&"[ 1.0] BUG: unable to handle page fault"));
         assert_eq!(lines.len(), 30);
     }
 
     #[test]
-    fn without_a_fault_the_end_is_shown() {
-        let said = format!("{}the end\n", "more\n".repeat(100));
-        assert_eq!(relevant(&said).last(), Some(&"the end"));
-        assert_eq!(relevant(&said).len(), 30);
+    fn end_is_shown_without_fault() {
+        let messages = format!("{}the end\n", "more\n".repeat(100));
+        assert_eq!(relevant(&messages).last(), Some(&"the end"));
+        assert_eq!(relevant(&messages).len(), 30);
         assert_eq!(relevant("a\nb\n"), ["a", "b"]);
     }
 }

@@ -1,10 +1,10 @@
 //! `cargo xtask lab`: tests on a real kernel with real SCSI disks, in a virtual machine made of Debian packages.
 //!
-//! The image is built once and kept under target/lab/SUITE. A run adds the programs of this workspace, boots, and
-//! reports what `init.sh`, the guest's first process, says on the second serial port.
+//! The image is built once and kept under target/lab/SUITE. A run adds the programs of this workspace, boots, and reports the
+//! messages that `init.sh`, the guest's first process, sends on the second serial port.
 
 #![forbid(unsafe_code)]
-// This part of the package is a program, held to what the other programs of the workspace are held to.
+// This part of the package is a program, with the lints of the other programs of the workspace.
 #![warn(missing_docs, unreachable_pub)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
@@ -31,9 +31,9 @@ use crate::options::Options;
 use crate::programs::Task;
 use crate::run::Lab;
 
-/// The suite with the other generation of multipath-tools and of the kernel, and the tests for which that matters.
+/// The suite with another generation of multipath-tools and of the kernel, and the filter for the tests that depend on them.
 const OTHER_SUITE: &str = "forky";
-const ITS_TESTS: &str = "multipath";
+const OTHER_SUITE_TESTS: &str = "multipath";
 
 fn main() -> ExitCode {
     run(&Options::parse()).unwrap_or_else(|error| {
@@ -48,10 +48,10 @@ fn run(options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ended = run_once(options)?;
-    if !options.both_suites || ended != ExitCode::SUCCESS || options.are_chosen() {
+    if !options.both_suites || ended != ExitCode::SUCCESS || options.has_selection() {
         return Ok(ended);
     }
-    run_once(&options.in_suite(OTHER_SUITE, ITS_TESTS))
+    run_once(&options.in_suite(OTHER_SUITE, OTHER_SUITE_TESTS))
 }
 
 /// Runs the tests, or a shell.

@@ -1,7 +1,7 @@
-//! The kernel modules that the guest needs, out of the thousands that the kernel's packages have.
+//! Selects the kernel modules that the guest needs from the thousands in the kernel's packages.
 //!
-//! The packages have no modules.dep (it is made when they are installed), so the dependencies are read from the
-//! modules. They are decompressed here: the host is fast, the emulated guest is not.
+//! The packages have no modules.dep (it is generated when they are installed), so the dependencies are read from the modules.
+//! Modules are decompressed here, as the host is faster than an emulated guest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use tools::process;
 
 use crate::cpio::Archive;
 
-/// What init.sh loads, and `scsi_debug` for tests that want a disk that fails or hangs in a way of their choice
-/// (debugfs: `scsi_debug/TARGET/error`).
+/// Modules for init.sh and for the tests. `scsi_debug` is for tests with a disk that fails or hangs as told (debugfs:
+/// `scsi_debug/TARGET/error`).
 pub(crate) const MODULES: [&str; 13] = [
     "dm_mod",
     "dm_multipath",
@@ -31,13 +31,13 @@ pub(crate) const MODULES: [&str; 13] = [
     "tcm_loop",
 ];
 
-/// What some kernels have as a module and others in a library: the checksum of iSCSI.
+/// Modules that only some kernels have: the checksum of iSCSI is in a library in others.
 const IF_PRESENT: [&str; 1] = ["crc32c_generic"];
 
-/// A module that goes into the guest.
+/// A module for the guest.
 #[derive(Debug)]
 struct Module {
-    /// Below the kernel's directory, without the compression's suffix.
+    /// Path below the kernel's directory, without the suffix of the compression.
     path: String,
     content: Vec<u8>,
     depends: Vec<String>,
@@ -46,26 +46,26 @@ struct Module {
 /// The modules of one kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// As `uname -r` has it.
+    /// The kernel's release, as `uname -r` prints it.
     pub(crate) release: String,
     directory: PathBuf,
-    /// Every module's file, by the module's name.
+    /// The files of all modules, by module name.
     files: BTreeMap<String, PathBuf>,
 }
 
 impl Kernel {
-    /// The one kernel that was unpacked under `root`.
+    /// Finds the kernel that was unpacked under `root`. There must be exactly one.
     pub(crate) fn find(root: &Path) -> Result<Self> {
-        let above = root.join("usr/lib/modules");
-        let reading = || format!("read {}", above.display());
+        let parent = root.join("usr/lib/modules");
+        let reading = || format!("read {}", parent.display());
         let mut found = Vec::new();
-        for entry in fs::read_dir(&above).context(reading)? {
+        for entry in fs::read_dir(&parent).context(reading)? {
             found.push(entry.context(reading)?.path());
         }
         let [directory] = found.as_slice() else {
             return Err(Error::new(format!(
                 "{} should hold one kernel, not {}",
-                above.display(),
+                parent.display(),
                 found.len()
             )));
         };
@@ -75,7 +75,7 @@ impl Kernel {
         Ok(Self { release, directory: directory.clone(), files })
     }
 
-    /// The kernel itself, which has moved from /boot to its modules in later suites.
+    /// Returns the path of the kernel itself. It is in /boot, or in later suites beside its modules.
     pub(crate) fn image(&self, root: &Path) -> Result<PathBuf> {
         [root.join(format!("boot/vmlinuz-{}", self.release)), self.directory.join("vmlinuz")]
             .into_iter()
@@ -83,10 +83,10 @@ impl Kernel {
             .ok_or_else(|| Error::new(format!("the packages of kernel {} have no vmlinuz", self.release)))
     }
 
-    /// Puts `wanted` and what they depend on into the archive, with the modules.dep that modprobe reads.
-    pub(crate) fn add_modules(&self, wanted: &[&str], archive: &mut Archive) -> Result<()> {
+    /// Adds the modules `names` and their dependencies to the archive, with the modules.dep that modprobe reads.
+    pub(crate) fn add_modules(&self, names: &[&str], archive: &mut Archive) -> Result<()> {
         let mut modules = BTreeMap::new();
-        for name in wanted {
+        for name in names {
             self.load(name, &mut modules)?;
         }
         for name in IF_PRESENT {
@@ -94,7 +94,7 @@ impl Kernel {
                 self.load(name, &mut modules)?;
             }
         }
-        let above = format!("usr/lib/modules/{}", self.release);
+        let parent = format!("usr/lib/modules/{}", self.release);
         let mut list = String::new();
         for (name, module) in &modules {
             let _ = write!(list, "{}:", module.path);
@@ -102,13 +102,13 @@ impl Kernel {
                 let _ = write!(list, " {}", dependency.path);
             }
             list.push('\n');
-            archive.bytes(&format!("{above}/{}", module.path), 0o644, module.content.as_slice());
+            archive.bytes(&format!("{parent}/{}", module.path), 0o644, module.content.as_slice());
         }
-        archive.bytes(&format!("{above}/modules.dep"), 0o644, list);
+        archive.bytes(&format!("{parent}/modules.dep"), 0o644, list);
         Ok(())
     }
 
-    /// Reads module `name` and those that it depends on, unless they are there already.
+    /// Reads module `name` and its dependencies, unless they are in `modules` already.
     fn load(&self, name: &str, modules: &mut BTreeMap<String, Module>) -> Result<()> {
         if modules.contains_key(name) || self.is_builtin(name)? {
             return Ok(());
@@ -119,7 +119,7 @@ impl Kernel {
             .ok_or_else(|| Error::new(format!("kernel {} has no module {name}", self.release)))?;
         let content = decompressed(file)?;
         let depends: Vec<String> =
-            depends(&content).split(',').filter(|d| !d.is_empty()).map(plain).collect();
+            depends(&content).split(',').filter(|d| !d.is_empty()).map(normalized).collect();
         let path = file.strip_prefix(&self.directory).unwrap_or(file).to_string_lossy();
         let path = path.split_inclusive(".ko").next().unwrap_or_default().to_owned();
         modules.insert(name.to_owned(), Module { path, content, depends: depends.clone() });
@@ -129,7 +129,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether this kernel has `name` in itself instead of in a module.
+    /// Returns whether `name` is built into this kernel.
     fn is_builtin(&self, name: &str) -> Result<bool> {
         let path = self.directory.join("modules.builtin");
         let text = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
@@ -137,7 +137,7 @@ impl Kernel {
     }
 }
 
-/// What `name` depends on, the nearest first, as modprobe wants it: it loads them from the last to the first.
+/// Returns the dependencies of `name` in the order of modules.dep: modprobe loads them from the last to the first.
 fn closure<'a>(name: &str, modules: &'a BTreeMap<String, Module>) -> Vec<&'a Module> {
     fn visit<'a>(name: &str, modules: &'a BTreeMap<String, Module>, order: &mut Vec<&'a Module>) {
         let Some(module) = modules.get(name) else { return };
@@ -155,7 +155,7 @@ fn closure<'a>(name: &str, modules: &'a BTreeMap<String, Module>) -> Vec<&'a Mod
     order
 }
 
-/// Notes every module's file under `directory`.
+/// Adds the files of all modules under `directory` to `files`.
 fn collect(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     let reading = || format!("read {}", directory.display());
     for entry in fs::read_dir(directory).context(reading)? {
@@ -169,19 +169,19 @@ fn collect(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()
     Ok(())
 }
 
-/// The name of the module in `path`, if it is one.
+/// Returns the name of the module in the file `path`; `None` if it is not a module.
 fn module_name(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
     let (name, _compression) = file.split_once(".ko")?;
-    Some(plain(name))
+    Some(normalized(name))
 }
 
-/// Files may have dashes where the kernel's names have underscores.
-fn plain(name: &str) -> String {
+/// Returns a module's name with underscores: file names may have dashes instead.
+fn normalized(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// The module in `file`, as the kernel loads it.
+/// Returns the decompressed module in `file`.
 fn decompressed(file: &Path) -> Result<Vec<u8>> {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("ko") => fs::read(file).context(|| format!("read {}", file.display())),
@@ -190,8 +190,8 @@ fn decompressed(file: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// The value of `depends` among the strings of a module's .modinfo section (NUL, key, `=`, value, NUL).
-/// Nothing else in a module has the key after a NUL.
+/// Returns the value of `depends` in a module's .modinfo section (NUL, key, `=`, value, NUL). The key follows a NUL nowhere
+/// else in a module.
 fn depends(content: &[u8]) -> &str {
     content
         .split(|byte| *byte == 0)
@@ -205,14 +205,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_modules_name_has_no_dashes_and_no_suffix() {
+    fn module_name_is_normalized() {
         assert_eq!(module_name(Path::new("kernel/drivers/md/dm-mod.ko.xz")).unwrap(), "dm_mod");
         assert_eq!(module_name(Path::new("kernel/drivers/scsi/sg.ko")).unwrap(), "sg");
         assert_eq!(module_name(Path::new("modules.order")), None);
     }
 
     #[test]
-    fn dependencies_come_from_modinfo() {
+    fn dependencies_are_read_from_modinfo() {
         assert_eq!(
             depends(b"\x7fELF\0license=GPL\0depends=scsi_mod,configfs\0name=x\0"),
             "scsi_mod,configfs"
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_is_loaded_before_what_needs_it() {
+    fn dependencies_are_loaded_first() {
         let module = |name: &str, depends: &[&str]| {
             let depends = depends.iter().map(ToString::to_string).collect();
             (name.to_owned(), Module { path: name.to_owned(), content: Vec::new(), depends })

@@ -4,7 +4,7 @@ use clap::Parser;
 
 use crate::flavour::{CLIENTS, DEVICES, Flavour};
 
-/// The suite that the machine is made of unless another is chosen.
+/// The Debian suite of the machine unless another is chosen.
 const SUITE: &str = "trixie";
 
 /// Runs the tests that need a real kernel and real SCSI disks, in a virtual machine.
@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) rebuild: bool,
 
-    /// What runs the guest; KVM is used only if it does boot the machine
+    /// The accelerator that runs the guest. By default KVM if it can boot the machine, else emulation
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     pub(crate) accel: Choice,
 
@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) time_limit: Option<u64>,
 
-    /// Run the tests of the programs that use the helper, in a larger machine that has them
+    /// Run the tests with QEMU and libvirt as clients of the helper, in a larger machine
     #[arg(long)]
     pub(crate) real_clients: bool,
 
@@ -43,15 +43,15 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) test_limit: Option<u64>,
 
-    /// Run the tests of multipath in a machine of another suite afterwards, unless tests or a suite are chosen
+    /// Then run the multipath tests in a machine of another suite, unless tests or a suite are chosen
     #[arg(long)]
     pub(crate) both_suites: bool,
 
-    /// Only check the options, and whether this host has what the machine takes
+    /// Only check the options, and whether this host has all that the lab needs
     #[arg(long, hide = true)]
     pub(crate) check: bool,
 
-    /// Arguments of the tests' program: parts of the names of those to run, --skip NAME, --exact, --ignored
+    /// Arguments of the test program: parts of names of tests to run, --skip NAME, --exact, --ignored
     #[arg(last = true)]
     pub(crate) tests: Vec<String>,
 }
@@ -69,12 +69,12 @@ impl Options {
         if self.real_clients { &CLIENTS } else { &DEVICES }
     }
 
-    /// Whether it was said which tests to run, or in which machine.
-    pub(crate) fn are_chosen(&self) -> bool {
+    /// Returns whether the options select tests or a machine.
+    pub(crate) fn has_selection(&self) -> bool {
         self.shell || self.real_clients || !self.tests.is_empty() || self.suite != SUITE
     }
 
-    /// Returns the same options for tests whose names hold `filter`, in another suite.
+    /// Returns these options for the tests whose names contain `filter`, in another suite.
     pub(crate) fn in_suite(&self, suite: &str, filter: &str) -> Self {
         Self { suite: suite.to_owned(), tests: vec![filter.to_owned()], ..self.clone() }
     }

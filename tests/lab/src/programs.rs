@@ -1,4 +1,4 @@
-//! What a run puts into the guest beside the image: programs of this workspace, and what to do with them.
+//! The archive that a run adds to the image: programs of this workspace, and the guest's task.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,19 +15,19 @@ use crate::flavour::Flavour;
 /// The guest's first process.
 const INIT: &str = include_str!("init.sh");
 
-/// Programs of the workspace that every guest gets: packages and names of their programs.
+/// Programs of the workspace for each guest. Each name is that of a package and its program.
 const PROGRAMS: [&str; 2] = ["pr-ctl", "pr-helper"];
 
-/// What the guest is to do once its devices are there.
+/// The guest's task once its devices exist.
 #[derive(Debug)]
 pub(crate) enum Task<'a> {
-    /// Run the tests of this program, each for at most so many seconds, chosen by these arguments of libtest.
+    /// Run the tests of `program` that libtest selects by `arguments`, each for at most `seconds`.
     Tests { program: &'static str, arguments: &'a [String], seconds: u64 },
-    /// Only wait for somebody to type.
+    /// Run a shell on the terminal.
     Shell,
 }
 
-/// The archive of one run. `keep` asks for a shell at the end.
+/// Returns the archive of one run. With `keep`, a shell starts after the task.
 pub(crate) fn archive(flavour: &Flavour, task: &Task, keep: bool) -> Result<Archive> {
     let mut archive = Archive::default();
     let programs = build(flavour.tests)?;
@@ -52,12 +52,12 @@ pub(crate) fn archive(flavour: &Flavour, task: &Task, keep: bool) -> Result<Arch
     Ok(archive)
 }
 
-/// Adds our own Debian packages, made of these programs, for tests to install.
+/// Adds the project's own Debian packages, built from these programs, for tests that install them.
 fn add_packages(programs: &[(&str, PathBuf)], archive: &mut Archive) -> Result<()> {
     let directory = programs
         .iter()
         .find_map(|(name, file)| PROGRAMS.contains(name).then(|| file.parent()).flatten())
-        .ok_or_else(|| Error::new("packages are made of programs that the guest does not get"))?;
+        .ok_or_else(|| Error::new("no program for the Debian packages was built"))?;
     let output = tempfile::tempdir().context(|| "create a temporary directory".into())?;
     let mut dist = workspace::cargo();
     dist.args(["xtask", "dist", "deb", "--programs"]).arg(directory).arg("--output").arg(output.path());
@@ -70,7 +70,7 @@ fn add_packages(programs: &[(&str, PathBuf)], archive: &mut Archive) -> Result<(
     Ok(())
 }
 
-/// Builds the programs and the suite of tests; returns each one's name and file.
+/// Builds the programs and the test suite; returns their names and files.
 fn build(suite: &'static str) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut command = workspace::cargo();
     command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
@@ -100,7 +100,7 @@ fn build(suite: &'static str) -> Result<Vec<(&'static str, PathBuf)>> {
         .collect()
 }
 
-/// The name and the file of a program that cargo built, from one of cargo's messages.
+/// Returns name and file of a program from one of cargo's messages; `None` for other messages.
 fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let name = message.get("target")?.get("name")?.as_str()?;

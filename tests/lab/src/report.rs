@@ -1,37 +1,37 @@
-//! What the guest says, and what that makes of the run.
+//! Messages from the guest, and the results of the tests.
 //!
-//! Lines that begin with `@lab ` are init.sh's, one word and its arguments; all others are the output of a failed
-//! test, and are shown as they are.
+//! Lines that begin with `@lab ` are messages of init.sh: a word and its arguments. All other lines are the output of a failed
+//! test, and are shown unchanged.
 
 use std::time::{Duration, Instant};
 
-/// What init.sh says.
+/// A message of init.sh.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Word<'a> {
-    /// The kernel runs and init.sh has begun.
+pub(crate) enum Message<'a> {
+    /// The kernel has booted and init.sh has started.
     Up,
-    /// The devices are there.
+    /// The devices exist.
     Ready,
-    /// How many tests will run.
+    /// Number of tests that will run.
     Count(usize),
-    /// A test begins.
+    /// The test of this name starts.
     Test(&'a str),
-    /// It has passed.
+    /// The running test has passed.
     Passed,
-    /// It was skipped, being marked so.
+    /// The running test is marked as ignored and was skipped.
     Ignored,
-    /// It has failed, for this reason; its output follows.
+    /// The running test has failed for this reason. Its output follows.
     Failed(&'a str),
-    /// All is done.
+    /// The guest is done.
     Done,
-    /// The terminal is the guest's from here.
+    /// From here on the guest has the terminal.
     Shell,
-    /// The guest cannot go on.
+    /// The guest cannot continue, for this reason.
     Broken(&'a str),
 }
 
-impl<'a> Word<'a> {
-    /// Tells init.sh's lines from the others.
+impl<'a> Message<'a> {
+    /// Parses a line; returns `None` if it is not a message of init.sh.
     pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let line = line.strip_prefix("@lab ")?;
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -51,7 +51,7 @@ impl<'a> Word<'a> {
     }
 }
 
-/// The tests so far.
+/// The results of the tests so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     planned: usize,
@@ -62,26 +62,26 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Takes one word about tests; returns the line to show.
-    pub(crate) fn take(&mut self, word: &Word) -> Option<String> {
-        match word {
-            Word::Count(planned) => {
+    /// Counts a message; returns the line to show.
+    pub(crate) fn take(&mut self, message: &Message) -> Option<String> {
+        match message {
+            Message::Count(planned) => {
                 self.planned = *planned;
                 None
             }
-            Word::Test(name) => {
+            Message::Test(name) => {
                 self.running = Some(((*name).to_owned(), Instant::now()));
                 None
             }
-            Word::Passed => {
+            Message::Passed => {
                 self.passed += 1;
                 self.end("ok")
             }
-            Word::Ignored => {
+            Message::Ignored => {
                 self.ignored += 1;
                 self.end("ignored")
             }
-            Word::Failed(why) => {
+            Message::Failed(why) => {
                 self.failed += 1;
                 self.end(&format!("FAILED ({why})"))
             }
@@ -89,11 +89,11 @@ impl Tally {
         }
     }
 
-    /// The machine has stopped before its end: what it was running has failed, and the rest has not run.
+    /// Counts the running test as failed, because the machine has stopped early. Returns the lines to show.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.running.is_some() {
-            lines.extend(self.take(&Word::Failed("the machine stopped")));
+            lines.extend(self.take(&Message::Failed("the machine stopped")));
         }
         let missing = self.planned.saturating_sub(self.passed + self.failed + self.ignored);
         if missing > 0 {
@@ -102,17 +102,17 @@ impl Tally {
         lines
     }
 
-    /// Whether no test has run.
+    /// Returns whether no test has run.
     pub(crate) fn is_empty(&self) -> bool {
         self.passed + self.failed == 0
     }
 
-    /// Whether the tests that ran say yes: no failure, and at least one that passed.
+    /// Returns whether at least one test passed and none failed.
     pub(crate) fn is_success(&self) -> bool {
         self.failed == 0 && self.passed > 0
     }
 
-    /// The last line of a run.
+    /// Returns the last line of a run.
     pub(crate) fn summary(&self) -> String {
         format!("{} passed, {} failed", self.passed, self.failed)
     }
@@ -123,7 +123,7 @@ impl Tally {
     }
 }
 
-/// Seconds with as many digits as say something.
+/// Returns a duration in seconds with one decimal.
 pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
@@ -132,14 +132,14 @@ pub(crate) fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    /// The lines about each test, without the time.
+    /// Counts these messages; returns the lines to show, without times.
     fn feed(tally: &mut Tally, lines: &[&str]) -> Vec<String> {
-        let shown = lines.iter().filter_map(|line| tally.take(&Word::parse(line).unwrap()));
+        let shown = lines.iter().filter_map(|line| tally.take(&Message::parse(line).unwrap()));
         shown.map(|line| line.split(" in ").next().unwrap().to_owned()).collect()
     }
 
     #[test]
-    fn each_test_is_named_with_its_result_and_counted() {
+    fn each_test_result_is_shown_and_counted() {
         let mut tally = Tally::default();
         let shown = feed(
             &mut tally,
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_a_test_is_no_success() {
+    fn run_without_passed_test_fails() {
         let mut tally = Tally::default();
         assert!(!tally.is_success());
         feed(&mut tally, &["@lab count 1", "@lab test a", "@lab ignored"]);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_stops_fails_the_test_it_was_running() {
+    fn machine_stop_fails_running_test() {
         let mut tally = Tally::default();
         feed(&mut tally, &["@lab count 3", "@lab test a", "@lab passed", "@lab test b"]);
         let lines = tally.stop();
@@ -171,9 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_are_not_the_guests_words() {
+    fn other_lines_are_no_messages() {
         for line in ["", "test x ... ok", "@lab", "@lab unknown", "@lab count many", " @lab done"] {
-            assert_eq!(Word::parse(line), None, "{line:?}");
+            assert_eq!(Message::parse(line), None, "{line:?}");
         }
     }
 }

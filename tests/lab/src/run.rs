@@ -1,4 +1,4 @@
-//! One run: a machine boots, and the guest is followed until it is done.
+//! One run: boots a machine, and reports the guest's progress until it is done.
 
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ use crate::image::Image;
 use crate::machine::{Accelerator, Machine, Output, Parts};
 use crate::options::{Choice, Options};
 use crate::programs::{self, Task};
-use crate::report::{Tally, Word, seconds};
+use crate::report::{Message, Tally, seconds};
 use crate::scratch;
 
-/// How long a machine that really has KVM may take until its init runs: it takes two seconds.
-const KVM_PATIENCE: Duration = Duration::from_secs(15);
+/// Time limit for a machine with working KVM to start its init. It usually takes two seconds.
+const KVM_BOOT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A machine that has booted, and the files of this run.
 #[derive(Debug)]
@@ -28,19 +28,19 @@ pub(crate) struct Lab {
     machine: Machine,
     began: Instant,
     limit: Duration,
-    /// Where the files of this suite are.
+    /// Directory with the files of this suite.
     directory: PathBuf,
     run: TempDir,
 }
 
 impl Lab {
-    /// Builds what is missing and boots; the guest's init runs when this returns.
+    /// Builds the image and the programs as necessary, and boots. The guest's init runs when this returns.
     pub(crate) fn boot(flavour: &'static Flavour, options: &Options, task: &Task) -> Result<Self> {
         host::check(flavour.more_programs())?;
         let above = workspace::target().join("lab");
         let directory = above.join(&options.suite);
         fs::create_dir_all(&directory).context(|| format!("create {}", directory.display()))?;
-        scratch::sweep(&directory);
+        scratch::remove_abandoned(&directory);
         let image = Image::prepare(flavour, &directory, &options.suite, options.rebuild)?;
         image.check_libc()?;
         let run = scratch::create(&directory)?;
@@ -71,13 +71,13 @@ impl Lab {
         };
         if kvm {
             let mut machine = Machine::start(&parts, Accelerator::Kvm)?;
-            if is_up(&mut machine, began + KVM_PATIENCE) {
+            if is_up(&mut machine, began + KVM_BOOT_TIMEOUT) {
                 eprintln!("lab: booted with KVM in {}", seconds(began.elapsed()));
                 return Ok(Self { machine, began, limit, directory, run });
             }
             if options.accel == Choice::Kvm {
-                let words = machine.last_words();
-                return Err(Error::new(format!("the machine does not boot with KVM\n{words}")));
+                let messages = machine.last_messages();
+                return Err(Error::new(format!("the machine does not boot with KVM\n{messages}")));
             }
             eprintln!("lab: /dev/kvm does not boot the machine; it is emulated until the host's next boot");
             verdict.set_useless()?;
@@ -85,27 +85,27 @@ impl Lab {
         let began = Instant::now();
         let mut machine = Machine::start(&parts, Accelerator::Tcg)?;
         if !is_up(&mut machine, began + limit) {
-            let words = machine.last_words();
-            return Err(Error::new(format!("the machine does not boot\n{words}")));
+            let messages = machine.last_messages();
+            return Err(Error::new(format!("the machine does not boot\n{messages}")));
         }
         eprintln!("lab: booted with emulation in {}", seconds(began.elapsed()));
         Ok(Self { machine, began, limit, directory, run })
     }
 
-    /// Shows what happens until the guest is done, and says what came of it.
+    /// Prints the guest's progress until it is done; returns the result of the run.
     pub(crate) fn follow(mut self, task: &Task) -> Result<ExitCode> {
         let mut tally = Tally::default();
         let deadline = self.began + self.limit;
         let trouble = loop {
             match self.machine.next(Some(deadline)) {
-                Output::Line(line) => match Word::parse(&line) {
-                    Some(Word::Done) => break None,
-                    Some(Word::Shell) => {
+                Output::Line(line) => match Message::parse(&line) {
+                    Some(Message::Done) => break None,
+                    Some(Message::Shell) => {
                         self.machine.show()?;
                         break None;
                     }
-                    Some(Word::Broken(why)) => break Some(format!("the guest cannot go on: {why}")),
-                    Some(word) => tally.take(&word).iter().for_each(|line| println!("{line}")),
+                    Some(Message::Broken(why)) => break Some(format!("the guest cannot continue: {why}")),
+                    Some(message) => tally.take(&message).iter().for_each(|line| println!("{line}")),
                     None => println!("{line}"),
                 },
                 Output::Late => {
@@ -116,13 +116,13 @@ impl Lab {
         };
         if let Some(trouble) = &trouble {
             tally.stop().iter().for_each(|line| println!("{line}"));
-            eprint!("{}", self.machine.last_words());
-            eprintln!("lab: {trouble}; all that the kernel said is in {}", self.kept_console().display());
+            eprint!("{}", self.machine.last_messages());
+            eprintln!("lab: {trouble}; the kernel's log is in {}", self.kept_console().display());
         }
         let success = match task {
             Task::Tests { .. } => {
                 if trouble.is_none() && tally.is_empty() {
-                    eprintln!("lab: no test ran; what follows -- are parts of the names of tests");
+                    eprintln!("lab: no test ran; the arguments after -- must be parts of names of tests");
                 }
                 println!("{}", tally.summary());
                 tally.is_success()
@@ -132,7 +132,7 @@ impl Lab {
         Ok(if success && trouble.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Where the console's file of the last run is found.
+    /// Returns the path at which the console log of the last run is kept.
     fn kept_console(&self) -> PathBuf {
         self.directory.join("console.log")
     }
@@ -144,11 +144,11 @@ impl Drop for Lab {
     }
 }
 
-/// Whether the guest's init runs before `deadline`.
+/// Returns whether the guest's init starts before `deadline`.
 fn is_up(machine: &mut Machine, deadline: Instant) -> bool {
     loop {
         match machine.next(Some(deadline)) {
-            Output::Line(line) if Word::parse(&line) == Some(Word::Up) => return true,
+            Output::Line(line) if Message::parse(&line) == Some(Message::Up) => return true,
             Output::Line(_) => {}
             Output::Late | Output::Ended => return false,
         }

@@ -1,5 +1,4 @@
-//! Directories that a run needs only while it lasts. They may be large, and a run that is killed cannot remove its
-//! own, so the next one does.
+//! Temporary directories of a run. They may be large, and a killed run cannot remove its own, so the next run does.
 
 use std::path::Path;
 use std::{fs, process};
@@ -8,10 +7,10 @@ use tempfile::TempDir;
 
 use tools::error::{Context as _, Result};
 
-/// Begins the names, and the process's ID follows.
+/// Prefix of the names, before the process ID.
 const PREFIX: &str = "run.";
 
-/// A new one in `directory`, which is gone when it is dropped.
+/// Creates a temporary directory in `directory`, removed when dropped.
 pub(crate) fn create(directory: &Path) -> Result<TempDir> {
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}.", process::id()))
@@ -19,8 +18,9 @@ pub(crate) fn create(directory: &Path) -> Result<TempDir> {
         .context(|| format!("create a directory in {}", directory.display()))
 }
 
-/// Removes those in `directory` whose process is no more. One that cannot be removed only takes space.
-pub(crate) fn sweep(directory: &Path) {
+/// Removes the temporary directories in `directory` whose process has exited. Errors are ignored: a remaining directory only
+/// takes space.
+pub(crate) fn remove_abandoned(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if owner(&entry.file_name().to_string_lossy()).is_some_and(|id| !is_alive(id)) {
             let _ = fs::remove_dir_all(entry.path());
@@ -28,7 +28,7 @@ pub(crate) fn sweep(directory: &Path) {
     }
 }
 
-/// The process that made the directory of this name.
+/// Returns the ID of the process that made the directory of this name.
 fn owner(name: &str) -> Option<u32> {
     let (id, _random) = name.strip_prefix(PREFIX)?.split_once('.')?;
     id.parse().ok()
@@ -43,15 +43,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_directories_of_ended_processes_are_swept() {
-        let above = tempfile::tempdir().unwrap();
-        let own = create(above.path()).unwrap();
+    fn only_abandoned_directories_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let own = create(parent.path()).unwrap();
         // No process has an ID above 2^22.
-        let ended = above.path().join("run.4194305.abcdef");
-        let other = above.path().join("image");
+        let ended = parent.path().join("run.4194305.abcdef");
+        let other = parent.path().join("image");
         fs::create_dir_all(&ended).unwrap();
         fs::create_dir_all(&other).unwrap();
-        sweep(above.path());
+        remove_abandoned(parent.path());
         assert!(own.path().exists() && other.exists() && !ended.exists());
     }
 }

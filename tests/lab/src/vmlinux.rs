@@ -1,7 +1,6 @@
-//! The kernel as it is in memory, out of the file that boot loaders take.
+//! Extracts the uncompressed kernel from the file that boot loaders read.
 //!
-//! QEMU can start it at its PVH entry, which saves a machine that is emulated within an emulated one the time to
-//! decompress it.
+//! QEMU can start it at its PVH entry, so a machine that is emulated within an emulated one need not decompress it.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +9,10 @@ use std::process::Command;
 use tools::error::{Context as _, Error, Result};
 use tools::process;
 
-/// How compressed data begin, and what decompresses them.
+/// Magic numbers of compressed data, and the programs that decompress them.
 const COMPRESSIONS: [(&[u8], &str); 2] = [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz")];
 
-/// What is in the kernel's file `vmlinuz`; `scratch` is a directory for a moment's use.
+/// Returns the uncompressed kernel in the file `vmlinuz`. `scratch` is a directory for a temporary file.
 pub(crate) fn extract(vmlinuz: &Path, scratch: &Path) -> Result<Vec<u8>> {
     let image = fs::read(vmlinuz).context(|| format!("read {}", vmlinuz.display()))?;
     let unknown = || Error::new(format!("{} holds no kernel that the lab can unpack", vmlinuz.display()));
@@ -29,8 +28,8 @@ pub(crate) fn extract(vmlinuz: &Path, scratch: &Path) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// The compressed kernel and its size when it is decompressed: see Documentation/arch/x86/boot.rst in the kernel's
-/// source (`setup_sects`, `payload_offset`, `payload_length`). The size, of four bytes, ends the payload.
+/// Returns the compressed kernel and its uncompressed size: see Documentation/arch/x86/boot.rst in the kernel's source
+/// (`setup_sects`, `payload_offset`, `payload_length`). The last four bytes of the payload are the size.
 fn payload(image: &[u8]) -> Option<(&[u8], usize)> {
     let number = |at: usize| {
         let bytes: [u8; 4] = image.get(at..at + 4)?.try_into().ok()?;
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_payload_is_where_the_header_says() {
+    fn payload_is_found_by_its_header() {
         let mut image = vec![0; 0x600];
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x1f1] = 1;

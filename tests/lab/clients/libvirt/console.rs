@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-/// No answer for this long is a failed test: a guest that is emulated twice takes minutes to boot.
-const PATIENCE: Duration = Duration::from_secs(500);
+/// Time limit for each line from the guest. A guest that is emulated twice takes minutes to boot.
+const READ_TIMEOUT: Duration = Duration::from_secs(500);
 
-/// A guest that takes commands.
+/// The connection to a guest's shell.
 pub(crate) struct Console(BufReader<UnixStream>);
 
-/// What a command printed, and its exit status.
+/// Output and exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) output: String,
@@ -21,20 +21,20 @@ pub(crate) struct Done {
 }
 
 impl Console {
-    /// Connects. What a guest says before is lost.
+    /// Connects to a guest. Its earlier output is lost.
     pub(crate) fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
         Self(BufReader::new(stream))
     }
 
-    /// Reads up to the first line that begins with `word`; returns what came before, and that line.
+    /// Reads up to the first line that begins with `word`; returns the text before it, and that line.
     pub(crate) fn wait_for(&mut self, word: &str) -> (String, String) {
         let mut before = String::new();
         loop {
             let mut line = String::new();
             let n = self.0.read_line(&mut line).unwrap();
-            assert!(n > 0, "the guest has ended: {before}");
+            assert!(n > 0, "the guest has stopped: {before}");
             if line.starts_with(word) {
                 return (before, line);
             }
@@ -50,8 +50,8 @@ impl Console {
         Done { output, status }
     }
 
-    /// Runs a command that succeeds.
-    pub(crate) fn does(&mut self, command: &str) -> String {
+    /// Runs a command that must succeed; returns its output.
+    pub(crate) fn expect_success(&mut self, command: &str) -> String {
         let Done { output, status } = self.run(command);
         assert_eq!(status, 0, "{command}: {output}");
         output

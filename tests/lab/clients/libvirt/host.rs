@@ -1,4 +1,4 @@
-//! A host with libvirtd, and guests that it runs.
+//! A host with libvirtd and its guests.
 
 use std::{
     env, fs,
@@ -20,28 +20,28 @@ use crate::qemu::{KERNEL_ARGUMENTS, allow_kvm};
 pub(crate) const QEMU_USER: u32 = 64055;
 pub(crate) const KVM_GROUP: u32 = 104;
 
-/// A guest's name; there is one at a time.
+/// The guest's name. There is one guest at a time.
 const NAME: &str = "guest";
 
 /// libvirtd's socket.
-const LISTENS: &str = "/run/libvirt/libvirt-sock";
-/// What QEMU has said.
+const SOCKET: &str = "/run/libvirt/libvirt-sock";
+/// QEMU's log.
 const LOG: &str = "/var/log/libvirt/qemu/guest.log";
-/// Where libvirt has the state of running guests, among it the pidfiles of their helpers.
-const STATE: &str = "/run/libvirt/qemu";
-/// Where it has the files that QEMU uses.
-pub(crate) const LIBRARY: &str = "/var/lib/libvirt/qemu";
+/// Directory in which libvirt keeps the state of running guests, including the pidfiles of their helpers.
+const STATE_DIRECTORY: &str = "/run/libvirt/qemu";
+/// Directory in which libvirt keeps the files that QEMU uses.
+pub(crate) const FILES_DIRECTORY: &str = "/var/lib/libvirt/qemu";
 
-/// Where a guest takes commands.
+/// The socket at which a guest reads commands.
 const CONSOLE: &str = "/run/lab/console.sock";
 
-/// A host whose libvirtd starts our helper. Dropped, it ends, and all guests with it.
+/// A host whose libvirtd starts this project's helper. When dropped, it stops libvirtd and the guest.
 pub(crate) struct Libvirt {
     daemon: Service,
 }
 
 impl Libvirt {
-    /// Configures libvirt as its packages do, but for `pr_helper`, and starts it.
+    /// Configures libvirt as its packages do, except for `pr_helper`, and starts it.
     pub(crate) fn start() -> Self {
         append("/etc/passwd", &format!("libvirt-qemu:x:{QEMU_USER}:{QEMU_USER}::/:/bin/false\n"));
         append("/etc/group", &format!("libvirt:x:105:\nlibvirt-qemu:x:{QEMU_USER}:\n"));
@@ -49,7 +49,7 @@ impl Libvirt {
         let groups = fs::read_to_string("/etc/group").unwrap();
         fs::write("/etc/group", groups.replace(&format!("{kvm}\n"), &format!("{kvm}libvirt-qemu\n")))
             .unwrap();
-        // It is all the same to us, and takes as long to be asked what it can do.
+        // libvirtd would also probe the capabilities of this emulator, which takes time and is not needed.
         let _ = fs::remove_file("/usr/bin/qemu-system-i386");
         allow_kvm();
         let cgroups = Path::new("/sys/fs/cgroup");
@@ -63,11 +63,11 @@ impl Libvirt {
         )
         .unwrap();
         fs::write("/etc/libvirt/libvirtd.conf", "log_outputs = \"2:stderr\"\n").unwrap();
-        // One that was killed leaves it behind.
-        let _ = fs::remove_file(LISTENS);
+        // A killed libvirtd leaves its socket behind.
+        let _ = fs::remove_file(SOCKET);
         let this = Self { daemon: Service::start("libvirtd", &mut Command::new("libvirtd")) };
-        eventually("libvirtd listens", || Path::new(LISTENS).exists());
-        // It answers when it has found out what QEMU can do, which takes it half a minute.
+        eventually("libvirtd listens", || Path::new(SOCKET).exists());
+        // libvirtd answers once it has probed QEMU's capabilities, which takes half a minute.
         virsh(&["uri"]);
         this
     }
@@ -76,11 +76,13 @@ impl Libvirt {
         Process(self.daemon.pid())
     }
 
-    /// Creates a guest that has not begun to run. It has this disk.
+    /// Creates a paused guest with this disk.
     pub(crate) fn create(&self, disk: &str) -> Guest<'_> {
-        virsh(&["create", "--paused", &written("domain", &domain(disk))]);
+        virsh(&["create", "--paused", &write_xml("domain", &domain(disk))]);
         let id = virsh(&["domid", NAME]).trim().to_owned();
-        let qemu = Process(number(&Path::new(STATE).join(format!("{NAME}.pid"))).expect("QEMU's pidfile"));
+        let qemu = Process(
+            read_pid(&Path::new(STATE_DIRECTORY).join(format!("{NAME}.pid"))).expect("QEMU's pidfile"),
+        );
         Guest { id, qemu, _libvirt: self }
     }
 }
@@ -96,14 +98,14 @@ impl Drop for Libvirt {
 
 /// A guest.
 pub(crate) struct Guest<'a> {
-    /// libvirt's number for it.
+    /// libvirt's ID of the guest.
     id: String,
     qemu: Process,
     _libvirt: &'a Libvirt,
 }
 
 impl Guest<'_> {
-    /// Has it run, until it takes commands.
+    /// Resumes the guest, and blocks until it reads commands.
     pub(crate) fn boot(&self) -> Console {
         let mut console = Console::connect(Path::new(CONSOLE));
         virsh(&["resume", &self.id]);
@@ -111,32 +113,32 @@ impl Guest<'_> {
         console
     }
 
-    /// Takes a disk away.
+    /// Detaches a disk.
     pub(crate) fn detach(&self, disk: &str) {
-        virsh(&["detach-device", &self.id, &written("disk", disk)]);
+        virsh(&["detach-device", &self.id, &write_xml("disk", disk)]);
     }
 
-    /// Gives it a disk.
+    /// Attaches a disk.
     pub(crate) fn attach(&self, disk: &str) {
-        virsh(&["attach-device", &self.id, &written("disk", disk)]);
+        virsh(&["attach-device", &self.id, &write_xml("disk", disk)]);
     }
 
-    /// Ends it, at once.
+    /// Stops the guest at once.
     pub(crate) fn destroy(self) {
         virsh(&["destroy", &self.id]);
     }
 
-    /// What QEMU says of its connections to helpers.
+    /// Returns QEMU's report of its connections to helpers.
     pub(crate) fn pr_managers(&self) -> String {
         virsh(&["qemu-monitor-command", &self.id, r#"{"execute":"query-pr-managers"}"#])
     }
 
-    /// Whether QEMU is connected to this one.
+    /// Returns whether QEMU is connected to this manager's helper.
     pub(crate) fn is_connected(&self, manager: &str) -> bool {
         self.pr_managers().contains(&format!(r#"{{"connected":true,"id":"{manager}"}}"#))
     }
 
-    /// Writes down what QEMU reports from now on.
+    /// Records the events that QEMU reports from now on.
     pub(crate) fn events(&self) -> Events {
         let path = PathBuf::from("/run/lab/events");
         let child = Command::new("virsh")
@@ -145,43 +147,43 @@ impl Guest<'_> {
             .stdout(File::create(&path).unwrap())
             .spawn();
         let events = Events { child: child.unwrap(), path };
-        // A connection of its own; the next command comes after it.
+        // virsh uses a connection of its own. It must be set up before the next command.
         thread::sleep(std::time::Duration::from_secs(1));
         events
     }
 
-    /// QEMU.
+    /// Returns the QEMU process.
     pub(crate) fn qemu(&self) -> Process {
         self.qemu
     }
 
-    /// The file in which libvirt has the process ID of the helper it started for this guest.
+    /// Returns the path of libvirt's pidfile of this guest's helper.
     pub(crate) fn pidfile(&self) -> PathBuf {
-        Path::new(STATE).join(format!("{}-{NAME}-pr-helper0.pid", self.id))
+        Path::new(STATE_DIRECTORY).join(format!("{}-{NAME}-pr-helper0.pid", self.id))
     }
 
-    /// The helper that libvirt started for this guest.
+    /// Returns the helper that libvirt started for this guest.
     pub(crate) fn helper(&self) -> Option<Process> {
-        number(&self.pidfile()).map(Process)
+        read_pid(&self.pidfile()).map(Process)
     }
 
-    /// The directory of the guest's sockets.
+    /// Returns the directory of the guest's sockets.
     pub(crate) fn directory(&self) -> PathBuf {
-        Path::new(LIBRARY).join(format!("domain-{}-{NAME}", self.id))
+        Path::new(FILES_DIRECTORY).join(format!("domain-{}-{NAME}", self.id))
     }
 }
 
-/// What QEMU reports, by virsh. Dropped, no more.
+/// Records QEMU's events by virsh until dropped.
 pub(crate) struct Events {
     child: Child,
     path: PathBuf,
 }
 
 impl Events {
-    /// Each report about helpers: whether QEMU is connected.
+    /// Returns, for each event about helpers, whether QEMU is connected.
     pub(crate) fn connected(&self) -> Vec<bool> {
-        let said = fs::read_to_string(&self.path).unwrap();
-        let reports = said.lines().filter(|line| line.contains("PR_MANAGER_STATUS_CHANGED"));
+        let output = fs::read_to_string(&self.path).unwrap();
+        let reports = output.lines().filter(|line| line.contains("PR_MANAGER_STATUS_CHANGED"));
         reports.map(|line| line.contains(r#""connected":true"#)).collect()
     }
 }
@@ -193,29 +195,29 @@ impl Drop for Events {
     }
 }
 
-/// A process, as /proc has it.
+/// A process, read from /proc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process(pub(crate) u32);
 
 impl Process {
-    pub(crate) fn is_there(self) -> bool {
+    pub(crate) fn is_running(self) -> bool {
         fs::read_to_string(self.path("stat")).is_ok_and(|stat| !stat.contains(") Z "))
     }
 
-    /// Its words: program and arguments.
-    pub(crate) fn words(self) -> Vec<String> {
+    /// Returns program and arguments.
+    pub(crate) fn command_line(self) -> Vec<String> {
         let words = fs::read_to_string(self.path("cmdline")).unwrap();
         words.split_terminator('\0').map(str::to_owned).collect()
     }
 
-    /// A field of its status.
+    /// Returns a field of its status.
     pub(crate) fn field(self, name: &str) -> String {
         let status = fs::read_to_string(self.path("status")).unwrap();
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.unwrap().trim().replace('\t', " ")
     }
 
-    /// What a link leads to.
+    /// Returns the target of a link.
     pub(crate) fn link(self, name: &str) -> String {
         fs::read_link(self.path(name)).unwrap().display().to_string()
     }
@@ -230,24 +232,24 @@ impl Process {
     }
 }
 
-/// All processes of helpers: the daemons, and those that serve multipath maps.
+/// Returns all processes of helpers: daemons, supervisors and workers.
 pub(crate) fn helper_processes() -> Vec<u32> {
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_helper = |pid: &u32| {
         let process = Process(*pid);
         let name = fs::read_to_string(process.path("comm")).unwrap_or_default();
-        name.starts_with("pr-helper") && process.is_there()
+        name.starts_with("pr-helper") && process.is_running()
     };
     processes.filter(is_helper).collect()
 }
 
-/// Our helper's program.
+/// Returns the path of this project's helper.
 pub(crate) fn pr_helper() -> String {
     env::var("PR_HELPER").expect("the lab's machine")
 }
 
-/// A disk that the guest may send any command to, with reservations through a helper.
+/// Returns the XML of a disk to which the guest may send any command, with reservations through a helper.
 pub(crate) fn disk(path: &Path, reservations: &str) -> String {
     format!(
         "<disk type='block' device='lun'>
@@ -259,7 +261,7 @@ pub(crate) fn disk(path: &Path, reservations: &str) -> String {
     )
 }
 
-/// The smallest guest that boots what the lab has for guests.
+/// Returns the XML of a minimal guest that boots the lab's inner kernel and file system.
 fn domain(disk: &str) -> String {
     let kind = if File::open("/dev/kvm").is_ok() { "kvm" } else { "qemu" };
     format!(
@@ -298,20 +300,20 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Writes XML to a file, and returns its name.
-fn written(name: &str, xml: &str) -> String {
+/// Writes XML to a file; returns its path.
+fn write_xml(name: &str, xml: &str) -> String {
     let path = format!("/run/lab/{name}.xml");
     fs::write(&path, xml).unwrap();
     path
 }
 
-/// Adds lines to a file, unless it has them.
+/// Appends lines to a file, unless it contains them.
 fn append(path: &str, lines: &str) {
     if !fs::read_to_string(path).unwrap().contains(lines) {
         OpenOptions::new().append(true).open(path).unwrap().write_all(lines.as_bytes()).unwrap();
     }
 }
 
-fn number(path: &Path) -> Option<u32> {
+fn read_pid(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

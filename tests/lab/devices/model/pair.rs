@@ -1,4 +1,4 @@
-//! A disk of LIO's and its model, with two nexuses.
+//! An LIO disk and its model, with two nexuses.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -17,22 +17,22 @@ use fixtures::Disk;
 
 const ALLOCATION_LENGTH: u16 = 4096;
 
-/// Both, in the same state as far as can be seen.
+/// A disk and its model, in the same visible state.
 pub(super) struct Pair {
     disks: [File; 2],
-    cast: [Nexus; 2],
+    nexuses: [Nexus; 2],
     model: LogicalUnit<MemoryStore>,
-    /// How much more LIO's PRGENERATION is.
-    ahead: u32,
-    /// What both were in before.
+    /// LIO's PRGENERATION minus the model's.
+    generation_offset: u32,
+    /// The state before the next command.
     state: State,
-    /// Whose registrations LIO has from ALL_TG_PT.
+    /// For each initiator port, whether LIO has a registration of it with ALL_TG_PT.
     all_target_ports: [bool; 2],
-    /// The reservation came to its holder by REGISTER AND MOVE.
+    /// Whether the holder got the reservation by REGISTER AND MOVE.
     is_moved: bool,
 }
 
-/// How a command ended: the status; sense key, additional sense code and qualifier.
+/// The end of a command: its status; sense key, additional sense code and qualifier.
 pub(super) type End = (Status, Option<(u8, u8, u8)>);
 
 pub(super) const GOOD: End = (Status::GOOD, None);
@@ -42,41 +42,41 @@ pub(super) const fn check(key: u8, asc: u8, ascq: u8) -> End {
     (Status::CHECK_CONDITION, Some((key, asc, ascq)))
 }
 
-/// What one of the two did.
+/// The answer of the disk or of the model.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) end: End,
-    /// Without PRGENERATION, which is in the state, and without what is a device's choice.
+    /// The data without PRGENERATION, which is in the state, and without fields that SPC-4 leaves to the device.
     pub(super) data: Vec<u8>,
-    /// The qualifiers of 2Ah that each nexus got afterwards.
+    /// The additional sense code qualifiers of unit attentions with ASC 2Ah that each nexus got afterwards.
     pub(super) attentions: [Vec<u8>; 2],
     pub(super) after: State,
 }
 
-/// What can be seen of reservations.
+/// The visible state of reservations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) generation: u32,
     pub(super) aptpl: bool,
-    /// In the order of the device.
+    /// The registrations, in the order of the device.
     pub(super) registrations: Vec<Registration>,
 }
 
 /// One registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Registration {
-    /// The initiator port: an index.
-    pub(super) who: usize,
+    /// Index of the initiator port.
+    pub(super) initiator: usize,
     /// The target port.
     pub(super) port: u16,
     pub(super) key: u64,
-    /// The type of the reservation that it holds.
+    /// Type of the reservation that the registrant holds.
     pub(super) holds: Option<ReservationType>,
 }
 
 impl State {
-    pub(super) fn of(&self, who: usize) -> Option<&Registration> {
-        self.registrations.iter().find(|one| one.who == who)
+    pub(super) fn registration_of(&self, initiator: usize) -> Option<&Registration> {
+        self.registrations.iter().find(|one| one.initiator == initiator)
     }
 
     pub(super) fn held(&self) -> Option<ReservationType> {
@@ -84,15 +84,15 @@ impl State {
     }
 }
 
-/// A command, and what became of it.
+/// A command with its results.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) command: RandomCommand,
-    cast: [Nexus; 2],
+    nexuses: [Nexus; 2],
     pub(super) before: State,
-    /// The sender's registration was made with ALL_TG_PT.
+    /// Whether the sender's registration was made with ALL_TG_PT.
     pub(super) has_all_target_ports: bool,
-    /// The reservation came to its holder by REGISTER AND MOVE.
+    /// Whether the holder got the reservation by REGISTER AND MOVE.
     pub(super) is_moved: bool,
     pub(super) model: Answer,
     pub(super) lio: Answer,
@@ -103,56 +103,56 @@ impl Step {
         self.model == self.lio
     }
 
-    pub(super) fn is_state_the_same(&self) -> bool {
+    pub(super) fn has_same_state(&self) -> bool {
         self.model.after == self.lio.after
     }
 
-    pub(super) fn asks(&self) -> Option<PersistentReserveIn> {
+    pub(super) fn in_command(&self) -> Option<PersistentReserveIn> {
         Cdb::new(&self.command.cdb).unwrap().try_into().ok()
     }
 
-    pub(super) fn orders(&self) -> Option<PersistentReserveOut> {
+    pub(super) fn out_command(&self) -> Option<PersistentReserveOut> {
         Cdb::new(&self.command.cdb).unwrap().try_into().ok()
     }
 
     pub(super) fn is(&self, action: OutServiceAction) -> bool {
-        self.orders().is_some_and(|command| command.action == action)
+        self.out_command().is_some_and(|command| command.action == action)
     }
 
     pub(super) fn parameters(&self) -> Option<OutParameters<'_>> {
-        OutParameters::parse(self.orders()?.action, &self.command.parameters).ok()
+        OutParameters::parse(self.out_command()?.action, &self.command.parameters).ok()
     }
 
     pub(super) fn is_registered(&self) -> bool {
-        self.before.of(self.command.sender).is_some()
+        self.before.registration_of(self.command.sender).is_some()
     }
 
     pub(super) fn is_holder(&self) -> bool {
-        self.before.of(self.command.sender).is_some_and(|one| one.holds.is_some())
+        self.before.registration_of(self.command.sender).is_some_and(|one| one.holds.is_some())
     }
 
-    /// Model and LIO ended so; and if that is not GOOD for both, LIO did nothing.
+    /// Returns whether model and LIO ended the command like this, and, unless both ended it with GOOD, LIO changed nothing.
     pub(super) fn ended(&self, model: End, lio: End) -> bool {
-        let is_done = (model, lio) == (GOOD, GOOD) || self.did_lio_nothing();
+        let is_done = (model, lio) == (GOOD, GOOD) || self.lio_changed_nothing();
         (self.model.end, self.lio.end) == (model, lio) && is_done
     }
 
-    pub(super) fn did_lio_nothing(&self) -> bool {
+    pub(super) fn lio_changed_nothing(&self) -> bool {
         self.lio.after == self.before && self.lio.attentions.iter().all(Vec::is_empty)
     }
 
-    /// Whether both told the same nexuses the same.
-    pub(super) fn tells_the_same(&self) -> bool {
+    /// Returns whether both reported the same unit attentions to the same nexuses.
+    pub(super) fn has_same_attentions(&self) -> bool {
         self.model.attentions == self.lio.attentions
     }
 
-    /// Whether the reservation afterwards is one that was moved.
+    /// Returns whether the reservation after the command was moved to its holder.
     fn leaves_moved(&self) -> bool {
         let has_holders_key = self.parameters().is_some_and(|list| {
             let mut holders = self.before.registrations.iter().filter(|one| one.holds.is_some());
             holders.any(|one| one.key == list.service_action_key().0)
         });
-        match self.orders() {
+        match self.out_command() {
             _ if self.lio.after.held().is_none() => false,
             Some(out) if self.lio.end == GOOD => match out.action {
                 OutServiceAction::RegisterAndMove => true,
@@ -163,58 +163,65 @@ impl Step {
         }
     }
 
-    /// Whose initiator port this is.
-    pub(super) fn who(&self, id: TransportId<'_>) -> Option<usize> {
-        self.cast.iter().position(|nexus| nexus.initiator().get() == id)
+    /// Returns the index of an initiator port.
+    pub(super) fn index_of(&self, id: TransportId<'_>) -> Option<usize> {
+        self.nexuses.iter().position(|nexus| nexus.initiator().get() == id)
     }
 
-    /// The target port of an initiator port.
-    pub(super) fn port_of(&self, who: usize) -> u16 {
-        self.cast[who].relative_port()
+    /// Returns the relative target port identifier of an initiator port.
+    pub(super) fn port_of(&self, initiator: usize) -> u16 {
+        self.nexuses[initiator].relative_port()
     }
 }
 
 impl Pair {
     pub(super) fn open(nexuses: [Disk; 2]) -> Self {
         let disks = nexuses.map(|nexus| File::options().read(true).write(true).open(nexus.block).unwrap());
-        let cast = [0, 1].map(|number| who_is(&disks[number]));
-        let model = new_model(&cast);
+        let nexuses = [0, 1].map(|number| nexus_of(&disks[number]));
+        let model = new_model(&nexuses);
         let state = State::default();
-        let mut pair =
-            Self { disks, cast, model, ahead: 0, state, all_target_ports: [false; 2], is_moved: false };
+        let mut pair = Self {
+            disks,
+            nexuses,
+            model,
+            generation_offset: 0,
+            state,
+            all_target_ports: [false; 2],
+            is_moved: false,
+        };
         pair.reset();
         pair
     }
 
-    pub(super) fn cast(&self) -> &[Nexus] {
-        &self.cast
+    pub(super) fn nexuses(&self) -> &[Nexus] {
+        &self.nexuses
     }
 
-    /// Both get the command, and tell both nexuses what there is to tell.
+    /// Sends a command to both; returns their answers, with the unit attentions for both nexuses.
     pub(super) fn send(&mut self, command: &RandomCommand) -> Step {
         let (status, sense, data) = self.run_on_model(command);
         let model = Answer {
             end: (status, sense),
-            data: self.without_choices(command, data),
-            attentions: self.cast.map(|nexus| {
+            data: self.without_device_choices(command, data),
+            attentions: self.nexuses.map(|nexus| {
                 std::iter::from_fn(|| self.model.take_unit_attention(&nexus))
                     .map(|code| code.additional.ascq)
                     .collect()
             }),
-            after: self.look(|pair, look| pair.run_on_model(look).2).0,
+            after: self.read_state(|pair, command| pair.run_on_model(command).2).0,
         };
         let reply = self.run_on_lio(command);
         let attentions = [0, 1].map(|number| unit_attentions(&self.disks[number]));
-        let (after, all_target_ports) = self.look(|pair, look| pair.run_on_lio(look).payload);
+        let (after, all_target_ports) = self.read_state(|pair, command| pair.run_on_lio(command).payload);
         let lio = Answer {
             end: (reply.status, reply.sense_code()),
-            data: self.without_choices(command, reply.payload),
+            data: self.without_device_choices(command, reply.payload),
             attentions,
             after,
         };
         let step = Step {
             command: command.clone(),
-            cast: self.cast,
+            nexuses: self.nexuses,
             before: std::mem::replace(&mut self.state, model.after.clone()),
             has_all_target_ports: std::mem::replace(&mut self.all_target_ports, all_target_ports)
                 [command.sender],
@@ -226,14 +233,15 @@ impl Pair {
         step
     }
 
-    /// Neither has registrations, a reservation, APTPL or something to tell.
+    /// Removes registrations, reservation, APTPL and unit attentions from both.
     pub(super) fn reset(&mut self) {
         clear(&self.disks);
-        self.model = new_model(&self.cast);
-        self.ahead = 0;
-        (self.state, self.all_target_ports) = self.look(|pair, look| pair.run_on_lio(look).payload);
+        self.model = new_model(&self.nexuses);
+        self.generation_offset = 0;
+        (self.state, self.all_target_ports) =
+            self.read_state(|pair, command| pair.run_on_lio(command).payload);
         self.is_moved = false;
-        self.ahead = self.state.generation;
+        self.generation_offset = self.state.generation;
         self.state.generation = 0;
         assert_eq!(self.state, State::default());
     }
@@ -241,31 +249,31 @@ impl Pair {
     fn run_on_model(&mut self, command: &RandomCommand) -> (Status, Option<(u8, u8, u8)>, Vec<u8>) {
         let mut data = vec![0; 8192];
         let mut parameters = command.parameters.clone();
-        // Each initiator port has one nexus: the same, then, with ALL_TG_PT or without.
+        // Each initiator port has one nexus, so ALL_TG_PT makes no difference.
         if command.cdb[1] != OutServiceAction::RegisterAndMove.code() {
             parameters.iter_mut().skip(20).take(1).for_each(|flags| *flags &= !0x04);
         }
-        let nexus = &self.cast[command.sender];
+        let nexus = &self.nexuses[command.sender];
         let answer = self.model.execute(nexus, &command.cdb, &parameters, &mut data);
         data.truncate(answer.length);
         let sense = answer.sense.map(|code| (code.key.code(), code.additional.asc, code.additional.ascq));
         (answer.status, sense, data)
     }
 
-    /// PRGENERATION counted as the model's.
+    /// Runs a command on LIO. PRGENERATION in the data is adjusted to the model's.
     fn run_on_lio(&mut self, command: &RandomCommand) -> Reply {
         let parameters = (command.cdb[0] == 0x5f).then_some(&command.parameters[..]);
         let mut reply = direct(&self.disks[command.sender], &command.cdb, parameters);
         if command.cdb[1] & 0x1f != InServiceAction::ReportCapabilities.code() {
             if let Some(bytes) = reply.payload.first_chunk_mut() {
-                *bytes = u32::from_be_bytes(*bytes).wrapping_sub(self.ahead).to_be_bytes();
+                *bytes = u32::from_be_bytes(*bytes).wrapping_sub(self.generation_offset).to_be_bytes();
             }
         }
         reply
     }
 
-    /// The data of an IN without what SPC-4 leaves to the device.
-    fn without_choices(&self, command: &RandomCommand, mut data: Vec<u8>) -> Vec<u8> {
+    /// Returns the data of an IN without the fields that SPC-4 leaves to the device.
+    fn without_device_choices(&self, command: &RandomCommand, mut data: Vec<u8>) -> Vec<u8> {
         match InServiceAction::new(command.cdb[1]) {
             InServiceAction::ReportCapabilities => {
                 // RLR_C, CRH; ALLOW COMMANDS.
@@ -276,16 +284,16 @@ impl Pair {
             InServiceAction::ReadFullStatus => {
                 let mut rest = data.get_mut(8..).unwrap_or_default();
                 for one in &self.state.registrations {
-                    let length = 24 + self.cast[one.who].initiator().as_bytes().len();
+                    let length = 24 + self.nexuses[one.initiator].initiator().as_bytes().len();
                     let (descriptor, behind) = rest.split_at_mut(length.min(rest.len()));
                     rest = behind;
                     let Some([flags, kind, _, _, _, _, port @ ..]) = descriptor.get_mut(12..) else { break };
-                    // ALL_TG_PT, with which the target port is undefined.
+                    // With ALL_TG_PT the target port is undefined.
                     if *flags & 0x02 != 0 {
                         *flags &= !0x02;
                         port.iter_mut().zip(one.port.to_be_bytes()).for_each(|(to, from)| *to = from);
                     }
-                    // Of who does not hold the reservation scope and type are undefined.
+                    // Scope and type are undefined for a registrant that does not hold the reservation.
                     *kind *= *flags & 0x01;
                 }
             }
@@ -294,8 +302,11 @@ impl Pair {
         data
     }
 
-    /// The state, and of whose registrations it says that they are with all target ports.
-    fn look(&mut self, mut read: impl FnMut(&mut Self, &RandomCommand) -> Vec<u8>) -> (State, [bool; 2]) {
+    /// Returns the state, and for each initiator port whether its registration has ALL_TG_PT.
+    fn read_state(
+        &mut self,
+        mut read: impl FnMut(&mut Self, &RandomCommand) -> Vec<u8>,
+    ) -> (State, [bool; 2]) {
         let mut ask = |action| {
             let cdb = PersistentReserveIn { action, allocation_length: ALLOCATION_LENGTH }.to_cdb();
             read(self, &RandomCommand { sender: 0, cdb, parameters: Vec::new() })
@@ -306,12 +317,22 @@ impl Pair {
         assert!(!status.is_truncated());
         let mut all_target_ports = [false; 2];
         let registrations = status.iter().map(|one| {
-            let initiator = one.transport_id().unwrap();
-            let who = self.cast.iter().position(|nexus| nexus.initiator().get() == initiator).unwrap();
-            all_target_ports[who] |= one.all_target_ports;
-            // With ALL_TG_PT it is undefined.
-            let port = if one.all_target_ports { self.cast[who].relative_port() } else { one.relative_port };
-            Registration { who, port, key: one.key.0, holds: one.reservation_holder.then_some(one.kind) }
+            let transport_id = one.transport_id().unwrap();
+            let initiator =
+                self.nexuses.iter().position(|nexus| nexus.initiator().get() == transport_id).unwrap();
+            all_target_ports[initiator] |= one.all_target_ports;
+            // With ALL_TG_PT the target port is undefined.
+            let port = if one.all_target_ports {
+                self.nexuses[initiator].relative_port()
+            } else {
+                one.relative_port
+            };
+            Registration {
+                initiator,
+                port,
+                key: one.key.0,
+                holds: one.reservation_holder.then_some(one.kind),
+            }
         });
         let state = State {
             generation: status.generation(),
@@ -322,12 +343,12 @@ impl Pair {
     }
 }
 
-fn new_model(cast: &[Nexus; 2]) -> LogicalUnit<MemoryStore> {
-    LogicalUnit::open(&cast.map(|nexus| nexus.relative_port()), MemoryStore::default()).unwrap()
+fn new_model(nexuses: &[Nexus; 2]) -> LogicalUnit<MemoryStore> {
+    LogicalUnit::open(&nexuses.map(|nexus| nexus.relative_port()), MemoryStore::default()).unwrap()
 }
 
-/// The nexus that this is, by the disk's own words.
-fn who_is(disk: &File) -> Nexus {
+/// Returns the nexus of this path, as the disk reports it.
+fn nexus_of(disk: &File) -> Nexus {
     let disks = [disk.try_clone().unwrap()];
     clear(&disks);
     register_and_ignore(disk, 0);
@@ -343,7 +364,7 @@ fn clear(disks: &[File]) {
     for disk in disks {
         drop(unit_attentions(disk));
     }
-    // With ALL_TG_PT, without which LIO does not change a registration that was made with it.
+    // With ALL_TG_PT: without it, LIO does not change a registration that was made with it.
     register_and_ignore(&disks[0], 0x04);
     let list = [[0xff; 8], [0; 8], [0; 8]].concat();
     let reply = direct(&disks[0], &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], Some(&list));
@@ -362,7 +383,7 @@ fn register_and_ignore(disk: &File, flags: u8) {
     assert_eq!(reply.status, Status::GOOD, "{reply:02x?}");
 }
 
-/// Takes what is pending, by TEST UNIT READY.
+/// Clears pending unit attentions by TEST UNIT READY; returns the qualifiers of those with ASC 2Ah.
 fn unit_attentions(disk: &File) -> Vec<u8> {
     let mut qualifiers = Vec::new();
     loop {
@@ -371,7 +392,7 @@ fn unit_attentions(disk: &File) -> Vec<u8> {
         if command.execute(disk.as_fd()).unwrap().status == 0 {
             return qualifiers;
         }
-        // The machine's first commands find another one.
+        // The first commands in the machine get other unit attentions.
         if sense[12] == 0x2a {
             qualifiers.push(sense[13]);
         }

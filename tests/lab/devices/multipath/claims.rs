@@ -1,4 +1,4 @@
-//! What the library makes of a disk's sense data: a disk that fails as told, with a map on it.
+//! Sense data that the library misreads, on a map of a disk that fails as told.
 
 use std::{fs, path::Path};
 
@@ -12,8 +12,8 @@ const OUT: u8 = 0x5f;
 const NO_SENSE: (u8, u8, u8) = (0, 0, 0);
 const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
 
-/// The name of the map that multipathd has made of a disk, and its node.
-fn map_of(disk: &Path) -> (String, std::path::PathBuf) {
+/// Returns name and node of the map that multipathd has made on a disk.
+fn map_on(disk: &Path) -> (String, std::path::PathBuf) {
     let holders = Path::new("/sys/class/block").join(disk.file_name().unwrap()).join("holders");
     let mut found = None;
     eventually("multipathd makes a map of the faulty disk", || {
@@ -25,7 +25,7 @@ fn map_of(disk: &Path) -> (String, std::path::PathBuf) {
     (name, Path::new("/dev").join(holder.file_name().unwrap()))
 }
 
-/// CHECK CONDITION with a sense key that no client takes for success.
+/// Checks that a reply is CHECK CONDITION with a sense key that no client reads as success.
 fn assert_failure(what: &str, reply: &Reply) {
     assert_eq!(reply.status, Status::CHECK_CONDITION, "{what}");
     let (key, ..) = reply.sense_code().unwrap();
@@ -35,9 +35,9 @@ fn assert_failure(what: &str, reply: &Reply) {
 #[test]
 fn failures_without_sense_are_failures_to_clients() {
     let faulty = Faulty::make();
-    let _multipath = Multipath::with_also(&faulty.block);
+    let _multipath = Multipath::with_extra_disk(&faulty.block);
     let daemon = daemon();
-    let (name, node) = map_of(&faulty.block);
+    let (name, node) = map_on(&faulty.block);
     let mut host = Host { client: daemon.client(), map: open(&node) };
     faulty.answer(OUT, NO_SENSE, false);
     for action in [REGISTER, REGISTER_AND_IGNORE] {
@@ -54,13 +54,13 @@ fn failures_without_sense_are_failures_to_clients() {
     daemon.stop();
 }
 
-/// The library takes the additional sense code for the sense key: here that of RECOVERED ERROR, which is success.
+/// The library reads the additional sense code as the sense key: here 01h, RECOVERED ERROR, which is a success.
 #[test]
 fn failures_in_descriptor_format_are_no_success() {
     let faulty = Faulty::make();
-    let _multipath = Multipath::with_also(&faulty.block);
+    let _multipath = Multipath::with_extra_disk(&faulty.block);
     let daemon = daemon();
-    let (name, node) = map_of(&faulty.block);
+    let (name, node) = map_on(&faulty.block);
     let mut host = Host { client: daemon.client(), map: open(&node) };
     faulty.answer(OUT, (0x0b, 0x01, 0), true);
     for action in [REGISTER, REGISTER_AND_IGNORE] {

@@ -1,4 +1,4 @@
-//! Maps that do not answer, and workers that die.
+//! Maps that hang, and workers that are killed.
 
 use std::{
     fs::{self, File},
@@ -23,10 +23,10 @@ use super::{
 
 const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
 
-/// A disk of LIO's that does not answer to REGISTER until this is dropped.
+/// Keeps an LIO disk from answering REGISTER until dropped.
 ///
-/// LIO writes registrations to a file before it answers, and here that is a FIFO which is full. The kernel may give up
-/// such a command, but the abort then waits for the same.
+/// LIO writes registrations to a file before it answers; here that file is a full FIFO. The kernel may abort such a command,
+/// but the abort then waits for the FIFO too.
 pub(super) struct Hung {
     fifo: File,
     path: PathBuf,
@@ -56,7 +56,7 @@ impl Drop for Hung {
     }
 }
 
-/// The worker that waits for a disk, if there is one.
+/// Returns a worker that waits for a disk, if there is one.
 pub(super) fn hanging_worker(daemon: &Daemon) -> Option<u32> {
     process_tree::of(daemon.pid())?.workers.into_iter().find(|worker| {
         let Ok(threads) = fs::read_dir(format!("/proc/{worker}/task")) else { return false };
@@ -66,12 +66,12 @@ pub(super) fn hanging_worker(daemon: &Daemon) -> Option<u32> {
     })
 }
 
-/// How long a change takes.
-fn median(host: &mut Host) -> Duration {
+/// Returns the median time of a change.
+fn median_time(host: &mut Host) -> Duration {
     let mut times: Vec<Duration> = (0..15)
         .map(|number| {
             let begun = Instant::now();
-            host.does(REGISTER_AND_IGNORE, 0, 0, KEY + number);
+            host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY + number);
             begun.elapsed()
         })
         .collect();
@@ -80,14 +80,14 @@ fn median(host: &mut Host) -> Duration {
 }
 
 #[test]
-fn a_hung_map_delays_nobody_on_another_and_goes_on_when_it_can() {
+fn hung_map_does_not_delay_others() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &a);
     let mut on_hung = Host::new(&daemon, &b);
-    on_hung.does(REGISTER, 0, 0, KEY);
-    let normal = median(&mut host);
+    on_hung.expect_good(REGISTER, 0, 0, KEY);
+    let normal = median_time(&mut host);
     let hung = Hung::new(&b);
     thread::scope(|scope| {
         let stuck: Vec<_> = (0..20)
@@ -96,11 +96,11 @@ fn a_hung_map_delays_nobody_on_another_and_goes_on_when_it_can() {
                 scope.spawn(move || host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY))
             })
             .collect();
-        eventually("it hangs", || hanging_worker(&daemon).is_some());
-        let beside = median(&mut host);
-        assert!(stuck.iter().all(|thread| !thread.is_finished()), "they were stuck all the while");
+        eventually("a worker hangs", || hanging_worker(&daemon).is_some());
+        let beside = median_time(&mut host);
+        assert!(stuck.iter().all(|thread| !thread.is_finished()), "the commands were stuck all the time");
         println!("a change takes {normal:?}, and beside a hung map {beside:?}");
-        // The emulated machine may be slower at one time than at another.
+        // The speed of an emulated machine varies.
         assert!(beside < (normal * 2).max(Duration::from_millis(500)), "{normal:?}, {beside:?}");
         drop(hung);
         for thread in stuck {
@@ -108,38 +108,42 @@ fn a_hung_map_delays_nobody_on_another_and_goes_on_when_it_can() {
             println!("after the hang: {} {:02x?}", reply.status, reply.sense_code());
         }
     });
-    eventually("it goes on", || on_hung.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD);
+    eventually("the map is served again", || {
+        on_hung.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD
+    });
     eventually("on all paths", || b.state() == b.registered(NEW_KEY));
-    on_hung.does(REGISTER, 0, NEW_KEY, 0);
+    on_hung.expect_good(REGISTER, 0, NEW_KEY, 0);
     daemon.stop();
 }
 
-/// Also if it is not to be killed, as a process is while the kernel waits for a disk.
+/// Also if its worker cannot be killed, like any process for which the kernel waits for a disk.
 #[test]
-fn a_command_on_a_hung_map_is_given_up_in_the_end() {
+fn command_on_hung_map_is_aborted() {
     let _multipath = Multipath::start();
     let daemon = Daemon::with(Options { arguments: vec!["--timeout=1".into()], ..Options::default() });
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &b);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let hung = Hung::new(&b);
     let begun = Instant::now();
     let reply = host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-    println!("given up after {:?}: {:02x?}", begun.elapsed(), reply.sense_code());
+    println!("aborted after {:?}: {:02x?}", begun.elapsed(), reply.sense_code());
     assert_eq!(reply.sense_code(), IO_PROCESS_TERMINATED);
-    Host::new(&daemon, &a).does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    Host::new(&daemon, &a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
     drop(hung);
-    eventually("it goes on", || host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD);
+    eventually("the map is served again", || {
+        host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD
+    });
     daemon.stop();
 }
 
 #[test]
-fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
+fn killed_worker_costs_one_command() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let (a, b) = (Map::a(), Map::b());
     let mut host = Host::new(&daemon, &b);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let hung = Hung::new(&b);
     thread::scope(|scope| {
         let reply = scope.spawn(|| {
@@ -147,18 +151,18 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
             (reply, host)
         });
         let mut worker = None;
-        eventually("it hangs", || {
+        eventually("a worker hangs", || {
             worker = hanging_worker(&daemon);
             worker.is_some()
         });
         send(worker.unwrap(), Signal::KILL);
-        Host::new(&daemon, &a).does(REGISTER_AND_IGNORE, 0, 0, KEY);
-        // A process that waits for a disk ends when that wait does.
+        Host::new(&daemon, &a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+        // A killed process that waits for a disk exits when the wait ends.
         drop(hung);
         let (reply, mut host) = reply.join().unwrap();
         assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
-        host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-        Host::new(&daemon, &a).does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+        Host::new(&daemon, &a).expect_good(RESERVE, 5, KEY, 0);
     });
     assert_eq!(a.state(), a.registered(KEY).with_reservation(KEY, 5));
     assert_eq!(b.state(), b.registered(NEW_KEY));
@@ -167,9 +171,9 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
 }
 
 #[test]
-fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
+fn worker_killed_before_start_changes_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let workers = process_tree::of(daemon.pid()).unwrap().workers;
     for worker in &workers {
         send(*worker, Signal::STOP);
@@ -184,6 +188,6 @@ fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
         assert_eq!(reply.join().unwrap().sense_code(), IO_PROCESS_TERMINATED);
     });
     assert_eq!(map.state(), map.registered(KEY));
-    Host::new(&daemon, &map).does(RESERVE, 5, KEY, 0);
+    Host::new(&daemon, &map).expect_good(RESERVE, 5, KEY, 0);
     daemon.stop();
 }

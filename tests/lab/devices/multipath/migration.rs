@@ -1,5 +1,5 @@
-//! A guest that moves between two hosts, and hosts that use each other's keys: what a disk knows of a host is not what
-//! multipathd has on record for it.
+//! A guest that moves between two hosts, and hosts that use each other's keys: the registrations on the disk differ from
+//! multipathd's record.
 
 use scsi_sense::Status;
 
@@ -11,16 +11,16 @@ use super::{
 const SPEC_I_PT: u8 = 0x08;
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 
-/// The guest runs here with its key and reservation, and then on the other host: what QEMU 11 sends there.
+/// Moves the guest, with its key and reservation, from this host to the other, with the commands that QEMU 11 sends there.
 fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, kind, KEY, 0);
-    other.does(REGISTER, 0, 0, KEY);
-    other.does(PREEMPT, kind, KEY, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, kind, KEY, 0);
+    other.expect_good(REGISTER, 0, 0, KEY);
+    other.expect_good(PREEMPT, kind, KEY, KEY);
 }
 
 #[test]
-fn guest_registers_anew_after_moving_away() {
+fn guest_registers_again_after_moving_away() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -28,36 +28,35 @@ fn guest_registers_anew_after_moving_away() {
     let other = OtherHost::new();
     for (new_key, kind) in [(NEW_KEY, 5), (KEY, 1), (NEW_KEY, 8)] {
         move_away(&mut host, &other, kind);
-        let away = State::default().with_other(KEY).with_reservation(KEY, kind);
+        let away = State::default().with_other_host(KEY).with_reservation(KEY, kind);
         assert_eq!(map.state(), away, "type {kind}");
-        host.does(REGISTER, 0, 0, new_key);
-        assert_eq!(map.state(), map.registered(new_key).with_other(KEY).with_reservation(KEY, kind));
-        // And it is registered: the next must say with which key.
+        host.expect_good(REGISTER, 0, 0, new_key);
+        assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
+        // It is registered now, so the next REGISTER must send the current key.
         let again = host.change(REGISTER, 0, 0, OTHER_KEY);
         assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
-        host.does(CLEAR, 0, new_key, 0);
+        host.expect_good(CLEAR, 0, new_key, 0);
     }
     daemon.stop();
 }
 
 #[test]
-fn guest_registers_anew_after_a_clear() {
+fn guest_registers_again_after_clear() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(CLEAR, 0, OTHER_KEY, 0);
-    other.does(REGISTER, 0, 0, KEY);
-    host.does(REGISTER, 0, 0, NEW_KEY);
-    assert_eq!(map.state(), map.registered(NEW_KEY).with_other(KEY));
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(CLEAR, 0, OTHER_KEY, 0);
+    other.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, NEW_KEY);
+    assert_eq!(map.state(), map.registered(NEW_KEY).with_other_host(KEY));
     daemon.stop();
 }
 
-/// The whole way of a guest: there and back.
 #[test]
 fn guest_moves_away_and_back() {
     let _multipath = Multipath::start();
@@ -66,13 +65,13 @@ fn guest_moves_away_and_back() {
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
     move_away(&mut host, &other, 5);
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(PREEMPT, 5, KEY, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(PREEMPT, 5, KEY, KEY);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
 
-/// multipathd registers the recorded key with a path that comes back, though the guest is elsewhere.
+/// multipathd registers the recorded key with a path that comes back, although the guest runs on the other host.
 #[test]
 fn one_path_registered_by_multipathd_is_no_conflict() {
     let _multipath = Multipath::start();
@@ -84,15 +83,16 @@ fn one_path_registered_by_multipathd_is_no_conflict() {
         move_away(&mut host, &other, 5);
         let path = open(&map.paths[number].block);
         assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
-        host.does(REGISTER, 0, 0, new_key);
-        let both = map.registered(new_key).with_other(KEY).with_reservation(KEY, 5);
+        host.expect_good(REGISTER, 0, 0, new_key);
+        let both = map.registered(new_key).with_other_host(KEY).with_reservation(KEY, 5);
         assert_eq!(map.state(), both, "path {number}");
-        host.does(CLEAR, 0, new_key, 0);
+        host.expect_good(CLEAR, 0, new_key, 0);
     }
     daemon.stop();
 }
 
-/// What an unregistered nexus may not do, with a key that another has. `PREEMPT` is of that key, and of a third one.
+/// Returns the changes that an unregistered nexus may not make with another nexus's key. The PREEMPTs are of that key and of a
+/// third one.
 fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
     [
         (RESERVE, 5, key, 0),
@@ -106,14 +106,14 @@ fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
 }
 
 fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
-    let told = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
+    let answers = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
         let reply = host.change(action, kind, key, new_key);
         assert_eq!(map.state(), *state, "{what}: service action {action}");
         (action, reply.status, reply.sense_code())
     });
     let expected = forbidden(OTHER_KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None));
-    assert_eq!(told, expected, "{what}");
-    // With TransportIDs, too.
+    assert_eq!(answers, expected, "{what}");
+    // Also with TransportIDs.
     let mut parameters = basic(OTHER_KEY, NEW_KEY);
     let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
     parameters[20] = SPEC_I_PT;
@@ -125,71 +125,71 @@ fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
 }
 
 #[test]
-fn keys_of_other_hosts_are_a_conflict() {
+fn key_of_another_host_conflicts() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    other.does(RESERVE, 5, OTHER_KEY, 0);
-    let of_other = State::default().with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    other.expect_good(RESERVE, 5, OTHER_KEY, 0);
+    let of_other = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &of_other, "never registered");
 
-    host.does(REGISTER, 0, 0, KEY);
-    let both = map.registered(KEY).with_other(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    let both = map.registered(KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
     assert_forbidden(&mut host, &map, &both, "registered with another key");
 
-    other.does(PREEMPT, 5, OTHER_KEY, KEY);
+    other.expect_good(PREEMPT, 5, OTHER_KEY, KEY);
     assert_forbidden(&mut host, &map, &of_other, "preempted");
 
-    host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
-    host.does(REGISTER, 0, KEY, 0);
+    host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, KEY, 0);
     assert_forbidden(&mut host, &map, &of_other, "unregistered");
     daemon.stop();
 }
 
-/// Both hosts have the same key, one is preempted: the recorded key is among READ KEYS, and is not this host's.
+/// Both hosts have the same key, and this host is preempted: the recorded key is in READ KEYS, but belongs to the other host.
 #[test]
-fn recorded_keys_of_others_are_a_conflict() {
+fn recorded_key_of_another_host_conflicts() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
     move_away(&mut host, &other, 5);
-    let mut away = State::default().with_other(KEY).with_reservation(KEY, 5);
-    // And without a reservation, for which LIO has another answer than RESERVATION CONFLICT.
+    let mut away = State::default().with_other_host(KEY).with_reservation(KEY, 5);
+    // Also without a reservation, when LIO's answer is not RESERVATION CONFLICT.
     for is_held in [true, false] {
         if !is_held {
-            other.does(RELEASE, 5, KEY, 0);
+            other.expect_good(RELEASE, 5, KEY, 0);
             away.reservation = None;
         }
-        let told = forbidden(KEY).map(|(action, kind, key, new_key)| {
+        let answers = forbidden(KEY).map(|(action, kind, key, new_key)| {
             let reply = host.change(action, kind, key, new_key);
             assert_eq!(map.state(), away, "service action {action}");
             (action, reply.status, reply.sense_code())
         });
-        assert_eq!(told, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
+        assert_eq!(answers, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
     }
     daemon.stop();
 }
 
-/// A change that was cut short leaves another key on record than the registered one.
+/// A change that was cut short leaves a key on record that differs from the registered one.
 #[test]
-fn wrong_record_is_put_right() {
+fn wrong_record_is_corrected() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     let other = OtherHost::new();
-    other.does(REGISTER, 0, 0, OTHER_KEY);
-    let registered = map.registered(KEY).with_other(OTHER_KEY);
+    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+    let registered = map.registered(KEY).with_other_host(OTHER_KEY);
     let held = registered.clone().with_reservation(KEY, 5);
     for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
         if action == RELEASE {
-            host.does(RESERVE, 5, KEY, 0);
+            host.expect_good(RESERVE, 5, KEY, 0);
         }
         fixtures::set_recorded_key(map.name(), NEW_KEY);
         let (new_key, expected) = match action {
@@ -199,22 +199,22 @@ fn wrong_record_is_put_right() {
             REGISTER => (NEW_KEY + 1, map.registered(NEW_KEY + 1)),
             _ => (0, State::default()),
         };
-        host.does(action, 5, KEY, new_key);
+        host.expect_good(action, 5, KEY, new_key);
         assert_eq!(map.state(), expected, "service action {action}");
         if action == RESERVE {
-            host.does(RELEASE, 5, KEY, 0);
+            host.expect_good(RELEASE, 5, KEY, 0);
         }
     }
     daemon.stop();
 }
 
 #[test]
-fn registered_hosts_may_not_register_others() {
+fn registered_host_may_not_register_others() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let mut parameters = basic(KEY, NEW_KEY);
     let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
     parameters[20] = SPEC_I_PT;

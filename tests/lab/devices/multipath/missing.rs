@@ -1,4 +1,4 @@
-//! Hosts that lack something, and maps that only look like multipath.
+//! Hosts without the library, multipathd or a configuration, and maps that are not multipath.
 
 use std::{fs::File, path::PathBuf, process::Command};
 
@@ -13,13 +13,14 @@ use super::{
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 
-/// How many lines of the log hold `text`.
+/// Returns the number of log lines that contain `text`.
 fn lines_with(daemon: &Daemon, text: &str) -> usize {
     daemon.log().lines().filter(|line| line.contains(text)).count()
 }
 
+/// Maps are refused, and disks are served.
 #[test]
-fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() {
+fn missing_library_is_logged_once() {
     let _multipath = Multipath::start();
     let hidden = hide_library();
     let daemon = daemon();
@@ -27,13 +28,13 @@ fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() 
     daemon.wait_for_log("libmpathpersist is not installed");
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
-    let said = lines_with(&daemon, "multipath");
+    let before = lines_with(&daemon, "multipath");
     for _ in 0..3 {
         assert_eq!(host.change(REGISTER, 0, 0, KEY).sense_code(), INVALID_OPCODE);
         assert_eq!(host.ask(READ_KEYS, 8192).sense_code(), INVALID_OPCODE);
     }
-    // One for each of the two kinds of commands.
-    assert!(lines_with(&daemon, "multipath") <= said + 2, "{}", daemon.log());
+    // At most one line for each of the two kinds of commands.
+    assert!(lines_with(&daemon, "multipath") <= before + 2, "{}", daemon.log());
     let disk = open(&Disk::nexus_a().block);
     let mut client = daemon.client();
     let mut replies = (0..4).map(|_| client.read(&disk, &in_cdb(READ_KEYS, 8192)).unwrap().status);
@@ -44,9 +45,9 @@ fn without_the_library_maps_are_refused_with_one_warning_and_disks_are_served() 
 }
 
 #[test]
-fn without_multipathd_maps_are_refused_and_with_it_they_are_served_again() {
+fn maps_need_running_multipathd() {
     let (mut multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     multipath.stop_multipathd();
     for _ in 0..3 {
         for (action, key, new_key) in
@@ -65,13 +66,13 @@ fn without_multipathd_maps_are_refused_and_with_it_they_are_served_again() {
     assert!(lines_with(&daemon, "multipathd does not answer") > 0, "{}", daemon.log());
     assert!(lines_with(&daemon, "multipathd does not answer") <= 3, "{}", daemon.log());
     multipath.start_multipathd();
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
 
 #[test]
-fn a_helper_that_was_started_before_multipathd_serves_maps_when_that_runs() {
+fn multipathd_may_start_after_helper() {
     let mut multipath = Multipath::start();
     multipath.stop_multipathd();
     let daemon = daemon();
@@ -79,13 +80,13 @@ fn a_helper_that_was_started_before_multipathd_serves_maps_when_that_runs() {
     let mut host = Host::new(&daemon, &map);
     assert_eq!(host.change(REGISTER, 0, 0, KEY).status, Status::CHECK_CONDITION);
     multipath.start_multipathd();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     assert_eq!(map.state(), map.registered(KEY));
     daemon.stop();
 }
 
 #[test]
-fn without_a_key_in_the_configuration_the_log_says_what_to_put_there() {
+fn missing_key_configuration_is_explained() {
     let multipath = Multipath::with("");
     let daemon = daemon();
     let map = Map::a();
@@ -101,20 +102,20 @@ fn without_a_key_in_the_configuration_the_log_says_what_to_put_there() {
 }
 
 #[test]
-fn a_map_with_a_key_of_its_own_in_the_configuration_takes_that_key() {
+fn configured_key_is_the_only_key() {
     let _multipath = Multipath::with(&format!("reservation_key {KEY:#x}"));
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
     assert_ne!(host.change(REGISTER, 0, 0, KEY + 1).status, Status::GOOD);
     assert_eq!(map.state(), State::default());
-    host.does(REGISTER, 0, 0, KEY);
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(REGISTER, 0, 0, KEY);
+    host.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }
 
-/// A map that `dmsetup` makes, until this is dropped.
+/// A map made by `dmsetup`. Removed when dropped.
 struct Dmsetup(&'static str);
 
 impl Dmsetup {
@@ -131,13 +132,13 @@ impl Dmsetup {
 
 impl Drop for Dmsetup {
     fn drop(&mut self) {
-        // udevd may be looking at it.
+        // udevd may have it open.
         let _ = Command::new("dmsetup").args(["remove", "--retry", self.0]).status();
     }
 }
 
 #[test]
-fn a_linear_map_on_a_multipath_map_is_refused() {
+fn linear_map_on_multipath_is_refused() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -153,11 +154,11 @@ fn a_linear_map_on_a_multipath_map_is_refused() {
 }
 
 #[test]
-fn a_read_only_descriptor_of_a_map_cannot_change_reservations_and_can_read_them() {
+fn read_only_map_descriptor_cannot_change() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
-    Host::new(&daemon, &map).does(REGISTER, 0, 0, KEY);
+    Host::new(&daemon, &map).expect_good(REGISTER, 0, 0, KEY);
     let mut host = Host { client: daemon.client(), map: File::open(&map.node).unwrap() };
     assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), INVALID_OPCODE);
     assert_eq!(map.state(), map.registered(KEY));

@@ -1,4 +1,4 @@
-//! Paths that go and come back.
+//! Paths that are taken away and come back.
 
 use scsi_sense::Status;
 use test_support::eventually;
@@ -9,31 +9,31 @@ use super::{
 };
 
 #[test]
-fn a_path_that_was_away_gets_the_key_when_it_returns() {
+fn returning_path_gets_the_key() {
     let (_multipath, daemon, map, mut host) = served_map();
     for number in [0, 1] {
-        let left = &map.paths[1 - number];
+        let remaining = &map.paths[1 - number];
         let away = take_away(&map.paths[number]);
-        host.does(REGISTER, 0, 0, KEY);
-        assert_eq!(State::seen_by(left).registered, [(left.initiator_port(), KEY)]);
-        host.does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        assert_eq!(State::seen_by(remaining).registered, [(remaining.initiator_port(), KEY)]);
+        host.expect_good(RESERVE, 5, KEY, 0);
         drop(away);
         let both = map.registered(KEY).with_reservation(KEY, 5);
-        eventually("multipathd registers the path", || State::seen_by(left) == both);
+        eventually("multipathd registers the path", || State::seen_by(remaining) == both);
         wait_for(&map.paths[number], "active ready");
         assert_eq!(map.state(), both);
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
 
 #[test]
-fn a_path_that_was_away_gets_the_new_key_in_place_of_the_old() {
+fn returning_path_gets_the_new_key() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let away = take_away(&map.paths[0]);
-    host.does(REGISTER, 0, KEY, NEW_KEY);
-    host.does(RESERVE, 6, NEW_KEY, 0);
+    host.expect_good(REGISTER, 0, KEY, NEW_KEY);
+    host.expect_good(RESERVE, 6, NEW_KEY, 0);
     drop(away);
     let both = map.registered(NEW_KEY).with_reservation(NEW_KEY, 6);
     eventually("multipathd changes the key", || State::seen_by(&map.paths[1]) == both);
@@ -43,63 +43,63 @@ fn a_path_that_was_away_gets_the_new_key_in_place_of_the_old() {
 }
 
 #[test]
-fn reserve_preempt_and_release_work_by_the_path_that_is_left() {
+fn changes_work_by_the_remaining_path() {
     let (_multipath, daemon, map, mut host) = served_map();
     let other = OtherHost::new();
     for number in [0, 1] {
-        let left = &map.paths[1 - number];
-        host.does(REGISTER, 0, 0, KEY);
+        let remaining = &map.paths[1 - number];
+        host.expect_good(REGISTER, 0, 0, KEY);
         let registered = map.registered(KEY);
         let away = take_away(&map.paths[number]);
-        host.does(RESERVE, 5, KEY, 0);
-        assert_eq!(State::seen_by(left), registered.clone().with_reservation(KEY, 5));
-        host.does(RELEASE, 5, KEY, 0);
-        assert_eq!(State::seen_by(left), registered);
+        host.expect_good(RESERVE, 5, KEY, 0);
+        assert_eq!(State::seen_by(remaining), registered.clone().with_reservation(KEY, 5));
+        host.expect_good(RELEASE, 5, KEY, 0);
+        assert_eq!(State::seen_by(remaining), registered);
 
-        other.does(REGISTER, 0, 0, OTHER_KEY);
-        other.does(RESERVE, 3, OTHER_KEY, 0);
-        host.does(PREEMPT, 5, KEY, OTHER_KEY);
-        assert_eq!(State::seen_by(left), registered.clone().with_reservation(KEY, 5));
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(RESERVE, 3, OTHER_KEY, 0);
+        host.expect_good(PREEMPT, 5, KEY, OTHER_KEY);
+        assert_eq!(State::seen_by(remaining), registered.clone().with_reservation(KEY, 5));
         drop(away);
         wait_for(&map.paths[number], "active ready");
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
 
-/// The one that holds the reservation, of those of one registrant.
+/// RELEASE while the path that holds the reservation may be away: it must be GOOD only if the reservation is gone.
 #[test]
-fn a_release_is_good_only_if_the_reservation_is_gone_though_the_path_that_made_it_is_away() {
+fn good_release_leaves_no_reservation() {
     let (_multipath, daemon, map, mut host) = served_map();
-    // Which of them makes it is the library's choice.
+    // The library chooses the path that makes the reservation, so each is taken away once.
     for number in [0, 1] {
-        host.does(REGISTER, 0, 0, KEY);
-        host.does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
         let away = take_away(&map.paths[number]);
-        let left = &map.paths[1 - number];
+        let remaining = &map.paths[1 - number];
         let released = host.change(RELEASE, 5, KEY, 0);
-        let state = State::seen_by(left);
-        // From 0.13 on the library can move a reservation to a path that is there.
+        let state = State::seen_by(remaining);
+        // From 0.13 on the library can move a reservation to a path that is not away.
         assert_eq!(
             state.reservation.is_none(),
             released.status == Status::GOOD,
             "{:x?}",
             released.sense_code()
         );
-        assert!(state.registered.contains(&(left.initiator_port(), KEY)), "{state:x?}");
+        assert!(state.registered.contains(&(remaining.initiator_port(), KEY)), "{state:x?}");
         drop(away);
         let both = State { reservation: state.reservation, ..map.registered(KEY) };
-        eventually("both are registered", || State::seen_by(left) == both);
+        eventually("both are registered", || State::seen_by(remaining) == both);
         wait_for(&map.paths[number], "active ready");
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
 
 #[test]
-fn without_a_path_nothing_is_good_and_with_one_it_goes_on() {
+fn nothing_is_good_without_paths() {
     let (_multipath, daemon, map, mut host) = served_map();
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let away = [take_away(&map.paths[0]), take_away(&map.paths[1])];
     for _ in 0..2 {
         let reply = host.change(RESERVE, 5, KEY, 0);
@@ -114,7 +114,7 @@ fn without_a_path_nothing_is_good_and_with_one_it_goes_on() {
         wait_for(path, "active ready");
     }
     assert_eq!(map.state(), map.registered(KEY));
-    host.does(RESERVE, 5, KEY, 0);
+    host.expect_good(RESERVE, 5, KEY, 0);
     assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
     daemon.stop();
 }

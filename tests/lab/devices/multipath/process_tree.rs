@@ -1,23 +1,23 @@
-//! The processes that a daemon has started, as /proc and signals reach them.
+//! The supervisor and workers of a daemon, found in /proc.
 
 use std::fs;
 
 use rustix::process::{Pid, Signal};
 
-/// The processes that a daemon has started.
+/// The supervisor and workers of a daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Processes {
     pub(super) supervisor: u32,
     pub(super) workers: Vec<u32>,
 }
 
-/// Those of the daemon `pid`, if there is a supervisor.
+/// Returns the processes of the daemon `pid`, if there is a supervisor.
 pub(super) fn of(pid: u32) -> Option<Processes> {
     let supervisor = children(pid, "--multipath-supervisor").pop()?;
     Some(Processes { supervisor, workers: children(supervisor, "--multipath-worker") })
 }
 
-/// The children of `parent` whose first argument is `argument`.
+/// Returns the children of `parent` whose first argument is `argument`.
 fn children(parent: u32, argument: &str) -> Vec<u32> {
     let all = fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -34,7 +34,7 @@ impl Processes {
         self.workers.iter().copied().chain([self.supervisor])
     }
 
-    /// Whether they have ended. What init has not yet collected counts as ended.
+    /// Returns whether all processes have exited. Zombies count as exited.
     pub(super) fn have_ended(&self) -> bool {
         self.all().all(has_ended)
     }
@@ -44,7 +44,7 @@ pub(super) fn has_ended(pid: u32) -> bool {
     field(pid, "State").is_none_or(|state| state.starts_with('Z'))
 }
 
-/// A field of `/proc/PID/status`. None has ended.
+/// Returns a field of `/proc/PID/status`; `None` if the process does not exist.
 pub(super) fn field(pid: u32, name: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

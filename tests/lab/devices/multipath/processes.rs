@@ -1,4 +1,4 @@
-//! The processes behind a daemon that serves maps: what they may do, and that none is left over.
+//! The processes of a daemon that serves maps: their privileges, and their end with the daemon.
 
 use std::{
     fs::{self, File},
@@ -23,17 +23,17 @@ fn capabilities(pid: u32, set: &str) -> u64 {
     u64::from_str_radix(&field(pid, set).unwrap(), 16).unwrap()
 }
 
-/// A daemon that has just served a map, with its processes.
-fn that_has_served(map: &Map) -> (Daemon, Processes) {
+/// Starts a daemon and serves a command on a map; returns the daemon and its processes.
+fn start_and_serve(map: &Map) -> (Daemon, Processes) {
     let daemon = daemon();
-    Host::new(&daemon, map).does(REGISTER_AND_IGNORE, 0, 0, KEY);
+    Host::new(&daemon, map).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
     let processes = of(daemon.pid()).expect("a supervisor");
     assert!(!processes.workers.is_empty());
     (daemon, processes)
 }
 
 #[test]
-fn as_another_user_it_still_serves_maps() {
+fn other_user_still_serves_maps() {
     let _multipath = Multipath::start();
     let map = Map::a();
     let other = OtherHost::new();
@@ -41,27 +41,27 @@ fn as_another_user_it_still_serves_maps() {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let daemon = Daemon::with(Options { arguments, ..Options::default() });
         let mut host = Host::new(&daemon, &map);
-        host.does(REGISTER, 0, 0, KEY);
-        host.does(RESERVE, 5, KEY, 0);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
         assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
-        host.does(RELEASE, 5, KEY, 0);
-        other.does(REGISTER, 0, 0, OTHER_KEY);
-        other.does(RESERVE, 6, OTHER_KEY, 0);
-        host.does(PREEMPT, 5, KEY, OTHER_KEY);
-        host.does(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+        host.expect_good(RELEASE, 5, KEY, 0);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(RESERVE, 6, OTHER_KEY, 0);
+        host.expect_good(PREEMPT, 5, KEY, OTHER_KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
         assert_eq!(map.state(), map.registered(NEW_KEY).with_reservation(NEW_KEY, 5));
-        host.does(CLEAR, 0, NEW_KEY, 0);
+        host.expect_good(CLEAR, 0, NEW_KEY, 0);
         assert_eq!(map.state(), State::default());
 
-        // Workers are started after the daemon has given up root, too.
+        // Workers can also be started after the daemon has dropped root.
         let before = of(daemon.pid()).unwrap();
         for worker in &before.workers {
             send(*worker, Signal::KILL);
         }
-        eventually("they end", || before.workers.iter().copied().all(has_ended));
-        // The first may have been sent to one that is no more.
+        eventually("the workers exit", || before.workers.iter().copied().all(has_ended));
+        // This command may have been sent to a killed worker.
         host.change(REGISTER_AND_IGNORE, 0, 0, KEY);
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
 
         let pid = daemon.pid();
         assert_eq!(field(pid, "Uid").unwrap(), "65534 65534 65534 65534");
@@ -78,16 +78,16 @@ fn as_another_user_it_still_serves_maps() {
                 assert_eq!(more, 0, "{set} of {process}");
             }
         }
-        host.does(CLEAR, 0, KEY, 0);
+        host.expect_good(CLEAR, 0, KEY, 0);
         daemon.stop();
     }
 }
 
 #[test]
-fn when_the_daemon_ends_all_end() {
+fn all_processes_end_with_the_daemon() {
     let _multipath = Multipath::start();
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
-        let (mut daemon, processes) = that_has_served(&Map::a());
+        let (mut daemon, processes) = start_and_serve(&Map::a());
         daemon.signal(signal);
         daemon.wait();
         eventually("supervisor and workers end", || processes.have_ended());
@@ -96,25 +96,25 @@ fn when_the_daemon_ends_all_end() {
 
 /// A service manager sends a signal to all of a service's processes, unless told otherwise.
 #[test]
-fn to_ask_for_the_state_ends_no_process() {
+fn state_signal_ends_no_process() {
     let _multipath = Multipath::start();
     let map = Map::a();
-    let (daemon, processes) = that_has_served(&map);
+    let (daemon, processes) = start_and_serve(&map);
     for process in processes.all() {
         send(process, Signal::USR1);
     }
     daemon.signal(Signal::USR1);
     daemon.wait_for_log("state: multipath maps are served");
     assert!(!processes.all().any(has_ended));
-    Host::new(&daemon, &map).does(CLEAR, 0, KEY, 0);
+    Host::new(&daemon, &map).expect_good(CLEAR, 0, KEY, 0);
     daemon.stop();
 }
 
 #[test]
-fn when_the_daemon_is_killed_in_mid_command_all_end() {
+fn all_end_if_killed_during_command() {
     let _multipath = Multipath::start();
     let map = Map::b();
-    let (mut daemon, _) = that_has_served(&map);
+    let (mut daemon, _) = start_and_serve(&map);
     let hung = Hung::new(&map);
     thread::scope(|scope| {
         let mut host = Host::new(&daemon, &map);
@@ -122,22 +122,22 @@ fn when_the_daemon_is_killed_in_mid_command_all_end() {
             let parameters = super::basic(0, NEW_KEY);
             host.client.write(&host.map, &super::out_cdb(REGISTER_AND_IGNORE, 0, &parameters), &parameters)
         });
-        eventually("it hangs", || hanging_worker(&daemon).is_some());
+        eventually("a worker hangs", || hanging_worker(&daemon).is_some());
         let processes = of(daemon.pid()).unwrap();
         daemon.signal(Signal::KILL);
         assert!(lost.join().unwrap().is_err());
         eventually("the supervisor ends", || has_ended(processes.supervisor));
         drop(hung);
-        eventually("and the worker, when the disk lets it", || processes.have_ended());
+        eventually("the worker exits when the disk answers", || processes.have_ended());
     });
     daemon.wait();
 }
 
 #[test]
-fn without_a_supervisor_maps_are_not_served_and_disks_are() {
+fn maps_need_the_supervisor() {
     let _multipath = Multipath::start();
     let map = Map::a();
-    let (daemon, processes) = that_has_served(&map);
+    let (daemon, processes) = start_and_serve(&map);
     send(processes.supervisor, Signal::KILL);
     eventually("the workers end with it", || processes.have_ended());
     let mut host = Host::new(&daemon, &map);
@@ -152,7 +152,7 @@ fn without_a_supervisor_maps_are_not_served_and_disks_are() {
 }
 
 #[test]
-fn in_the_background_the_pidfile_names_the_daemon_and_its_end_is_that_of_all() {
+fn background_daemon_ends_all_processes() {
     let _multipath = Multipath::start();
     let map = Map::a();
     let directory = tempfile::tempdir().unwrap();
@@ -165,13 +165,13 @@ fn in_the_background_the_pidfile_names_the_daemon_and_its_end_is_that_of_all() {
         let pid: u32 = fs::read_to_string(&pidfile).unwrap().trim().parse().unwrap();
         let client = Client::connect(&socket).unwrap();
         let mut host = Host { client, map: map.open() };
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
         let processes = of(pid).expect("the pidfile's process has a supervisor");
         assert!(!processes.workers.is_empty());
         send(pid, signal);
         eventually("all end", || has_ended(pid) && processes.have_ended());
         assert!(Client::connect(&socket).is_err());
-        // One that is killed leaves it behind.
+        // A killed daemon leaves its socket behind.
         let _ = fs::remove_file(&socket);
     }
 }

@@ -1,4 +1,4 @@
-//! What the device-mapper of a real kernel says of maps.
+//! The tables and dependencies of maps in the device-mapper of a real kernel.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -12,7 +12,7 @@ fn number(node: &Path) -> DeviceNumber {
 }
 
 #[test]
-fn a_multipath_map_has_one_target_and_its_paths_are_what_it_depends_on() {
+fn multipath_map_depends_on_its_paths() {
     let _multipath = Multipath::start();
     let control = Control::open().unwrap();
     for map in [Map::a(), Map::b()] {

@@ -1,4 +1,4 @@
-//! REGISTER with SPEC_I_PT: a key for other initiator ports than one's own.
+//! REGISTER with SPEC_I_PT, which registers a key for other initiator ports.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -11,18 +11,18 @@ use super::{CLEAR, Host, KEY, OTHER_KEY, OtherHost, REGISTER, State, basic, serv
 const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 const SPEC_I_PT: u8 = 0x08;
 
-/// A TransportID of SAS (SPC-4 table 394).
+/// Returns a SAS TransportID (SPC-4 table 394).
 fn sas(address: u64) -> Vec<u8> {
     [&[6, 0, 0, 0][..], &address.to_be_bytes(), &[0; 12]].concat()
 }
 
-/// Registers `key` with the ports of these TransportIDs beside the own ones.
+/// Registers `key` for the ports of these TransportIDs and for the own ports.
 fn register(host: &mut Host, key: u64, ids: &[Vec<u8>]) -> Reply {
     let ids = ids.concat();
     register_raw(host, key, u32::try_from(ids.len()).unwrap(), &ids)
 }
 
-/// The same with any bytes, of which the list says that they are so many.
+/// Sends a REGISTER with `ids`, any bytes, as TransportIDs and `stated` as their length.
 fn register_raw(host: &mut Host, key: u64, stated: u32, ids: &[u8]) -> Reply {
     let mut parameters = basic(0, key);
     parameters[20] = SPEC_I_PT;
@@ -31,7 +31,7 @@ fn register_raw(host: &mut Host, key: u64, stated: u32, ids: &[u8]) -> Reply {
     host.send(REGISTER, 0, &parameters)
 }
 
-/// Initiator ports that LIO knows, of machines that the disk is not there for yet.
+/// Returns initiator ports that LIO knows, of machines that have not connected to the disk yet.
 fn absent_ports(count: u64) -> Vec<u64> {
     let unit = Path::new("/sys/kernel/config/target/core/fileio_3/map_a");
     let ports = (0..count).map(|number| 0x6001_4050_0000_0100 + number);
@@ -53,21 +53,21 @@ fn absent_ports(count: u64) -> Vec<u64> {
 }
 
 #[test]
-fn another_initiator_port_is_registered_too() {
+fn other_initiator_port_is_registered() {
     let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_elsewhere().initiator_port();
-    // More than once: what works by chance does not always.
+    let other = Disk::map_a_other_host().initiator_port();
+    // Repeated, because the library's threads race with each other.
     for _ in 0..5 {
         let reply = register(&mut host, KEY, &[sas(other)]);
         assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
-        assert_eq!(map.state(), map.registered(KEY).with_other(KEY));
-        host.does(CLEAR, 0, KEY, 0);
+        assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
+        host.expect_good(CLEAR, 0, KEY, 0);
     }
     daemon.stop();
 }
 
 #[test]
-fn thirty_two_are_registered_and_thirty_three_are_refused() {
+fn at_most_thirty_two_transport_ids() {
     let (_multipath, daemon, map, mut host) = served_map();
     let ports = absent_ports(33);
     let ids: Vec<Vec<u8>> = ports.iter().copied().map(sas).collect();
@@ -79,18 +79,18 @@ fn thirty_two_are_registered_and_thirty_three_are_refused() {
     let mut expected = map.registered(KEY);
     expected.registered.extend(ports[..32].iter().map(|port| (*port, KEY)));
     assert_eq!(map.state(), expected);
-    // And they can all be read: mpathpersist knows of no more than thirty-two.
+    // All can be read, although mpathpersist handles no more than thirty-two.
     let status = host.ask(super::READ_FULL_STATUS, 8192);
     let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
     assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
-    host.does(CLEAR, 0, KEY, 0);
+    host.expect_good(CLEAR, 0, KEY, 0);
     daemon.stop();
 }
 
 #[test]
-fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
+fn unknown_port_registers_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_elsewhere().initiator_port();
+    let other = Disk::map_a_other_host().initiator_port();
     for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
         assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
         assert_eq!(map.state(), State::default());
@@ -99,10 +99,10 @@ fn a_port_that_the_disk_does_not_know_is_refused_and_nothing_is_registered() {
 }
 
 #[test]
-fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
+fn malformed_transport_ids_register_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
-    OtherHost::new().does(REGISTER, 0, 0, OTHER_KEY);
-    let good = sas(Disk::map_a_elsewhere().initiator_port());
+    OtherHost::new().expect_good(REGISTER, 0, 0, OTHER_KEY);
+    let good = sas(Disk::map_a_other_host().initiator_port());
     let iscsi = |format: u8, additional: u16, name: &[u8]| {
         let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();
         id.resize(24.max(4 + usize::from(additional)), 0);
@@ -124,13 +124,13 @@ fn malformed_transport_ids_are_refused_and_nothing_is_registered() {
     for (what, stated, ids) in cases {
         let reply = register_raw(&mut host, KEY, stated, &ids);
         if what == "none" {
-            // A list of no TransportIDs is one, and a disk may take it or not.
+            // An empty list of TransportIDs is valid. A disk may accept or refuse it.
             println!("none: {} {:02x?}", reply.status, reply.sense_code());
             host.change(REGISTER, 0, KEY, 0);
             continue;
         }
         assert_eq!(reply.sense_code(), INVALID_FIELD_IN_PARAMETER_LIST, "{what}");
-        assert_eq!(map.state(), State::default().with_other(OTHER_KEY), "{what}");
+        assert_eq!(map.state(), State::default().with_other_host(OTHER_KEY), "{what}");
     }
     daemon.stop();
 }

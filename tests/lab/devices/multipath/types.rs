@@ -1,4 +1,4 @@
-//! Every service action with every scope and type: a map answers what a path answers.
+//! Service actions with all scopes and types: a map must answer as a disk does.
 
 use std::{collections::BTreeSet, fs::File};
 
@@ -11,19 +11,19 @@ use super::{
     REGISTER_AND_IGNORE, RELEASE, REPLACE_LOST_RESERVATION, RESERVE, State, change_disk, daemon, open,
 };
 
-/// What this host and the other one have before the command.
+/// The state of the disk before the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// Both are registered.
+    /// Both hosts are registered.
     Registered,
-    /// And this host holds a reservation of this type.
-    Holder(u8),
-    /// And the other host does.
-    OtherHolder(u8),
+    /// Both hosts are registered, and this host holds a reservation of this type.
+    ThisHostHolds(u8),
+    /// Both hosts are registered, and the other host holds a reservation of this type.
+    OtherHostHolds(u8),
 }
 
-/// A disk with two nexuses that is no map: what a disk says is read there.
+/// A disk with two nexuses that is not in a map, for the expected answers.
 struct Plain {
     own: File,
     other: File,
@@ -40,16 +40,16 @@ impl Plain {
 
     fn execute(&self, before: Before, (action, kind, key, new_key): Command) -> Outcome {
         self.clean();
-        let does = |disk: &File, action, kind, key, new_key| {
+        let expect_good = |disk: &File, action, kind, key, new_key| {
             assert_eq!(change_disk(disk, action, kind, key, new_key).status, Status::GOOD);
         };
         if before != Before::Nothing {
-            does(&self.own, REGISTER, 0, 0, KEY);
-            does(&self.other, REGISTER, 0, 0, OTHER_KEY);
+            expect_good(&self.own, REGISTER, 0, 0, KEY);
+            expect_good(&self.other, REGISTER, 0, 0, OTHER_KEY);
         }
         match before {
-            Before::Holder(kind) => does(&self.own, RESERVE, kind, KEY, 0),
-            Before::OtherHolder(kind) => does(&self.other, RESERVE, kind, OTHER_KEY, 0),
+            Before::ThisHostHolds(kind) => expect_good(&self.own, RESERVE, kind, KEY, 0),
+            Before::OtherHostHolds(kind) => expect_good(&self.other, RESERVE, kind, OTHER_KEY, 0),
             _ => {}
         }
         let reply = change_disk(&self.own, action, kind, key, new_key);
@@ -58,22 +58,22 @@ impl Plain {
     }
 }
 
-/// Other tests use the disk, too.
+/// Other tests use the disk too.
 impl Drop for Plain {
     fn drop(&mut self) {
         self.clean();
     }
 }
 
-/// Service action, scope and type, the key, and the service action's key.
+/// Service action, scope and type, reservation key, and service action key.
 type Command = (u8, u8, u64, u64);
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     status: Status,
     sense: Option<(u8, u8, u8)>,
-    /// Whether this host has registered it, and the key; all ports of this host stand for one nexus.
+    /// The registrations: whether it is this host's, and its key. All ports of this host count as one.
     registered: BTreeSet<(bool, u64)>,
     reservation: Option<(u64, u8)>,
 }
@@ -91,34 +91,34 @@ impl Outcome {
     }
 }
 
-/// Has the map in that state, with as few commands as may be.
+/// Brings the map into a state, with as few commands as possible.
 fn prepare(host: &mut Host, other: &OtherHost, map: &Map, before: Before) {
-    let both = map.registered(KEY).with_other(OTHER_KEY);
+    let both = map.registered(KEY).with_other_host(OTHER_KEY);
     let expected = match before {
         Before::Nothing => State::default(),
         Before::Registered => both,
-        Before::Holder(kind) => both.with_reservation(KEY, kind),
-        Before::OtherHolder(kind) => both.with_reservation(OTHER_KEY, kind),
+        Before::ThisHostHolds(kind) => both.with_reservation(KEY, kind),
+        Before::OtherHostHolds(kind) => both.with_reservation(OTHER_KEY, kind),
     };
     if map.state() == expected {
         return;
     }
-    other.does(REGISTER_AND_IGNORE, 0, 0, OTHER_KEY);
-    other.does(CLEAR, 0, OTHER_KEY, 0);
+    other.expect_good(REGISTER_AND_IGNORE, 0, 0, OTHER_KEY);
+    other.expect_good(CLEAR, 0, OTHER_KEY, 0);
     map.state();
     if before != Before::Nothing {
-        host.does(REGISTER_AND_IGNORE, 0, 0, KEY);
-        other.does(REGISTER, 0, 0, OTHER_KEY);
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
     }
     match before {
-        Before::Holder(kind) => host.does(RESERVE, kind, KEY, 0),
-        Before::OtherHolder(kind) => other.does(RESERVE, kind, OTHER_KEY, 0),
+        Before::ThisHostHolds(kind) => host.expect_good(RESERVE, kind, KEY, 0),
+        Before::OtherHostHolds(kind) => other.expect_good(RESERVE, kind, OTHER_KEY, 0),
         _ => {}
     }
     assert_eq!(map.state(), expected);
 }
 
-/// Compares map and disk: for each service action with its keys, these scopes, and all types.
+/// Compares map and disk for each of these service actions and keys, with these scopes and all types.
 fn compare(before: Before, commands: &[(u8, u64, u64)], scopes: &[u8]) {
     let _multipath = Multipath::start();
     let daemon = daemon();
@@ -152,7 +152,7 @@ fn types_of_reserve_without_reservation() {
 
 #[test]
 fn types_of_reserve_by_the_holder() {
-    compare(Before::Holder(5), &[(RESERVE, KEY, 0)], &[0, 1]);
+    compare(Before::ThisHostHolds(5), &[(RESERVE, KEY, 0)], &[0, 1]);
 }
 
 #[test]
@@ -162,17 +162,17 @@ fn types_of_release_without_reservation() {
 
 #[test]
 fn types_of_release_by_the_holder() {
-    compare(Before::Holder(5), &[(RELEASE, KEY, 0)], &[0, 1]);
+    compare(Before::ThisHostHolds(5), &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
 #[test]
 fn types_of_release_by_other_hosts() {
-    compare(Before::OtherHolder(3), &[(RELEASE, KEY, 0)], &[0, 1]);
+    compare(Before::OtherHostHolds(3), &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
 #[test]
 fn types_of_release_by_all_registrants() {
-    compare(Before::Holder(8), &[(RELEASE, KEY, 0)], &[0, 1]);
+    compare(Before::ThisHostHolds(8), &[(RELEASE, KEY, 0)], &[0, 1]);
 }
 
 #[test]
@@ -187,35 +187,35 @@ fn types_of_preempt_of_the_own_key() {
 
 #[test]
 fn types_of_preempt_of_the_own_reservation() {
-    compare(Before::Holder(1), &[(PREEMPT, KEY, KEY)], &[0, 1]);
+    compare(Before::ThisHostHolds(1), &[(PREEMPT, KEY, KEY)], &[0, 1]);
 }
 
 #[test]
 fn types_of_preempt_of_the_holder() {
-    compare(Before::OtherHolder(5), &[(PREEMPT, KEY, OTHER_KEY)], &[0, 1]);
+    compare(Before::OtherHostHolds(5), &[(PREEMPT, KEY, OTHER_KEY)], &[0, 1]);
 }
 
 #[test]
-fn types_of_preempt_of_nobody() {
-    // PREEMPT AND ABORT of nobody only: LIO over tcm_loop hangs when there is something to abort.
+fn types_of_preempt_of_unknown_keys() {
+    // PREEMPT AND ABORT only of an unknown key: LIO over tcm_loop hangs if there is something to abort.
     let commands = [(PREEMPT, KEY, NEW_KEY), (PREEMPT_AND_ABORT, KEY, NEW_KEY), (PREEMPT, KEY, 0)];
-    compare(Before::OtherHolder(5), &commands, &[0, 1]);
+    compare(Before::OtherHostHolds(5), &commands, &[0, 1]);
 }
 
 #[test]
-fn types_mean_nothing_to_registrations() {
+fn types_are_ignored_by_registrations() {
     let commands = [(REGISTER, KEY, NEW_KEY), (REGISTER_AND_IGNORE, 0, NEW_KEY), (CLEAR, KEY, 0)];
-    compare(Before::Holder(5), &commands, &[0, 1]);
+    compare(Before::ThisHostHolds(5), &commands, &[0, 1]);
 }
 
 #[test]
-fn types_mean_nothing_to_first_registrations() {
+fn types_are_ignored_by_first_registrations() {
     compare(Before::Nothing, &[(REGISTER, 0, KEY), (REGISTER, 0, 0)], &[0]);
 }
 
-/// The library does not ask a path: docs/compatibility.md. A disk may look at the type first.
+/// The library refuses these without asking a path (docs/compatibility.md). A disk may check the type first.
 #[test]
-fn unregistered_hosts_always_meet_a_conflict() {
+fn unregistered_host_always_conflicts() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
@@ -230,22 +230,22 @@ fn unregistered_hosts_always_meet_a_conflict() {
             (REGISTER, NEW_KEY),
         ] {
             let reply = host.change(action, kind, KEY, new_key);
-            let told = (reply.status, reply.sense_code());
-            assert_eq!(told, (Status::RESERVATION_CONFLICT, None), "service action {action}, {kind:02x}");
+            let answer = (reply.status, reply.sense_code());
+            assert_eq!(answer, (Status::RESERVATION_CONFLICT, None), "service action {action}, {kind:02x}");
         }
     }
     assert_eq!(map.state(), State::default());
     daemon.stop();
 }
 
-/// The library cannot carry these: docs/compatibility.md.
+/// The library does not support these (docs/compatibility.md).
 #[test]
-fn service_actions_without_a_library_are_invalid() {
+fn unsupported_service_actions_are_invalid() {
     let _multipath = Multipath::start();
     let daemon = daemon();
     let map = Map::a();
     let mut host = Host::new(&daemon, &map);
-    host.does(REGISTER, 0, 0, KEY);
+    host.expect_good(REGISTER, 0, 0, KEY);
     let state = map.state();
     for action in (REPLACE_LOST_RESERVATION..0x20).chain([7]) {
         for kind in [0, 1, 5, 0xf, 0x15] {

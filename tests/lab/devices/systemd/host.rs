@@ -1,4 +1,4 @@
-//! systemd as the first process: of a PID namespace, with the machine's own file system, devices and kernel.
+//! systemd as the first process of a PID namespace, with the machine's file system, devices and kernel.
 
 use std::{
     fs::{self, File},
@@ -9,38 +9,38 @@ use std::{
 
 use test_support::eventually;
 
-/// Where systemd has its root, so that what it mounts is its own.
+/// Root directory of systemd, so that its mounts do not affect the machine.
 const ROOT: &str = "/run/lab/systemd";
 const LOG: &str = "/run/lab/systemd.log";
-/// Where the number of its process is kept.
+/// File with the ID of systemd's process.
 const PID: &str = "/run/lab/systemd.pid";
 
-/// What is started at first: what every socket and service waits for, and the journal. What else belongs to that in a
-/// system that boots, the machine's image does not have.
+/// The first target: sysinit.target, for which every socket and service waits, and the journal. The machine's image lacks the
+/// other units of a normal boot.
 const TARGET: &str = "[Unit]\nRequires=sysinit.target systemd-journald.service
 After=sysinit.target systemd-journald.service\nAllowIsolate=yes\n";
 
-/// A running systemd. It stays for the tests that follow, since booting takes seconds.
+/// A running systemd. It keeps running for later tests, since booting takes seconds.
 pub(crate) struct Systemd {
-    /// Its number in the namespace of this process.
+    /// Its process ID in the namespace of this process.
     pid: u32,
 }
 
 impl Systemd {
-    /// The one that is there, or else a new one, when its first target is reached.
+    /// Returns the running systemd, or boots one. Blocks until its first target is reached.
     pub(crate) fn booted() -> Self {
-        let kept = Path::new(PID);
+        let pid_file = Path::new(PID);
         let pid =
-            fs::read_to_string(kept).ok().and_then(|pid| pid.parse().ok()).filter(|pid| is_systemd(*pid));
+            fs::read_to_string(pid_file).ok().and_then(|pid| pid.parse().ok()).filter(|pid| is_systemd(*pid));
         let systemd = Self { pid: pid.unwrap_or_else(boot) };
-        fs::write(kept, systemd.pid.to_string()).unwrap();
+        fs::write(pid_file, systemd.pid.to_string()).unwrap();
         eventually("the target is reached", || {
             systemd.try_run(&["systemctl", "is-active", "lab.target"]).status.success()
         });
         systemd
     }
 
-    /// Runs a program as if from a shell on that system.
+    /// Runs a program as from a shell on the system.
     pub(crate) fn try_run(&self, words: &[&str]) -> Output {
         let pid = self.pid.to_string();
         let mut command = Command::new("nsenter");
@@ -48,25 +48,25 @@ impl Systemd {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// The same, and fails unless that succeeds; returns its standard output.
+    /// Runs a program that must succeed; returns its standard output.
     pub(crate) fn run(&self, words: &[&str]) -> String {
         let output = self.try_run(words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A property of a unit.
+    /// Returns a property of a unit.
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
         self.run(&["systemctl", "show", "--value", "--property", name, unit]).trim().to_owned()
     }
 
-    /// The main process of a service, as it is known in this process's namespace; none, if it does not run.
+    /// Returns the main process of a service, with its ID in this process's namespace; `None` if the service is not running.
     pub(crate) fn main_pid(&self, unit: &str) -> Option<u32> {
-        let there: u32 = self.property(unit, "MainPID").parse().unwrap();
-        (there != 0).then(|| pid_here(there))
+        let inner: u32 = self.property(unit, "MainPID").parse().unwrap();
+        (inner != 0).then(|| outer_pid(inner))
     }
 
-    /// What the units have logged.
+    /// Returns the journal of a unit.
     pub(crate) fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--no-pager", "--output=cat", "--unit", unit])
     }
@@ -83,25 +83,25 @@ impl Drop for Systemd {
     }
 }
 
-/// Starts a new one.
+/// Boots a systemd; returns its process ID.
 #[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn boot() -> u32 {
     prepare();
     let log = File::create(LOG).unwrap();
-    // AppArmor goes by paths from the namespace's root, so that must be systemd's root, too.
+    // AppArmor resolves paths from the namespace's root, so that must also be systemd's root.
     let script = format!(
         "mount --rbind / {ROOT} && cd {ROOT} && mount -t proc proc proc && mount --move . / &&
          exec env -i container=lab PATH=/usr/bin:/usr/sbin chroot . /usr/lib/systemd/systemd --system \
              --unit=lab.target --show-status=false --log-target=console --log-level=info"
     );
-    let starter = Command::new("unshare")
+    let unshare = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "sh", "-c", &script])
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
         .unwrap();
-    let children = format!("/proc/{0}/task/{0}/children", starter.id());
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
     let mut pid = None;
     eventually("systemd starts", || {
         let first = fs::read_to_string(&children).unwrap();
@@ -115,8 +115,8 @@ fn is_systemd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n")
 }
 
-/// The number that a process, which has this one below systemd, has here.
-fn pid_here(there: u32) -> u32 {
+/// Returns the ID in this namespace of the process with ID `inner` in systemd's namespace.
+fn outer_pid(inner: u32) -> u32 {
     let numbers = |pid: u32| -> Option<Vec<u32>> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let field = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
@@ -124,11 +124,11 @@ fn pid_here(there: u32) -> u32 {
     };
     let mut processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let found = processes.find(|pid| numbers(*pid).is_some_and(|numbers| numbers[1..] == [there]));
-    found.unwrap_or_else(|| panic!("there is no process {there}"))
+    let found = processes.find(|pid| numbers(*pid).is_some_and(|numbers| numbers[1..] == [inner]));
+    found.unwrap_or_else(|| panic!("there is no process {inner}"))
 }
 
-/// Makes of the machine's file system one that has been booted before, in which packages can be installed.
+/// Prepares the machine's file system: as on a system that has booted before, on which packages can be installed.
 fn prepare() {
     for directory in [ROOT, "/run/systemd/system", "/var/lib/dpkg/info", "/var/lib/dpkg/updates", "/var/log"]
     {
@@ -138,9 +138,9 @@ fn prepare() {
     if !status.exists() {
         fs::write(status, "").unwrap();
     }
-    // Whoever has none is configured for the first time.
+    // Without a machine ID systemd would treat this as the first boot.
     fs::write("/etc/machine-id", "1ab00000000000000000000000000000\n").unwrap();
     fs::write("/run/systemd/system/lab.target", TARGET).unwrap();
-    // So that packages load their AppArmor profiles. It may be mounted already.
+    // Packages load their AppArmor profiles only if securityfs is mounted. It may be mounted already.
     let _ = Command::new("mount").args(["-t", "securityfs", "security", "/sys/kernel/security"]).output();
 }
