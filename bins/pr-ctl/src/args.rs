@@ -95,8 +95,8 @@ pub(crate) enum Command {
     Raw(Raw),
     /// Print registrations and reservation, and then each change, until interrupted
     ///
-    /// Each poll sends two commands. A device reports a unit attention, such as "registrations preempted", only once: if
-    /// `watch` receives it, it is printed here and not reported to other programs.
+    /// Each poll sends two commands. A device reports a unit attention, such as "registrations preempted", only once:
+    /// one that `watch` receives is printed here and not reported to other programs.
     Watch(Watch),
     /// Check whether the helper works with a device; if not, say why and what to do
     Probe(Probe),

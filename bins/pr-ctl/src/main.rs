@@ -1,8 +1,8 @@
 //! pr-ctl: shows and changes SCSI persistent reservations through a helper, without root.
 //!
 //! [`args`] parses the command line; [`commands`] (or [`raw`], [`watch`], [`probe`]) runs it through `pr-client` with
-//! the descriptor that [`device`] opened, and returns a [`report`] or a [`failure`]. This file prints the result, as text
-//! or as [`json`].
+//! the descriptor that [`device`] opened, and returns a [`report`] or a [`failure`]. This file prints the result, as
+//! text or as [`json`].
 
 #![forbid(unsafe_code)]
 

@@ -35,7 +35,7 @@ fn run(arguments: &[&str]) -> Run {
     done(command().args(arguments).output().unwrap())
 }
 
-/// Runs the program with the socket of `helper`. `DEVICE` in an argument is replaced by the path of the helper's device.
+/// Runs the program with the socket of `helper`. Replaces `DEVICE` in arguments by the path of the helper's device.
 fn run_with(helper: &Helper, arguments: &[&str]) -> Run {
     let device = helper.device().into_os_string().into_string().unwrap();
     let arguments = arguments.iter().map(|argument| argument.replace("DEVICE", &device));
