@@ -1,9 +1,13 @@
 //! The project's own commands: `cargo xtask NAME`.
 
 mod bindgen;
+#[cfg(test)]
+mod circles;
 mod demo;
 mod dispatch;
 mod dist;
+#[cfg(test)]
+mod layers;
 mod man;
 #[cfg(test)]
 mod published;

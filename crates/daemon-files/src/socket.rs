@@ -129,8 +129,11 @@ impl Listener {
         give_access(&place, access, is_marked)?;
         if access.without_descriptors {
             // Before the first client: each connection inherits this. A kernel before 6.16 lacks it.
-            if let Err(error) = sys::refuse_descriptors(listener.socket.as_fd()) {
-                log::debug!("{}: clients may pass descriptors: {error}", path.display());
+            if sys::refuse_descriptors(listener.socket.as_fd()).is_err() {
+                log::debug!(
+                    "{}: clients may pass descriptors: the kernel is older than 6.16",
+                    path.display()
+                );
             }
         }
         rustix::net::listen(&listener.socket, BACKLOG).map_err(|error| failed("listen")(error.into()))?;

@@ -2,10 +2,7 @@
 
 use std::io;
 
-use crate::{DeviceNumber, Error, Version, answer, ioctl::Command, layout::dm_ioctl};
-
-/// The longest answer that is accepted, 16 MiB: a hundred thousand targets and more.
-pub const ANSWER_MAX: usize = 16 << 20;
+use crate::{ANSWER_MAX, DeviceNumber, Error, Version, answer, ioctl::Command, layout::dm_ioctl};
 
 /// The room for an answer at first, which is enough for the table of any usual device.
 const ANSWER_FIRST: usize = 4096;

@@ -7,6 +7,9 @@ use std::{
 
 use crate::layout::{self, dm_ioctl, flag};
 
+/// The longest answer that is accepted, 16 MiB: a hundred thousand targets and more.
+pub const ANSWER_MAX: usize = 16 << 20;
+
 /// What is asked for here. Nothing but a resume changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {

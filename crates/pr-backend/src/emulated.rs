@@ -270,6 +270,8 @@ fn nexus(name: &str) -> Result<Nexus, EmulateError> {
 
 #[cfg(test)]
 mod tests {
+    use scsi_sense::Status;
+
     use super::*;
 
     #[test]
@@ -281,6 +283,22 @@ mod tests {
             assert_eq!(nexus(name).unwrap().initiator().to_string(), text);
         }
         assert!(matches!(nexus(&"x".repeat(250)), Err(EmulateError::Name(_))));
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read the state")]
+    struct StateError(#[source] io::Error);
+
+    #[test]
+    fn shortage_while_reading_state_is_busy() {
+        let directory = tempfile::tempdir().unwrap();
+        let emulated = Emulated::open(&directory.path().join("state"), &["a"]).unwrap();
+        let file = File { device: (1, 2), inode: 3, born: (0, 0) };
+        let failure = |errno| emulated.failure(file, &StateError(io::Error::from_raw_os_error(errno)));
+        assert_eq!(failure(libc::EMFILE).status(), Status::BUSY);
+        let failure = failure(libc::EIO);
+        assert_eq!(failure.sense(), Some(SenseCode::INTERNAL_TARGET_FAILURE));
+        assert!(failure.cause().to_string().contains("cannot read the state: "), "{}", failure.cause());
     }
 
     #[test]

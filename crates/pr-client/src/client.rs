@@ -185,6 +185,19 @@ impl Client {
     }
 }
 
+impl Options {
+    /// Connects to the helper that listens at `path`.
+    ///
+    /// It tries once, so that a mistake is told at once; [`attempts`](Self::attempts) are for commands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`].
+    pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, Error> {
+        Client::new(PathBuf::from(path.as_ref()), self)
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")

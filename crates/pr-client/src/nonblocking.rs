@@ -42,6 +42,7 @@ use std::{
 use pr_proto::{ClientSession, InvalidCommand};
 use rustix::io::Errno;
 
+pub use crate::socket::Interest;
 pub use pr_proto::Response;
 
 use crate::{Error, deadline::Deadline, socket};
@@ -98,15 +99,6 @@ pub enum Step<'a> {
     Ready,
     /// The command under way is answered, which is told once; the next one may begin.
     Answered(Response<'a>),
-}
-
-/// What a descriptor is to be watched for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interest {
-    /// Until it is readable.
-    Read,
-    /// Until it is writable.
-    Write,
 }
 
 impl Connection {

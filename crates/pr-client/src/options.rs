@@ -1,15 +1,10 @@
 //! How a client behaves.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Client, Error, State};
+use crate::{State, state::Listener};
 
-/// How a [`Client`] is to behave, and the way to one that does not behave as by default.
+/// How a [`Client`](crate::Client) is to behave, and the way to one that does not behave as by default.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -31,11 +26,8 @@ pub struct Options {
     pub(crate) listener: Option<Listener>,
 }
 
-/// Who is told of changes.
-pub(crate) type Listener = Arc<dyn Fn(State) + Send + Sync>;
-
 impl Options {
-    /// What [`Client::connect`] has.
+    /// What [`Client::connect`](crate::Client::connect) has.
     pub fn new() -> Self {
         Self {
             attempts: 5,
@@ -97,17 +89,6 @@ impl Options {
     pub fn on_state_change(mut self, listener: impl Fn(State) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
-    }
-
-    /// Connects to the helper that listens at `path`.
-    ///
-    /// It tries once, so that a mistake is told at once; [`attempts`](Self::attempts) are for commands.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unreachable`].
-    pub fn connect(self, path: impl AsRef<Path>) -> Result<Client, Error> {
-        Client::new(PathBuf::from(path.as_ref()), self)
     }
 }
 

@@ -2,29 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{deadline::Deadline, nonblocking::Connection, options::Listener};
-
-/// Whether the helper was there when last needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
-    /// A connection was made.
-    Connected,
-    /// A connection was lost, or none could be made.
-    Disconnected,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-        })
-    }
-}
+use crate::{State, deadline::Deadline, nonblocking::Connection, state::Listener};
 
 /// Idle connections, a bound of those in use, and the state.
 ///

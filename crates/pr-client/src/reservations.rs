@@ -7,12 +7,12 @@ use scsi_sense::{
     Status,
     pr::{
         BasicParameters, Capabilities, FullStatus, InServiceAction, Keys, OutParameters, OutServiceAction,
-        PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, Reservation, ReservationData,
+        PersistentReserveIn, PersistentReserveOut, RegisterAndMoveParameters, ReservationData,
         ReservationKey, ReservationType, Scope,
     },
 };
 
-use crate::{Client, CommandError, Completion, Data};
+use crate::{Client, CommandError, Completion, CurrentReservation, Data, RegisteredKeys, Registrations};
 
 /// The allocation length of data with a fixed length, which is less.
 const FIXED_LENGTH: u16 = 512;
@@ -21,42 +21,6 @@ const FIXED_LENGTH: u16 = 512;
 /// entries that fit in ADDITIONAL LENGTH does not tell that there are more.
 const LIST_LENGTH: u16 = 8192;
 const _: () = assert!(LIST_LENGTH as usize == DATA_MAX, "as in the protocol");
-
-/// What READ KEYS says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegisteredKeys {
-    /// PRGENERATION: how often registrations were changed since power on. It wraps.
-    pub generation: u32,
-    /// The key of each registration. One that several I_T nexuses registered is there several times.
-    pub keys: Vec<ReservationKey>,
-    /// Whether these certainly are all. If not, the device has more than the protocol carries, or may have: from 1023 on
-    /// (see [`Keys::is_complete`]).
-    pub is_complete: bool,
-}
-
-/// What READ RESERVATION says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CurrentReservation {
-    /// PRGENERATION: how often registrations were changed since power on. It wraps.
-    pub generation: u32,
-    /// The reservation, if there is one.
-    pub reservation: Option<Reservation>,
-}
-
-/// What READ FULL STATUS says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registrations {
-    /// PRGENERATION: how often registrations were changed since power on. It wraps.
-    pub generation: u32,
-    /// Each registration.
-    pub registrations: Vec<Registration>,
-    /// Whether these certainly are all. If not, the device has more than the protocol carries (8192 bytes, some hundred
-    /// registrations), or may have (see [`FullStatus::is_complete`]).
-    pub is_complete: bool,
-}
-
-/// One registration, with its I_T nexus.
-pub type Registration = scsi_sense::pr::Registration<Vec<u8>>;
 
 /// The typed calls. `device` needs to be open for reading for those that read, for writing for the others.
 ///

@@ -19,13 +19,22 @@ use rustix::{
     },
 };
 
-use crate::{deadline::Deadline, nonblocking::Interest};
+use crate::deadline::Deadline;
 
 /// The kernel's clock for sockets counts microseconds, and takes zero for no limit.
 const SHORTEST: Duration = Duration::from_micros(1);
 
 /// The longest single wait: what is longer is waited for in pieces.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What a descriptor is to be watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Until it is readable.
+    Read,
+    /// Until it is writable.
+    Write,
+}
 
 /// Connects, and does not wait for room in the queue of a helper that is busy accepting: that is `WouldBlock`.
 pub(crate) fn connect_now(path: &Path) -> io::Result<OwnedFd> {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -34,8 +35,8 @@ pub struct LogEvents {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Warnings about each connection, by the number of the connection: a text without client and times.
-    warned: HashMap<u64, HashSet<String>>,
+    /// Hashes of the warnings about each connection, by the number of the connection.
+    warned: HashMap<u64, HashSet<u64>>,
     /// Client processes that were warned about lately; the key `None` is shared by those that found no place.
     windows: HashMap<Option<Peer>, Window>,
 }
@@ -81,10 +82,13 @@ impl LogEvents {
                 return log::debug!("{client}: {command}: {status}");
             }
         };
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let hash = hasher.finish();
         let is_new = {
             let mut inner = self.lock();
             let warned = inner.warned.entry(client.connection).or_default();
-            warned.len() < WARNINGS_PER_CONNECTION && warned.insert(text.clone())
+            warned.len() < WARNINGS_PER_CONNECTION && warned.insert(hash)
         };
         if is_new {
             self.warn(client.peer, &text);

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use scsi_sense::{AdditionalSense, SenseCode, SenseKey, Status};
 
 use crate::Nexus;
-use crate::out::Refusal;
 
 /// What everything but REPLACE LOST RESERVATION gets while reservation information is lost (SPC-4 clause 5.13.5.3.2).
 pub(crate) const INFORMATION_LOST: SenseCode = SenseCode {
@@ -41,6 +40,15 @@ impl Answer {
     pub(crate) const fn check(code: SenseCode) -> Self {
         Self { status: Status::CHECK_CONDITION, sense: Some(code), length: 0, abort: Vec::new() }
     }
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// RESERVATION CONFLICT.
+    Conflict,
+    /// CHECK CONDITION.
+    Check(SenseCode),
 }
 
 impl From<Refusal> for Answer {

@@ -133,7 +133,7 @@ pub use answer::Answer;
 pub use error::Error;
 #[cfg(feature = "std")]
 pub use file::{FileError, FileStore};
-pub use nexus::Nexus;
+pub use nexus::{MAX_TARGET_PORTS, Nexus};
 pub use state::MAX_REGISTRATIONS;
 pub use store::{Store, Volatile};
-pub use unit::{LogicalUnit, MAX_TARGET_PORTS};
+pub use unit::LogicalUnit;

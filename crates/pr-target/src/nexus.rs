@@ -5,6 +5,9 @@ use core::fmt;
 use scsi_sense::BuildError;
 use scsi_sense::pr::{IscsiSessionId, TransportId, TransportIdBuf};
 
+/// The most target ports that a logical unit has.
+pub const MAX_TARGET_PORTS: usize = 64;
+
 /// An I_T nexus: an initiator port, and the target port through which it reaches the logical unit.
 ///
 /// Two are the same if the TransportIDs have the same bytes and the relative target port identifiers are equal. A

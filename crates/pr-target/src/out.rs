@@ -11,7 +11,7 @@ use scsi_sense::pr::{
 };
 
 use crate::Nexus;
-use crate::answer::INFORMATION_LOST;
+use crate::answer::{INFORMATION_LOST, Refusal};
 use crate::state::{Full, MAX_REGISTRATIONS, RegisteredNexus, State};
 
 /// What a command that ends with GOOD does.
@@ -31,15 +31,6 @@ pub(crate) enum Generation {
     Kept,
     Incremented,
     Zero,
-}
-
-/// Why a command changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// RESERVATION CONFLICT.
-    Conflict,
-    /// CHECK CONDITION.
-    Check(SenseCode),
 }
 
 const NO_ROOM: Refusal = Refusal::Check(SenseCode::INSUFFICIENT_REGISTRATION_RESOURCES);

@@ -6,7 +6,7 @@ use scsi_sense::pr::{
 };
 use scsi_sense::{BuildError, SenseCode};
 
-use crate::out::Refusal;
+use crate::answer::Refusal;
 use crate::state::State;
 
 /// ALLOW COMMANDS 100b (SPC-4 table 208): TEST UNIT READY and RECEIVE COPY RESULTS pass every reservation, and MODE

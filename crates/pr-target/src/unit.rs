@@ -8,16 +8,13 @@ use scsi_sense::pr::{InServiceAction, PersistentReserveIn, PersistentReserveOut}
 use scsi_sense::{Cdb, SenseCode};
 
 use crate::access::access;
-use crate::answer::INFORMATION_LOST;
+use crate::answer::{INFORMATION_LOST, Refusal};
 use crate::attention::{UnitAttentions, is_reported_by};
-use crate::out::{Change, Generation, Refusal, Request, perform};
+use crate::out::{Change, Generation, Request, perform};
 use crate::report::report;
 use crate::saved;
 use crate::state::State;
-use crate::{Access, Answer, Error, Nexus, Store, Volatile};
-
-/// The most target ports that a logical unit has.
-pub const MAX_TARGET_PORTS: usize = 64;
+use crate::{Access, Answer, Error, MAX_TARGET_PORTS, Nexus, Store, Volatile};
 
 /// The persistent reservations of one logical unit.
 ///

@@ -3,7 +3,6 @@
 use core::fmt;
 
 use crate::opcode;
-use crate::pr::{PersistentReserveIn, PersistentReserveOut};
 
 /// A command descriptor block, cut to the length that its operation code gives it (SPC-4 clause 4.2).
 ///
@@ -136,29 +135,6 @@ const fn group_length(opcode: u8) -> usize {
     }
 }
 
-/// The command's name; for PERSISTENT RESERVE also service action, scope, type and length.
-impl fmt::Display for Cdb<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Ok(command) = PersistentReserveIn::try_from(*self) {
-            return command.fmt(f);
-        }
-        if let Ok(command) = PersistentReserveOut::try_from(*self) {
-            return command.fmt(f);
-        }
-        match opcode::name(self.opcode) {
-            Some(name) => f.write_str(name)?,
-            None => write!(f, "operation code {:02X}h", self.opcode)?,
-        }
-        if let Some(action) = self.service_action() {
-            write!(f, ", service action {action:02X}h")?;
-        }
-        if let Some(action) = self.variable_length_service_action() {
-            write!(f, ", service action {action:04X}h")?;
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for CdbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -234,20 +210,6 @@ mod tests {
                 _ => None,
             };
             assert_eq!(Cdb::new(&bytes).unwrap().transfer(), expected);
-        }
-    }
-
-    #[test]
-    fn an_operator_can_read_a_command() {
-        for (bytes, text) in [
-            (&[0u8; 6][..], "TEST UNIT READY"),
-            (&[0x12, 0, 0, 0, 36, 0], "INQUIRY"),
-            (&[0xc1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "operation code C1h"),
-            (&[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "MAINTENANCE IN, service action 0Ah"),
-            (&[0x5e, 0x00, 0, 0, 0, 0, 0, 0x20, 0x00, 0], "PERSISTENT RESERVE IN, READ KEYS, 8192 bytes"),
-            (&[0x5f, 0x00, 0, 0, 0, 0, 0, 0, 0x18, 0], "PERSISTENT RESERVE OUT, REGISTER, 24 bytes"),
-        ] {
-            assert_eq!(Cdb::new(bytes).unwrap().to_string(), text);
         }
     }
 }

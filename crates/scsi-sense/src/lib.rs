@@ -90,6 +90,7 @@ struct Readme;
 mod additional;
 mod build;
 mod cdb;
+mod cdb_text;
 pub mod opcode;
 pub mod pr;
 mod sense;

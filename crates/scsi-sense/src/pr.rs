@@ -26,6 +26,7 @@ mod parameters;
 mod protocol;
 mod reservation;
 mod transport_id;
+mod transport_id_error;
 mod transport_ids;
 
 pub use action::{InServiceAction, OutServiceAction};
@@ -40,5 +41,6 @@ pub use kind::{ReservationType, Scope};
 pub use parameters::{BasicParameters, OutParameters, ParameterError, RegisterAndMoveParameters};
 pub use protocol::ProtocolIdentifier;
 pub use reservation::{Reservation, ReservationData};
-pub use transport_id::{RawTransportId, TransportId, TransportIdError};
+pub use transport_id::{RawTransportId, TransportId};
+pub use transport_id_error::TransportIdError;
 pub use transport_ids::{TransportIdBuf, TransportIdIter, TransportIds};

@@ -1,43 +1,10 @@
 //! The helpers that are compared, as processes.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use test_support::Client;
 
-use crate::programs::Programs;
-
-/// Which helper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Floor,
-    PrHelper,
-    /// Another build of pr-helper, by its name.
-    Also(&'static str),
-    C,
-}
-
-impl Kind {
-    /// For JSON.
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::Floor => "floor",
-            Self::PrHelper => "pr-helper",
-            Self::Also(name) => name,
-            Self::C => "qemu-pr-helper",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Floor => "floor",
-            Self::PrHelper => "pr-helper",
-            Self::Also(name) => name,
-            Self::C => "C helper",
-        })
-    }
-}
+use crate::{kind::Kind, programs::Programs};
 
 /// The simulated disk's settings. Minor numbers are those of `/dev/loopN`.
 #[derive(Debug, Clone, Copy, Default)]

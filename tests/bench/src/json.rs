@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
+    bench::Effort,
     histogram::Histogram,
     report::{Bound, Figure, Goal, Row, Section, p50, p99, rate},
-    scenario::Effort,
 };
 
 /// Returns all that was measured, with every histogram: pairs of a bucket's upper bound in nanoseconds and its count.

@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod awake;
+mod bench;
 mod helper;
 mod histogram;
 mod json;
+mod kind;
 mod load;
+mod neighbours;
 mod plot;
 mod process;
 mod programs;
@@ -24,9 +27,10 @@ use clap::{Parser, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use awake::Awake;
+use bench::{Bench, Effort};
 use programs::Programs;
 use report::Section;
-use scenario::{Bench, Effort, Scenario, flood};
+use scenario::{Scenario, flood};
 use table::Table;
 use tools::workspace;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    helper::Kind,
+    kind::Kind,
     report::{Row, Section, Value, p50, p99},
 };
 

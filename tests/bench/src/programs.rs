@@ -7,7 +7,7 @@ use tools::c_helper::{self, CHelper};
 use tools::error::{Context as _, Error, Result};
 use tools::workspace;
 
-use crate::helper::Kind;
+use crate::kind::Kind;
 
 /// Options that name programs.
 #[derive(Debug, clap::Args)]

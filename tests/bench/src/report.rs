@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{helper::Kind, load::Measured};
+use crate::{kind::Kind, load::Measured};
 
 /// What one scenario brought.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The scenarios, and how long each is measured.
+//! The scenarios.
 
 pub mod flood;
 mod hung;
@@ -7,18 +7,13 @@ mod start;
 mod syscalls;
 mod throughput;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::io;
 
 use crate::{
-    awake::Awake,
-    helper::Kind,
+    bench::Bench,
+    kind::Kind,
     load::Direction,
-    process::Neighbours,
-    programs::Programs,
+    neighbours::Neighbours,
     report::{Bound, Goal, Section, Value, p50, rate},
 };
 
@@ -49,71 +44,7 @@ pub enum Scenario {
     Clients,
 }
 
-/// How long to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Effort {
-    /// For numbers to keep
-    Full,
-    /// About a minute
-    Quick,
-    /// As short as can be: whether it runs, and whether the answers are right
-    Smoke,
-}
-
-/// How often and how long something is measured.
-#[derive(Debug, Clone, Copy)]
-struct Pace {
-    rounds: usize,
-    warm_up: Duration,
-    time: Duration,
-}
-
-impl Pace {
-    fn new(rounds: usize, warm_up: u64, time: u64) -> Self {
-        Self { rounds, warm_up: Duration::from_millis(warm_up), time: Duration::from_millis(time) }
-    }
-}
-
-impl Effort {
-    /// One of three.
-    fn choose<T>(self, full: T, quick: T, smoke: T) -> T {
-        match self {
-            Self::Full => full,
-            Self::Quick => quick,
-            Self::Smoke => smoke,
-        }
-    }
-}
-
-/// What all scenarios need.
-#[derive(Debug)]
-pub struct Bench {
-    pub programs: Programs,
-    pub effort: Effort,
-    pub awake: Awake,
-}
-
 impl Bench {
-    /// A device that the simulation takes for a disk.
-    fn device(minor: u32) -> PathBuf {
-        Path::new("/dev").join(format!("loop{minor}"))
-    }
-
-    /// Fails with a word of what to do if this host has not what all scenarios need.
-    pub fn check() -> io::Result<()> {
-        for minor in [DISK, OTHER_DISK] {
-            let device = Self::device(minor);
-            std::fs::File::options().read(true).write(true).open(&device).map_err(|error| {
-                let text = format!(
-                    "{}: {error}. This needs root, and loop devices (modprobe loop); nothing is read or written",
-                    device.display()
-                );
-                io::Error::new(error.kind(), text)
-            })?;
-        }
-        Ok(())
-    }
-
     pub fn run(&self, scenario: Scenario) -> io::Result<Section> {
         let neighbours = Neighbours::watch(&self.awake)?;
         let mut section = match scenario {
@@ -151,25 +82,4 @@ fn not_worse(section: &Section, other: Kind) -> Vec<Goal> {
         })
     })
     .collect()
-}
-
-/// Minor numbers of the loop devices that stand for disks.
-const DISK: u32 = 0;
-const OTHER_DISK: u32 = 1;
-
-/// The order in which `count` contestants take their turns, round by round: each comes first as often as any other, and
-/// all of a round come one right after the other.
-fn turns(rounds: usize, count: usize) -> impl Iterator<Item = usize> {
-    (0..rounds).flat_map(move |round| (0..count).map(move |turn| (round + turn) % count))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_is_first_in_turn() {
-        assert_eq!(turns(3, 3).collect::<Vec<_>>(), [0, 1, 2, 1, 2, 0, 2, 0, 1]);
-        assert_eq!(turns(0, 3).count(), 0);
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    helper::Kind,
+    kind::Kind,
     report::{Bound, Figure, Goal, Row, Section, Value, p50, p99, rate},
 };
 

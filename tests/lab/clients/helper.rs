@@ -10,7 +10,8 @@ use std::thread;
 use rustix::process::{Pid, Signal};
 use test_support::{Daemon, eventually};
 
-use crate::qemu::USER;
+/// Whom QEMU runs as: nobody.
+pub(crate) const USER: u32 = 65534;
 
 /// Whose program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,5 +8,6 @@ mod interruption;
 mod libvirt;
 mod machine;
 mod map;
+mod messages;
 mod qemu;
 mod qmp;

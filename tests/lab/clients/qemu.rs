@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -13,11 +13,9 @@ use std::time::{Duration, Instant};
 
 use test_support::eventually;
 
-use crate::helper::Helper;
+use crate::helper::{Helper, USER};
+use crate::messages::{messages, said};
 use crate::qmp::Qmp;
-
-/// Whom QEMU runs as: nobody.
-pub(crate) const USER: u32 = 65534;
 
 /// How long the guest may take to boot, and then for a command. Where it is emulated twice it takes minutes.
 const BOOT: Duration = Duration::from_secs(400);
@@ -213,17 +211,6 @@ fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
         command.arg("-device").arg(format!("{kind},bus=scsi.0,scsi-id={number},drive=disk{number}"));
     }
     command
-}
-
-/// Where QEMU's own messages go.
-fn messages() -> PathBuf {
-    "/run/lab/qemu/messages".into()
-}
-
-/// What QEMU and the guest's kernel have said.
-pub(crate) fn said() -> String {
-    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-    format!("--- QEMU\n{}--- its console\n{}", read(&messages()), read(Path::new("/run/lab/qemu/console")))
 }
 
 /// Has the kernel offer KVM if the processor can, emulated as it may be, to all users.

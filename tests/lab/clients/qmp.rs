@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::qemu::said;
+use crate::messages::said;
 
 /// No line for so long is a failed test.
 const PATIENCE: Duration = Duration::from_secs(120);

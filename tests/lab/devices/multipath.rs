@@ -9,6 +9,7 @@ mod kubevirt;
 mod migration;
 mod missing;
 mod paths;
+mod process_tree;
 mod processes;
 mod tables;
 mod transport_ids;

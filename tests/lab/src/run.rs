@@ -14,9 +14,10 @@ use crate::flavour::Flavour;
 use crate::host::{self, KvmVerdict};
 use crate::image::Image;
 use crate::machine::{Accelerator, Machine, Output, Parts};
+use crate::options::{Choice, Options};
 use crate::programs::{self, Task};
 use crate::report::{Tally, Word, seconds};
-use crate::{Choice, Options, scratch};
+use crate::scratch;
 
 /// How long a machine that really has KVM may take until its init runs: it takes two seconds.
 const KVM_PATIENCE: Duration = Duration::from_secs(15);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{ffi::OsStr, fs};
 
-use super::write;
 use tools::error::{Context as _, Result};
 use tools::{process, workspace};
 
@@ -150,6 +149,14 @@ pub(super) fn find(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Writes a file that everybody may read, and makes the directories above it.
+pub(super) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    let writing = || format!("write {}", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(path)).context(writing)?;
+    fs::write(path, content).context(writing)?;
+    set_mode(path, 0o644)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::contents::{PACKAGES, PROGRAMS, Package, compressed, set_directory_modes, set_mode};
-use super::{VERSION, time, write};
+use super::contents::{PACKAGES, PROGRAMS, Package, compressed, set_directory_modes, set_mode, write};
+use super::release::{VERSION, time};
 use tools::error::{Context as _, Error, Result};
 use tools::libc_version::LibcVersion;
 use tools::{process, workspace};

@@ -5,20 +5,18 @@
 
 mod contents;
 mod debian;
+mod release;
 mod rpm;
 mod tarball;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use tools::error::{Context as _, Error, Result};
 use tools::{process, workspace};
 
 use self::contents::PROGRAMS;
-
-/// The version of all that is in the workspace.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What packages are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -89,26 +87,4 @@ fn build() -> Result<PathBuf> {
         return Err(Error::new("cargo could not build the programs (see above)"));
     }
     Ok(workspace::target().join("release"))
-}
-
-/// The time that all files in packages bear, in seconds since 1970, so that the same sources give the same packages: that of
-/// `SOURCE_DATE_EPOCH`, or of the last commit, or else none in particular.
-fn time() -> String {
-    let commit = || {
-        let git = process::text(Command::new("git").current_dir(workspace::root()).args([
-            "log",
-            "-1",
-            "--format=%ct",
-        ]));
-        git.ok().map(|time| time.trim().to_owned())
-    };
-    env::var("SOURCE_DATE_EPOCH").ok().or_else(commit).unwrap_or_else(|| "0".into())
-}
-
-/// Writes a file that everybody may read, and makes the directories above it.
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
-    let writing = || format!("write {}", path.display());
-    fs::create_dir_all(path.parent().unwrap_or(path)).context(writing)?;
-    fs::write(path, content).context(writing)?;
-    contents::set_mode(path, 0o644)
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::contents::{PACKAGES, find};
-use super::{VERSION, time, write};
+use super::contents::{PACKAGES, find, write};
+use super::release::{VERSION, time};
 use tools::error::{Context as _, Result};
 use tools::{process, workspace};
 

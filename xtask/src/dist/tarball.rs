@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::contents::PACKAGES;
-use super::{VERSION, time, write};
+use super::contents::{PACKAGES, write};
+use super::release::{VERSION, time};
 use tools::error::Result;
 use tools::process;
 

@@ -14,10 +14,11 @@ use std::{
 use rustix::process::{Signal, set_parent_process_death_signal};
 use test_support::Client;
 
-use super::{Bench, DISK, Pace, turns};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK, Pace, turns},
+    helper::{Disk, Helper},
     histogram::Histogram,
+    kind::Kind,
     load::{Direction, Measured, Member},
     report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };

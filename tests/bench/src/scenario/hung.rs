@@ -8,10 +8,11 @@ use std::{
 
 use test_support::Client;
 
-use super::{Bench, DISK, OTHER_DISK, Pace, turns};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK, OTHER_DISK, Pace, turns},
+    helper::{Disk, Helper},
     histogram::Histogram,
+    kind::Kind,
     load::{Crowd, Direction, Measured},
     report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };

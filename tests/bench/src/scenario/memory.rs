@@ -2,9 +2,10 @@
 
 use std::{io, thread, time::Duration};
 
-use super::{Bench, DISK};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction},
     process::{Memory, threads},
     report::{Bound, Figure, Goal, Section},

@@ -2,8 +2,8 @@
 
 use std::{fs::File, io, time::Instant};
 
-use super::{Bench, DISK, turns};
 use crate::{
+    bench::{Bench, DISK, turns},
     helper::{Disk, Helper},
     histogram::Histogram,
     load::{Direction, Measured, Member},

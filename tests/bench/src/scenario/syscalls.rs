@@ -10,9 +10,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Bench, DISK};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction},
     report::{Bound, Figure, Goal, Section},
 };

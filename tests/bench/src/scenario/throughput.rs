@@ -2,9 +2,10 @@
 
 use std::{io, time::Duration};
 
-use super::{Bench, DISK, Pace, turns};
 use crate::{
-    helper::{Disk, Helper, Kind},
+    bench::{Bench, DISK, Pace, turns},
+    helper::{Disk, Helper},
+    kind::Kind,
     load::{Crowd, Direction, Measured},
     report::{Bound, Goal, Row, Section, Value, p50, p99, rate, spread},
 };

@@ -17,7 +17,7 @@ use test_support::{Daemon, Options, eventually};
 
 use super::{
     Host, KEY, Map, Multipath, NEW_KEY, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon,
-    processes::{self, send},
+    process_tree::{self, send},
     served_map,
 };
 
@@ -58,7 +58,7 @@ impl Drop for Hung {
 
 /// The worker that waits for a disk, if there is one.
 pub(super) fn hanging_worker(daemon: &Daemon) -> Option<u32> {
-    processes::of(daemon.pid())?.workers.into_iter().find(|worker| {
+    process_tree::of(daemon.pid())?.workers.into_iter().find(|worker| {
         let Ok(threads) = fs::read_dir(format!("/proc/{worker}/task")) else { return false };
         threads.flatten().any(|thread| {
             fs::read_to_string(thread.path().join("wchan")).is_ok_and(|function| function == "blk_execute_rq")
@@ -170,7 +170,7 @@ fn a_worker_that_is_killed_in_mid_command_costs_that_command() {
 fn a_worker_that_is_killed_before_it_began_has_changed_nothing() {
     let (_multipath, daemon, map, mut host) = served_map();
     host.does(REGISTER, 0, 0, KEY);
-    let workers = processes::of(daemon.pid()).unwrap().workers;
+    let workers = process_tree::of(daemon.pid()).unwrap().workers;
     for worker in &workers {
         send(*worker, Signal::STOP);
     }

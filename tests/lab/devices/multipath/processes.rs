@@ -5,72 +5,22 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use test_support::{Client, Daemon, Options, eventually};
 
 use super::{
     CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, REGISTER_AND_IGNORE,
-    RELEASE, RESERVE, State, daemon, hang::Hung,
+    RELEASE, RESERVE, State, daemon,
+    hang::{Hung, hanging_worker},
+    process_tree::{Processes, field, has_ended, of, send},
 };
 
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_SYS_RAWIO: u64 = 1 << 17;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-/// The processes that a daemon has started.
-#[derive(Debug, Clone)]
-pub(super) struct Processes {
-    pub(super) supervisor: u32,
-    pub(super) workers: Vec<u32>,
-}
-
-/// Those of the daemon `pid`, if there is a supervisor.
-pub(super) fn of(pid: u32) -> Option<Processes> {
-    let supervisor = children(pid, "--multipath-supervisor").pop()?;
-    Some(Processes { supervisor, workers: children(supervisor, "--multipath-worker") })
-}
-
-/// The children of `parent` whose first argument is `argument`.
-fn children(parent: u32, argument: &str) -> Vec<u32> {
-    let all = fs::read_dir("/proc").unwrap().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| field(*pid, "PPid").is_some_and(|ppid| ppid == parent.to_string()))
-        .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(argument.as_bytes())
-        })
-        .collect()
-}
-
-impl Processes {
-    fn all(&self) -> impl Iterator<Item = u32> {
-        self.workers.iter().copied().chain([self.supervisor])
-    }
-
-    /// Whether they have ended. What init has not yet collected counts as ended.
-    fn have_ended(&self) -> bool {
-        self.all().all(has_ended)
-    }
-}
-
-fn has_ended(pid: u32) -> bool {
-    field(pid, "State").is_none_or(|state| state.starts_with('Z'))
-}
-
-/// A field of `/proc/PID/status`. None has ended.
-fn field(pid: u32, name: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    Some(line.trim().replace('\t', " "))
-}
-
 fn capabilities(pid: u32, set: &str) -> u64 {
     u64::from_str_radix(&field(pid, set).unwrap(), 16).unwrap()
-}
-
-pub(super) fn send(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
-    rustix::process::kill_process(pid, signal).unwrap();
 }
 
 /// A daemon that has just served a map, with its processes.
@@ -172,7 +122,7 @@ fn when_the_daemon_is_killed_in_mid_command_all_end() {
             let parameters = super::basic(0, NEW_KEY);
             host.client.write(&host.map, &super::out_cdb(REGISTER_AND_IGNORE, 0, &parameters), &parameters)
         });
-        eventually("it hangs", || super::hang::hanging_worker(&daemon).is_some());
+        eventually("it hangs", || hanging_worker(&daemon).is_some());
         let processes = of(daemon.pid()).unwrap();
         daemon.signal(Signal::KILL);
         assert!(lost.join().unwrap().is_err());

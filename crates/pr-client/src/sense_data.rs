@@ -1,0 +1,55 @@
+//! The sense data of a reply.
+
+use std::fmt;
+
+use pr_proto::SENSE_LEN;
+use scsi_sense::{Sense, SenseCode, SenseError};
+
+/// The sense data of a reply: 96 bytes, zeros behind their end.
+///
+/// Shown, it is the sense in words, or what there is instead.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SenseData(pub(crate) [u8; SENSE_LEN]);
+
+impl SenseData {
+    /// All bytes.
+    pub const fn as_bytes(&self) -> &[u8; SENSE_LEN] {
+        &self.0
+    }
+
+    /// The sense data, to be looked into.
+    ///
+    /// # Errors
+    ///
+    /// [`SenseError`], if there are none or they are of a vendor's own format.
+    pub fn parse(&self) -> Result<Sense<'_>, SenseError> {
+        Sense::parse(&self.0)
+    }
+
+    /// Sense key, additional sense code and qualifier.
+    pub fn code(&self) -> Option<SenseCode> {
+        self.parse().ok()?.code()
+    }
+
+    /// Whether there is nothing but zeros: a CHECK CONDITION for which no reason was delivered.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|byte| *byte == 0)
+    }
+}
+
+/// For example `ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00)`.
+impl fmt::Display for SenseData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parse() {
+            Ok(sense) => sense.fmt(f),
+            Err(_) if self.is_empty() => f.write_str("no sense data"),
+            Err(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for SenseData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SenseData({self})")
+    }
+}

@@ -1,0 +1,36 @@
+//! The kinds of helpers that are compared.
+
+use std::fmt;
+
+/// Which helper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Floor,
+    PrHelper,
+    /// Another build of pr-helper, by its name.
+    Also(&'static str),
+    C,
+}
+
+impl Kind {
+    /// For JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
+            Self::C => "qemu-pr-helper",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Floor => "floor",
+            Self::PrHelper => "pr-helper",
+            Self::Also(name) => name,
+            Self::C => "C helper",
+        })
+    }
+}
