@@ -8,11 +8,11 @@ pub enum Error<E: core::error::Error + 'static> {
     #[error("a logical unit is reached through 1 to {max} target ports, not {0}", max = crate::MAX_TARGET_PORTS)]
     TargetPorts(usize),
     /// The store cannot return the saved state.
-    #[error("the saved reservations cannot be read; make them readable and begin again")]
+    #[error("the saved reservations cannot be read; make them readable and try again")]
     Load(#[source] E),
     /// The saved bytes are not a state that this crate writes: the reservations are lost.
     #[error(
-        "the saved reservations are damaged ({0}); bring back a good copy, or let an initiator begin anew by REPLACE \
+        "the saved reservations are damaged ({0}); restore a good copy, or let an initiator start over by REPLACE \
          LOST RESERVATION"
     )]
     Damaged(&'static str),

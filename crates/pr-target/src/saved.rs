@@ -55,7 +55,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, Damage> {
     let text = core::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     let title = text.lines().next().unwrap_or_default();
     if title != TITLE {
-        return Err("it does not begin as this version's does");
+        return Err("its first line is not that of this version");
     }
     let end = text.rfind("crc32 ").ok_or("it has no checksum")?;
     let (body, checksum) = text.split_at_checked(end).ok_or("it has no checksum")?;
@@ -65,7 +65,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, Damage> {
     }
     let state = parse_body(body)?;
     // This way the reader checks every rule that the writer follows.
-    if encode(&state) == bytes { Ok(state) } else { Err("it is not written as this crate writes it") }
+    if encode(&state) == bytes { Ok(state) } else { Err("it is not exactly as this crate writes it") }
 }
 
 fn parse_body(body: &str) -> Result<State, Damage> {

@@ -237,7 +237,7 @@ impl Store for MemoryStore {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("told to fail")
+        f.write_str("the store is set to fail")
     }
 }
 
