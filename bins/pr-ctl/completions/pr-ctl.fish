@@ -105,14 +105,14 @@ complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand clear" -l timeout -d 'Time
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand clear" -l json -d 'Print JSON: one object, also for an error; with `watch`, one line for each change'
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand clear" -s h -l help -d 'Print help'
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l key -d 'The key that this initiator has registered' -r
-complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l victim -l new-key -d 'The key of the initiator to fence' -r
+complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l victim -l new-key -d 'The key of the initiators to fence' -r
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l type -d 'The type of the new reservation, by number or name' -r
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -s k -l socket -d 'The helper\'s socket' -r -F
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l timeout -d 'Time limit for a command, including the connection to the helper' -r
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -l json -d 'Print JSON: one object, also for an error; with `watch`, one line for each change'
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt" -s h -l help -d 'Print help'
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -l key -d 'The key that this initiator has registered' -r
-complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -l victim -l new-key -d 'The key of the initiator to fence' -r
+complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -l victim -l new-key -d 'The key of the initiators to fence' -r
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -l type -d 'The type of the new reservation, by number or name' -r
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -s k -l socket -d 'The helper\'s socket' -r -F
 complete -c pr-ctl -n "__fish_pr_ctl_using_subcommand preempt-abort" -l timeout -d 'Time limit for a command, including the connection to the helper' -r

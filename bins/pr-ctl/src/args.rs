@@ -216,7 +216,7 @@ pub(crate) struct Preempt {
     #[arg(long, value_parser = parse_key)]
     pub(crate) key: ReservationKey,
 
-    /// The key of the initiator to fence
+    /// The key of the initiators to fence
     #[arg(long, visible_alias = "new-key", value_name = "KEY", value_parser = parse_key)]
     pub(crate) victim: ReservationKey,
 

@@ -262,8 +262,8 @@ impl<'a, F> Request<'a, F> {
             execute(Command { cdb: &cdb, data, sense }, descriptor);
 
         let sense_len = if status == Status::CHECK_CONDITION { sense_len } else { 0 };
-        if let Some(behind) = sense.get_mut(sense_len..) {
-            behind.fill(0);
+        if let Some(padding) = sense.get_mut(sense_len..) {
+            padding.fill(0);
         }
         let size = if status == Status::GOOD { transferred.min(limit) } else { 0 };
         Announcement { status: status.0.into(), size: wire_size(size) }.encode(announcement);

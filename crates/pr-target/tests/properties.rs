@@ -109,7 +109,7 @@ fn send(unit: &mut LogicalUnit<MemoryStore>, cast: &[Nexus], command: &RandomCom
         Err(_) => 0,
     };
     assert!(answer.length <= allocation_length);
-    assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "nothing is written behind the data");
+    assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "nothing is written after the data");
     assert_eq!(answer.sense.is_some(), answer.status == Status::CHECK_CONDITION);
     assert!(answer.status == Status::GOOD || (answer.length == 0 && answer.abort.is_empty()));
     answer

@@ -178,8 +178,8 @@ fn damage_is_never_an_empty_state() {
             }
         }
     }
-    for behind in [&b"\n"[..], b"\0", b"crc32 00000000\n"] {
-        assert!(matches!(open(&[&whole, behind].concat()), Err(Error::Damaged(_))));
+    for suffix in [&b"\n"[..], b"\0", b"crc32 00000000\n"] {
+        assert!(matches!(open(&[&whole, suffix].concat()), Err(Error::Damaged(_))));
     }
     assert!(matches!(open(&[0; 4096]), Err(Error::Damaged(_))));
     assert!(matches!(open(&[]), Err(Error::Damaged(_))), "an empty file is not a missing file");
