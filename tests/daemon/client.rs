@@ -1,4 +1,4 @@
-//! The client for VMMs (`pr-client`) and the daemon.
+//! The client library for VMMs (`pr-client`) against the daemon.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::null;
 const KEY: ReservationKey = ReservationKey(0x1a);
 
 fn assert_refused(result: Result<impl std::fmt::Debug, CommandError>) {
-    let error = result.expect_err("it is not a disk");
+    let error = result.expect_err("refused: not a disk");
     assert_eq!(error.sense_code(), Some(SenseCode::INVALID_OPCODE), "{error:?}");
 }
 
 #[test]
-fn the_client_for_vmms_is_answered_from_all_its_threads() {
+fn vmm_client_serves_many_threads() {
     let daemon = Daemon::start(&[]);
     let client = Client::options().connections(3).connect(daemon.socket()).unwrap();
     thread::scope(|scope| {
@@ -35,8 +35,8 @@ fn the_client_for_vmms_is_answered_from_all_its_threads() {
             });
         }
     });
-    // A descriptor that is refused is closed after the answer.
-    eventually("only as many connections as were allowed", || {
+    // The daemon closes a refused descriptor only after it has sent the reply.
+    eventually("the client keeps to its limit of connections", || {
         daemon.descriptors() <= daemon.idle_descriptors() + 3
     });
     drop(client);
@@ -44,7 +44,7 @@ fn the_client_for_vmms_is_answered_from_all_its_threads() {
 }
 
 #[test]
-fn the_client_for_vmms_finds_a_daemon_that_was_started_again() {
+fn vmm_client_reconnects_after_daemon_restart() {
     let mut daemon = Daemon::start(&[]);
     let (sender, states) = mpsc::channel();
     let client = Client::options()
@@ -60,7 +60,7 @@ fn the_client_for_vmms_finds_a_daemon_that_was_started_again() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| client.read_keys(null()));
         assert_eq!(states.recv(), Ok(State::Connected));
-        assert_eq!(states.recv(), Ok(State::Disconnected), "now it looks for the daemon");
+        assert_eq!(states.recv(), Ok(State::Disconnected), "the client is reconnecting");
         let mut second = Daemon::command();
         let mut second = second.arg("--unprivileged").arg("-k").arg(daemon.socket()).spawn().unwrap();
         assert_refused(waiting.join().unwrap());

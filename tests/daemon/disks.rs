@@ -1,10 +1,10 @@
-//! Disks that are simulated: what takes them is for hosts with loop devices.
+//! Simulated disks, for tests on hosts with loop devices.
 
 use std::fs::File;
 
 use test_support::{Daemon, Options};
 
-/// A daemon to which `/dev/loop0` is a disk, and `/dev/loop1` one that never answers.
+/// Starts a daemon that sees `/dev/loop0` as a disk and `/dev/loop1` as a disk that never answers.
 pub fn start(mut options: Options) -> Daemon {
     let disk = test_support::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
     options.environment.push(("LD_PRELOAD".into(), disk.display().to_string()));
@@ -13,7 +13,7 @@ pub fn start(mut options: Options) -> Daemon {
     Daemon::with(options)
 }
 
-/// The loop device of that number.
+/// Opens the loop device with this number.
 pub fn disk(minor: u32) -> File {
     File::options().read(true).write(true).open(format!("/dev/loop{minor}")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! `--emulate`: files as disks, sockets as initiators.
+//! `--emulate`: regular files act as disks, sockets as initiators.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ pub(crate) const A: ReservationKey = ReservationKey(0xa);
 pub(crate) const B: ReservationKey = ReservationKey(0xb);
 pub(crate) const NONE: ReservationKey = ReservationKey(0);
 
-/// A directory with two disks, the sockets of two nodes, and the state.
+/// A directory with two disks, the sockets of two nodes, and the state directory of the emulation.
 pub(crate) struct Cluster(TempDir);
 
 impl Cluster {
@@ -106,14 +106,14 @@ fn two_nodes_fence_each_other() {
     assert_eq!(run(&mut b, OutServiceAction::Reserve, (B, NONE)), Status::RESERVATION_CONFLICT);
     assert_eq!(run(&mut b, OutServiceAction::Preempt, (B, A)), Status::GOOD);
     assert_eq!(run(&mut a, OutServiceAction::Release, (A, NONE)), Status::RESERVATION_CONFLICT);
-    let told = a.read(&disk, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
-    assert_eq!(told.sense_code(), Some((0x6, 0x2a, 0x05)), "REGISTRATIONS PREEMPTED");
+    let reply = a.read(&disk, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]).unwrap();
+    assert_eq!(reply.sense_code(), Some((0x6, 0x2a, 0x05)), "REGISTRATIONS PREEMPTED");
     assert_eq!(keys(&mut a, &disk), [B]);
-    assert_eq!(keys(&mut a, &cluster.disk("other")), [], "another disk is another disk");
+    assert_eq!(keys(&mut a, &cluster.disk("other")), [], "registrations belong to one disk");
 }
 
 #[test]
-fn aptpl_outlives_the_daemon_and_nothing_else_does() {
+fn only_aptpl_registrations_survive_restart() {
     let cluster = Cluster::new();
     let daemon = cluster.start();
     for (disk, aptpl) in [("disk", true), ("other", false)] {
@@ -121,15 +121,16 @@ fn aptpl_outlives_the_daemon_and_nothing_else_does() {
             change(&mut cluster.node("a"), &cluster.disk(disk), OutServiceAction::Register, (NONE, A), aptpl);
         assert_eq!(reply.status, Status::GOOD);
     }
-    // Killed: nothing is written at the end.
+    // Kills the daemon, which therefore cannot write its state at exit.
     drop(daemon);
     let _daemon = cluster.start();
     assert_eq!(keys(&mut cluster.node("b"), &cluster.disk("disk")), [A]);
     assert_eq!(keys(&mut cluster.node("b"), &cluster.disk("other")), []);
 }
 
+/// A damaged state file must not read as an empty one: that would lose registrations.
 #[test]
-fn a_damaged_state_is_an_error_and_never_an_empty_one() {
+fn damaged_state_is_target_failure() {
     let cluster = Cluster::new();
     let daemon = cluster.start();
     let disk = cluster.disk("disk");
@@ -148,7 +149,7 @@ fn a_damaged_state_is_an_error_and_never_an_empty_one() {
 }
 
 #[test]
-fn the_directory_has_one_daemon_at_a_time() {
+fn second_daemon_cannot_use_state_directory() {
     let cluster = Cluster::new();
     let _daemon = cluster.start();
     let socket = cluster.path("another").display().to_string();
@@ -158,8 +159,9 @@ fn the_directory_has_one_daemon_at_a_time() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("is in use by another pr-helper"), "{output:?}");
 }
 
+/// Only regular files act as disks, and changes need a writable descriptor.
 #[test]
-fn what_is_no_file_is_refused_as_ever_and_changes_take_a_writable_descriptor() {
+fn emulation_refuses_unsuitable_descriptors() {
     let cluster = Cluster::new();
     let _daemon = cluster.start();
     let mut a = cluster.node("a");
@@ -170,11 +172,11 @@ fn what_is_no_file_is_refused_as_ever_and_changes_take_a_writable_descriptor() {
     let disk = File::open(cluster.path("disk")).unwrap();
     let reply = change(&mut a, &disk, OutServiceAction::Register, (NONE, A), false);
     assert_eq!(reply.sense_code(), Some((0x5, 0x20, 0x00)));
-    assert_eq!(keys(&mut a, &disk), [], "reading is enough to ask");
+    assert_eq!(keys(&mut a, &disk), [], "READ KEYS needs no write access");
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_another_has_nothing_of_it() {
+fn replaced_file_has_no_registrations() {
     let cluster = Cluster::new();
     let _daemon = cluster.start();
     let mut a = cluster.node("a");

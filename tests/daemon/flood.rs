@@ -1,4 +1,4 @@
-//! Processes that connect again and again: what other clients notice, and what the log has of it.
+//! Processes that connect again and again: their effect on other clients and on the log.
 
 use std::{
     os::{fd::AsFd as _, unix::net::UnixStream},
@@ -11,19 +11,19 @@ use test_support::{Client, Daemon};
 
 use crate::{null, read_keys};
 
-/// The environment variable by which a flooding process gets the socket's path.
+/// The environment variable that passes the socket's path to a flooding process.
 const SOCKET: &str = "FLOOD_SOCKET";
-/// Longest time that a healthy client may wait. The benchmark measures; here a client that is starved must be told from one
-/// on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest time that a healthy client may wait. It only tells a starved client from a slow machine; the
+/// benchmark measures the delay itself.
+const MAX_DELAY: Duration = Duration::from_secs(3);
 
-/// Not a test: the process that others start.
+/// Not a test: the body of a flooding process, started by the tests below.
 #[test]
 #[ignore = "is started by another test"]
 fn flooding_process() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
     loop {
-        // With a full backlog it waits here.
+        // Blocks while the backlog is full.
         drop(UnixStream::connect(&socket));
     }
 }
@@ -57,7 +57,7 @@ impl Drop for Flood {
 fn command(client: &mut Client) {
     let begun = Instant::now();
     assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
-    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < MAX_DELAY, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -68,15 +68,15 @@ fn connection_flood_starves_no_client() {
     let flood = Flood::start(&daemon, 2);
     thread::sleep(Duration::from_millis(500));
     for _ in 0..10 {
-        // Longer than a thread lingers: each command comes by way of the event loop.
+        // Longer than a thread lingers, so that each command passes through the event loop.
         thread::sleep(Duration::from_millis(100));
         command(&mut client);
     }
-    // A new client comes behind those that wait already.
+    // A new client queues behind those already in the backlog.
     command(&mut daemon.client());
     let begun = Instant::now();
     daemon.stop();
-    assert!(begun.elapsed() < PATIENCE, "the signal was heard after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < MAX_DELAY, "stopped only after {:?}", begun.elapsed());
     drop(flood);
 }
 

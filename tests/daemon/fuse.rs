@@ -1,5 +1,5 @@
-//! Descriptors of a FUSE file: any user with a FUSE server can make close(2) wait for it, without end, and unlike that of a
-//! socket such a wait does not end by SIGKILL.
+//! Descriptors of a FUSE file. Any user with a FUSE server can make close(2) of such a descriptor block for
+//! ever, and unlike the close of a socket it cannot be interrupted by SIGKILL.
 
 use std::{
     ffi::CString,
@@ -28,32 +28,35 @@ use test_support::{Client, Daemon, eventually};
 
 use crate::{null, read_keys};
 
-/// The server ends after this time, whatever happens: what waits for it cannot be killed.
+/// The server ends after this time in any case: threads that wait for it cannot be killed.
 const WATCHDOG: Duration = Duration::from_secs(120);
 
-/// A file system with one file. Requests of the victim are never answered, and those of all other processes are: also those
-/// of this process's children, which close its files when they execute a program.
+/// A file system with one file. The server answers the requests of all processes but the victim's. The
+/// children of this process must be answered, too: they close its files when they execute a program.
 struct Fuse {
     /// Open for writing.
     file: Option<File>,
-    /// Where /sys/fs/fuse/connections is mounted, in the file system's mount namespace, and the connection's number.
+    /// The `abort` file of the connection in the fusectl file system, if that could be mounted.
     abort: Option<File>,
     /// The process ID of the victim.
     victim: Arc<AtomicU32>,
+    /// The number of requests that were left without an answer.
     unanswered: Arc<AtomicUsize>,
-    is_over: Arc<AtomicBool>,
+    /// Tells the server to end.
+    stop: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
 }
 
 impl Fuse {
-    /// `None`, and a word of why, where there is no FUSE or no permission to mount.
+    /// Mounts the file system. Returns `None` and prints the reason if there is no FUSE or no permission to
+    /// mount.
     fn start() -> Option<Self> {
         let connection =
             File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse");
         let connection = match connection {
             Ok(connection) => connection,
             Err(error) => {
-                eprintln!("not run, for want of FUSE: /dev/fuse: {error}");
+                eprintln!("not run: FUSE cannot be used: /dev/fuse: {error}");
                 return None;
             }
         };
@@ -63,19 +66,20 @@ impl Fuse {
             abort: None,
             victim: Arc::default(),
             unanswered: Arc::default(),
-            is_over: Arc::default(),
+            stop: Arc::default(),
             server: None,
         };
         let (victim, unanswered) = (Arc::clone(&fuse.victim), Arc::clone(&fuse.unanswered));
-        let is_over = Arc::clone(&fuse.is_over);
-        // The connection ends with the thread, which has its only descriptor.
-        let server = thread::spawn(move || serve(&connection, &victim, &unanswered, &is_over));
+        let stop = Arc::clone(&fuse.stop);
+        // The thread owns the only descriptor of the connection, which therefore ends with it.
+        let server = thread::spawn(move || serve(&connection, &victim, &unanswered, &stop));
         fuse.server = Some(server);
-        // The mounts go with the thread, whose namespace has them, and with what is opened in them.
+        // The mounts exist only in the thread's mount namespace: they vanish with the thread and the files
+        // opened there.
         match thread::spawn(move || mount(&data)).join().unwrap() {
             Ok((file, abort)) => (fuse.file, fuse.abort) = (Some(file), abort),
             Err(error) => {
-                eprintln!("not run, for want of FUSE: {error}");
+                eprintln!("not run: FUSE cannot be used: {error}");
                 return None;
             }
         }
@@ -86,14 +90,14 @@ impl Fuse {
         self.file.as_ref().unwrap().try_clone().unwrap()
     }
 
-    /// How many requests wait for an answer that does not come.
+    /// Returns how many requests were left without an answer.
     fn unanswered(&self) -> usize {
         self.unanswered.load(Ordering::SeqCst)
     }
 
-    /// Ends the server, as a crash does.
+    /// Ends the server without unmounting, like a crash.
     fn end(&mut self) {
-        self.is_over.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
         if let Some(server) = self.server.take() {
             server.join().unwrap();
         }
@@ -102,20 +106,21 @@ impl Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // The file first: its close is answered.
+        // The file must go first: the server has to answer its close.
         self.file = None;
         self.end();
     }
 }
 
-/// Mounts the file system where nobody else sees it, and opens its file, and what aborts the connection, if there is that.
+/// Mounts the file system in a mount namespace of its own. Opens its file and, if fusectl can be mounted, the
+/// `abort` file.
 fn mount(data: &str) -> io::Result<(File, Option<File>)> {
     let directory = tempfile::tempdir()?;
     let [target, control] = ["fuse", "control"].map(|name| directory.path().join(name));
     for path in [&target, &control] {
         fs::create_dir(path)?;
     }
-    // SAFETY: a system call without memory, which concerns this thread only.
+    // SAFETY: the call takes no pointers and affects only this thread.
     if unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -146,7 +151,7 @@ fn call_mount(source: &str, target: &Path, kind: Option<&str>, flags: u64, data:
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The opcodes of `<linux/fuse.h>` that are needed here.
+/// Opcodes of `<linux/fuse.h>`.
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
@@ -157,13 +162,13 @@ const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 
-fn serve(mut connection: &File, victim: &AtomicU32, unanswered: &AtomicUsize, is_over: &AtomicBool) {
+fn serve(mut connection: &File, victim: &AtomicU32, unanswered: &AtomicUsize, stop: &AtomicBool) {
     let mut buffer = vec![0; 1 << 17];
     let begun = Instant::now();
-    while !is_over.load(Ordering::SeqCst) && begun.elapsed() < WATCHDOG {
-        let patience = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    while !stop.load(Ordering::SeqCst) && begun.elapsed() < WATCHDOG {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
         let mut events = [PollFd::new(connection, PollFlags::IN)];
-        rustix::event::poll(&mut events, Some(&patience)).unwrap();
+        rustix::event::poll(&mut events, Some(&timeout)).unwrap();
         let request = match connection.read(&mut buffer) {
             Ok(length) => &buffer[..length],
             Err(error) => match error.raw_os_error() {
@@ -183,7 +188,7 @@ fn serve(mut connection: &File, victim: &AtomicU32, unanswered: &AtomicUsize, is
         if [FORGET, BATCH_FORGET, INTERRUPT].contains(&opcode) {
             continue;
         }
-        // Of no thread: the kernel's own, such as INIT.
+        // Requests of the kernel itself, such as INIT, have thread 0.
         let task = format!("/proc/{}/task/{thread}", victim.load(Ordering::SeqCst));
         if thread != 0 && Path::new(&task).exists() {
             unanswered.fetch_add(1, Ordering::SeqCst);
@@ -196,15 +201,15 @@ fn serve(mut connection: &File, victim: &AtomicU32, unanswered: &AtomicUsize, is
         reply.extend((-error).to_ne_bytes());
         reply.extend(&request[8..16]);
         reply.extend(body);
-        // ENOENT if the request was given up.
+        // ENOENT if the request was interrupted meanwhile.
         let _ = connection.write_all(&reply);
     }
 }
 
-/// The errno and the body of an answer.
+/// Returns the errno and the body of the answer to this opcode.
 fn answer(opcode: u32) -> (i32, Vec<u8>) {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
-    // struct fuse_attr: all zero but mode, links and block size.
+    // struct fuse_attr: zero except for mode, links and block size.
     let attributes = |mode| {
         let mut attributes = vec![0; 15];
         attributes.extend([mode, 1, 0, 0, 0, 4096, 0]);
@@ -214,7 +219,7 @@ fn answer(opcode: u32) -> (i32, Vec<u8>) {
     match opcode {
         // struct fuse_init_out, version 7.31: max_write is a page.
         INIT => (0, words(&[7, 31, 0, 0, 0, 4096, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])),
-        // struct fuse_entry_out: node 2, all valid for no time, so that each look at it that may asks us.
+        // struct fuse_entry_out: node 2. Nothing may be cached, so that each access sends a request.
         LOOKUP => (0, [words(&[2, 0, 0, 0, 0, 0, 0, 0, 0, 0]), file].concat()),
         // struct fuse_attr_out
         GETATTR => (0, [words(&[0, 0, 0, 0]), file].concat()),
@@ -225,7 +230,8 @@ fn answer(opcode: u32) -> (i32, Vec<u8>) {
     }
 }
 
-/// Sends a command with a descriptor of the file, which is refused and answered before it is closed.
+/// Sends a command with a descriptor of the file. The daemon refuses it and replies before it closes the
+/// descriptor.
 fn send(daemon: &Daemon, fuse: &Fuse) -> Client {
     fuse.victim.store(daemon.pid(), Ordering::SeqCst);
     let mut client = daemon.client();
@@ -235,17 +241,18 @@ fn send(daemon: &Daemon, fuse: &Fuse) -> Client {
     client
 }
 
-/// Has the daemon close a descriptor of the file, which does not end.
+/// Makes the daemon hang in closing a descriptor of the file.
 fn hang(daemon: &Daemon, fuse: &Fuse) -> Client {
     let client = send(daemon, fuse);
-    eventually("it is being closed", || fuse.unanswered() > 0);
+    eventually("the daemon closes the descriptor", || fuse.unanswered() > 0);
     client
 }
 
-/// The socket of the daemon that the bystander uses.
+/// The environment variable that passes the daemon's socket to the bystander.
 const SOCKET: &str = "FUSE_SOCKET";
 
-/// Not a test: a client in a process of its own, which has nothing to do with what others send.
+/// Not a test: an unrelated client in a process of its own, so that the quotas of the attacking process do
+/// not apply to it.
 #[test]
 #[ignore = "is started by another test"]
 fn bystander() {
@@ -258,73 +265,75 @@ fn bystander() {
     }
 }
 
-fn bystanders_are_served(daemon: &Daemon) {
+fn assert_bystander_is_served(daemon: &Daemon) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "fuse::bystander", "--ignored"]).env(SOCKET, daemon.socket());
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
-/// How many threads the process has that wait and cannot be woken by any signal.
-fn stuck(daemon: &Daemon) -> usize {
+/// Returns how many threads of the process are in uninterruptible sleep (state D).
+fn uninterruptible_threads(daemon: &Daemon) -> usize {
     let Ok(threads) = fs::read_dir(format!("/proc/{}/task", daemon.pid())) else { return 0 };
     let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
     stats.filter(|stat| stat.contains(") D ")).count()
 }
 
-/// A daemon that was told to end while a descriptor of this file system is being closed.
-fn stopped(fuse: &Fuse) -> Daemon {
+/// Starts a daemon and stops it while it hangs in closing a descriptor of this file system.
+fn stop_while_hanging(fuse: &Fuse) -> Daemon {
     let daemon = Daemon::start(&[]);
     let (mut healthy, mut hostile) = (daemon.client(), hang(&daemon, fuse));
     daemon.signal(Signal::TERM);
     assert!(healthy.is_closed() && hostile.is_closed());
-    eventually("nobody can connect", || !daemon.socket().exists());
-    // What is left of the process.
-    eventually("one thread waits", || stuck(&daemon) == 1 && daemon.status("State").starts_with('Z'));
+    eventually("the socket is removed", || !daemon.socket().exists());
+    // The process is a zombie with one remaining thread.
+    eventually("one thread remains", || {
+        uninterruptible_threads(&daemon) == 1 && daemon.status("State").starts_with('Z')
+    });
     daemon.signal(Signal::KILL);
     thread::sleep(Duration::from_secs(1));
-    assert_eq!(stuck(&daemon), 1, "not even SIGKILL ends it");
+    assert_eq!(uninterruptible_threads(&daemon), 1, "not even SIGKILL ends it");
     daemon
 }
 
 #[test]
-fn a_fuse_file_that_does_not_close_delays_nobody() {
+fn hanging_fuse_close_delays_no_client() {
     let Some(mut fuse) = Fuse::start() else { return };
     let daemon = Daemon::start(&[]);
     let mut hostile = vec![hang(&daemon, &fuse)];
     hostile.extend((0..7).map(|_| send(&daemon, &fuse)));
-    bystanders_are_served(&daemon);
-    // Nor does it delay the other connections of its own process.
+    assert_bystander_is_served(&daemon);
+    // Other connections of the attacking process are not delayed either.
     let begun = Instant::now();
-    assert!(daemon.client().read(crate::null(), &crate::read_keys(8)[..10]).is_ok());
+    assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // Their connections are closed before their descriptors are.
+    // The daemon closes these connections before their descriptors.
     drop(hostile);
-    bystanders_are_served(&daemon);
+    assert_bystander_is_served(&daemon);
     fuse.end();
-    eventually("all is closed", || daemon.descriptors() == daemon.idle_descriptors());
+    eventually("all descriptors are closed", || daemon.descriptors() == daemon.idle_descriptors());
     daemon.stop();
 }
 
 #[test]
-fn after_the_end_of_the_fuse_server_the_process_ends() {
+fn process_exits_after_fuse_server_ends() {
     let Some(mut fuse) = Fuse::start() else { return };
-    let mut daemon = stopped(&fuse);
+    let mut daemon = stop_while_hanging(&fuse);
     let successor = Daemon::command().args(["--unprivileged", "-k"]).arg(daemon.socket()).spawn();
     let mut successor = successor.unwrap();
-    eventually("another can take its place", || Client::connect(&daemon.socket()).is_ok());
+    eventually("another daemon can use the socket", || Client::connect(&daemon.socket()).is_ok());
     successor.kill().unwrap();
     successor.wait().unwrap();
     fuse.end();
     daemon.wait();
 }
 
-/// What docs/security.md has an operator do.
+/// Follows the remedy that docs/security.md gives to operators.
 #[test]
-fn an_aborted_fuse_connection_lets_the_process_end() {
+fn process_exits_after_fuse_abort() {
     let Some(fuse) = Fuse::start() else { return };
     let Some(mut abort) = fuse.abort.as_ref() else { return };
-    let mut daemon = stopped(&fuse);
+    let mut daemon = stop_while_hanging(&fuse);
     abort.write_all(b"1").unwrap();
     daemon.wait();
 }

@@ -1,8 +1,8 @@
-//! Clients whose next command comes just when their thread gives up waiting for it, and the like: whatever the moment, it
-//! is answered.
+//! The handover of connections between worker threads and the event loop. A command that arrives just when
+//! its thread stops lingering, or at any other moment, must be answered.
 //!
-//! With files as disks (`--emulate`) a thread leaves its device's lane after each command, to close the file; with disks
-//! it stays. So each is tried; for the latter `cargo xtask test` has the simulated disk.
+//! With files as disks (`--emulate`) a thread leaves its device's lane after each command, to close the file;
+//! with disks it lingers there. Both are tested; `cargo xtask test` runs the second with the simulated disk.
 
 use std::{
     fs::{self, File},
@@ -21,16 +21,16 @@ use crate::{
     null, read_keys,
 };
 
-/// A thread waits for so long for its client's next command (`MOMENT` of connection.rs).
-const MOMENT: Duration = Duration::from_millis(50);
+/// How long a thread waits for its client's next command (`LINGER` of pr-server's connection.rs).
+const LINGER: Duration = Duration::from_millis(50);
 
-/// An answer that takes longer was forgotten.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A reply that takes longer counts as lost.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// REGISTER AND IGNORE EXISTING KEY, padded as the protocol has it.
+/// REGISTER AND IGNORE EXISTING KEY, padded to the 16 bytes of the protocol.
 const REGISTER_AND_IGNORE: [u8; 16] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 
-/// Numbers that look random, and are the same each time.
+/// A generator of pseudo-random numbers. A seed always gives the same sequence.
 struct Random(u64);
 
 impl Random {
@@ -42,7 +42,7 @@ impl Random {
         self.0 % bound
     }
 
-    /// Waits not at all, or for about as long as a thread does.
+    /// Sleeps for a random time, often not at all or for about as long as a thread lingers.
     fn pause(&mut self) {
         let microseconds = match self.below(8) {
             0..4 => return,
@@ -54,13 +54,13 @@ impl Random {
     }
 }
 
-/// How long to go on: longer if somebody asks for it.
+/// Returns how long clients send commands: four seconds, or as many as `HANDOVER_SECONDS` says.
 fn time() -> Duration {
     let seconds = std::env::var("HANDOVER_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(4))
 }
 
-/// Sends the bytes of a message in one part or two, with a pause between, and the descriptor with the first.
+/// Sends a message in one part, or in two with a pause between them. The descriptor goes with the first part.
 fn send(client: &mut Client, message: &[u8], descriptor: Option<&File>, random: &mut Random) {
     let descriptor = descriptor.map(|file| file.as_fd());
     let at = if random.below(4) == 0 { 1 + random.below(message.len() as u64 - 1) } else { 0 };
@@ -75,9 +75,10 @@ fn send(client: &mut Client, message: &[u8], descriptor: Option<&File>, random: 
     }
 }
 
-/// Sends commands until the time is over; returns how many were answered. `lengths` are those that READ KEYS may have.
+/// Sends commands for this time and returns how many were answered. `lengths` are the valid payload lengths
+/// of READ KEYS.
 fn converse(client: &mut Client, disk: &File, number: u8, time: Duration, lengths: &[usize]) -> u64 {
-    client.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+    client.stream().set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let mut random = Random(u64::from(number) + 1);
     let mut answered = 0;
     let begun = Instant::now();
@@ -96,7 +97,7 @@ fn converse(client: &mut Client, disk: &File, number: u8, time: Duration, length
                 assert_eq!(client.reply().unwrap().status, Status::GOOD);
             }
             1 => {
-                // Refused, and its descriptor closed aside.
+                // Refused; another thread closes the descriptor.
                 assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
             }
             _ => {
@@ -114,8 +115,8 @@ fn converse(client: &mut Client, disk: &File, number: u8, time: Duration, length
     answered
 }
 
-/// Has 24 clients send commands, each as this gives it, and ends the daemon.
-fn all_converse(daemon: Daemon, client: impl Fn(u8) -> (Client, File), lengths: &[usize]) {
+/// Lets 24 clients, made by `client`, send commands at the same time, then stops the daemon.
+fn converse_with_all(daemon: Daemon, client: impl Fn(u8) -> (Client, File), lengths: &[usize]) {
     let time = time();
     let answered: Vec<u64> = thread::scope(|scope| {
         let clients: Vec<_> = (0..24)
@@ -132,24 +133,25 @@ fn all_converse(daemon: Daemon, client: impl Fn(u8) -> (Client, File), lengths: 
 }
 
 #[test]
-fn whenever_a_command_comes_it_is_answered() {
+fn no_command_is_lost_at_handover() {
     let cluster = Cluster::new();
     let client = |number| {
         let disk = cluster.disk(if number % 3 == 0 { "disk" } else { "other" });
         (cluster.node(if number % 2 == 0 { "a" } else { "b" }), disk)
     };
-    // Two nexuses, two keys at most.
-    all_converse(cluster.start_with(&[]), client, &[8, 16, 24]);
+    // There are two nexuses and therefore at most two keys.
+    converse_with_all(cluster.start_with(&[]), client, &[8, 16, 24]);
 }
 
+/// Sends the second command before the first is answered, while a thread lingers and while none does.
 #[test]
-fn two_commands_at_once_are_both_answered_while_a_thread_waits_and_while_none_does() {
+fn two_queued_commands_are_both_answered() {
     let cluster = Cluster::new();
     let daemon = cluster.start_with(&[]);
     let mut client = cluster.node("a");
-    client.stream().set_read_timeout(Some(PATIENCE)).unwrap();
+    client.stream().set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
     let disk = cluster.disk("disk");
-    for pause in [Duration::ZERO, MOMENT, 3 * MOMENT] {
+    for pause in [Duration::ZERO, LINGER, 3 * LINGER] {
         for _ in 0..20 {
             thread::sleep(pause);
             client.send(&read_keys(8), &[disk.as_fd()]).unwrap();
@@ -164,18 +166,18 @@ fn two_commands_at_once_are_both_answered_while_a_thread_waits_and_while_none_do
 }
 
 #[test]
-fn who_sends_byte_by_byte_does_not_keep_a_thread() {
+fn byte_by_byte_client_keeps_no_thread() {
     let cluster = Cluster::new();
     let daemon = cluster.start_with(&[]);
     let disk = cluster.disk("disk");
     let mut clients: Vec<Client> = (0..50).map(|_| cluster.node("a")).collect();
-    // A byte each time before a thread would give up.
+    // Each byte arrives before a thread would stop lingering.
     for byte in 0..15 {
         for client in &mut clients {
             let descriptors = [disk.as_fd()];
             client.send(&read_keys(8)[byte..=byte], if byte == 0 { &descriptors } else { &[] }).unwrap();
         }
-        thread::sleep(MOMENT / 2);
+        thread::sleep(LINGER / 2);
     }
     eventually("the threads leave", || daemon.status("Threads").parse::<u32>().unwrap() <= 3);
     for client in &mut clients {
@@ -186,8 +188,8 @@ fn who_sends_byte_by_byte_does_not_keep_a_thread() {
     daemon.stop();
 }
 
-/// Whether a thread of the daemon waits in a read of a Unix socket.
-fn a_thread_stays(daemon: &Daemon) -> bool {
+/// Returns whether a thread of the daemon blocks in a read of a Unix socket.
+fn a_thread_lingers(daemon: &Daemon) -> bool {
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
     tasks.flatten().any(|task| {
         fs::read_to_string(task.path().join("wchan")).is_ok_and(|wchan| wchan.starts_with("unix_stream"))
@@ -196,21 +198,21 @@ fn a_thread_stays(daemon: &Daemon) -> bool {
 
 #[test]
 #[ignore = "needs root and /dev/loop0, /dev/loop1"]
-fn whenever_a_command_comes_it_is_answered_by_threads_that_stay() {
+fn lingering_threads_lose_no_command() {
     let daemon = disks::start(Options::default());
     let mut first = daemon.client();
-    eventually("a thread stays", || {
+    eventually("a thread lingers", || {
         assert_eq!(first.read(disk(0), &read_keys(256)[..10]).unwrap().payload.len(), 72);
-        a_thread_stays(&daemon)
+        a_thread_lingers(&daemon)
     });
     let socket = daemon.socket();
-    all_converse(daemon, |_| (Client::connect(&socket).unwrap(), disk(0)), &[72]);
+    converse_with_all(daemon, |_| (Client::connect(&socket).unwrap(), disk(0)), &[72]);
 }
 
-/// While a command hangs, too, which is given its time.
+/// Also while another command hangs, for which the daemon waits.
 #[test]
 #[ignore = "needs root and /dev/loop0, /dev/loop1"]
-fn the_end_comes_at_once_for_clients_whose_threads_stay() {
+fn shutdown_closes_lingering_clients_at_once() {
     let daemon = disks::start(Options::default());
     let mut hung = daemon.client();
     hung.send(&read_keys(8), &[disk(1).as_fd()]).unwrap();

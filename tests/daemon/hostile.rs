@@ -1,5 +1,5 @@
-//! Clients that break the protocol, each in its own way. None of them costs the daemon a descriptor, or more than its own
-//! connection.
+//! Clients that break the protocol. None of them may leak a descriptor of the daemon or affect any connection
+//! but its own.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -14,26 +14,23 @@ use crate::{null, read_keys, register};
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 
-/// A client whose greeting has been taken.
-fn greeted(daemon: &Daemon) -> Client {
-    daemon.client()
-}
-
-/// Runs `attack`, then makes sure that the daemon serves others and has no descriptor of it left.
-fn survives(daemon: &Daemon, name: &str, attack: impl FnOnce()) {
+/// Runs `attack`, then checks that the daemon still serves another client and has closed all descriptors of
+/// the attack.
+fn assert_survives(daemon: &Daemon, name: &str, attack: impl FnOnce()) {
     let mut witness = daemon.client();
     attack();
     let reply =
         witness.read(null(), &read_keys(8)[..10]).unwrap_or_else(|error| panic!("after {name}: {error}"));
     assert_eq!(reply.sense_code(), INVALID_OPCODE, "after {name}");
     drop(witness);
-    eventually(&format!("no descriptor is left of {name}"), || {
+    eventually(&format!("all descriptors are closed after {name}"), || {
         daemon.descriptors() == daemon.idle_descriptors()
     });
 }
 
+/// The connection stays open after each refusal.
 #[test]
-fn what_is_not_a_disk_is_refused_and_the_connection_lives() {
+fn non_disk_descriptors_are_refused() {
     let daemon = Daemon::start(&[]);
     let (pipe, _writer) = rustix::pipe::pipe().unwrap();
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -46,7 +43,7 @@ fn what_is_not_a_disk_is_refused_and_the_connection_lives() {
         ("file", file.into()),
         ("O_PATH", path),
     ];
-    let mut client = greeted(&daemon);
+    let mut client = daemon.client();
     for (name, thing) in things {
         for _ in 0..2 {
             let read = client.read(&thing, &read_keys(8192)[..10]).unwrap();
@@ -61,8 +58,9 @@ fn what_is_not_a_disk_is_refused_and_the_connection_lives() {
     daemon.stop();
 }
 
+/// There is no reply, and the log has one line for each.
 #[test]
-fn violations_close_the_connection_without_a_reply_and_are_logged_once() {
+fn protocol_violations_close_the_connection() {
     let daemon = Daemon::start(&[]);
     let null = null();
     let one: &[BorrowedFd<'_>] = &[null.as_fd()];
@@ -82,27 +80,27 @@ fn violations_close_the_connection_without_a_reply_and_are_logged_once() {
         ("OUT of 2^32 - 1", &register(u32::MAX), one, "transfer length of 4294967295"),
     ];
     for (name, bytes, descriptors, message) in cases {
-        survives(&daemon, name, || {
+        assert_survives(&daemon, name, || {
             let before = daemon.log().matches(message).count();
-            let mut client = greeted(&daemon);
+            let mut client = daemon.client();
             client.send(bytes, descriptors).unwrap();
             assert!(client.is_closed(), "{name}");
             assert_eq!(daemon.log().matches(message).count(), before + 1, "{name}:\n{}", daemon.log());
         });
     }
-    survives(&daemon, "descriptors with the parameters", || {
-        let mut client = greeted(&daemon);
+    assert_survives(&daemon, "descriptors with the parameters", || {
+        let mut client = daemon.client();
         client.send(&register(24), one).unwrap();
         client.send(&[0; 24], one).unwrap();
         assert!(client.is_closed());
     });
-    survives(&daemon, "descriptors with the greeting", || {
+    assert_survives(&daemon, "descriptors with the greeting", || {
         let mut client = Client::connect_silently(&daemon.socket()).unwrap();
         client.receive_greeting().unwrap();
         client.send(&[0; 4], one).unwrap();
         assert!(client.is_closed());
     });
-    survives(&daemon, "a feature that nobody offered", || {
+    assert_survives(&daemon, "a feature that was not offered", || {
         let mut client = Client::connect_silently(&daemon.socket()).unwrap();
         client.receive_greeting().unwrap();
         client.send(&[0, 0, 0, 1], &[]).unwrap();
@@ -111,12 +109,13 @@ fn violations_close_the_connection_without_a_reply_and_are_logged_once() {
     daemon.stop();
 }
 
+/// The client disconnects after each possible number of bytes.
 #[test]
-fn a_client_that_vanishes_at_any_byte_leaves_nothing_behind() {
+fn vanished_client_leaves_no_descriptor() {
     let daemon = Daemon::start(&[]);
     let null = null();
     let request = [&[0; 4][..], &register(24), &[0; 24]].concat();
-    survives(&daemon, "clients that vanish", || {
+    assert_survives(&daemon, "clients that vanish", || {
         for length in 0..=request.len() {
             for greeting_read in [false, true] {
                 let mut client = Client::connect_silently(&daemon.socket()).unwrap();
@@ -137,11 +136,11 @@ fn a_client_that_vanishes_at_any_byte_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_request_may_come_in_pieces_of_any_size() {
+fn request_may_arrive_in_pieces() {
     let daemon = Daemon::start(&[]);
     let null = null();
     let request = [&register(24)[..], &[0; 24]].concat();
-    let mut client = greeted(&daemon);
+    let mut client = daemon.client();
     for cut in 1..16 {
         client.expect_reply_to(&register(24)[..10], &[0; 24]);
         client.send(&request[..cut], &[null.as_fd()]).unwrap();
@@ -151,7 +150,7 @@ fn a_request_may_come_in_pieces_of_any_size() {
     }
     client.expect_reply_to(&register(24)[..10], &[0; 24]);
     for (at, byte) in request.iter().enumerate() {
-        // The descriptor comes with the CDB's last byte.
+        // The descriptor arrives with the last byte of the CDB.
         let descriptors = [null.as_fd()];
         client.send(&[*byte], if at == 15 { &descriptors } else { &[] }).unwrap();
     }
@@ -160,9 +159,9 @@ fn a_request_may_come_in_pieces_of_any_size() {
 }
 
 #[test]
-fn commands_sent_without_waiting_are_answered_in_order() {
+fn pipelined_commands_are_answered_in_order() {
     let daemon = Daemon::start(&[]);
-    let mut client = greeted(&daemon);
+    let mut client = daemon.client();
     let null = null();
     for _ in 0..8 {
         client.send(&read_keys(8), &[null.as_fd()]).unwrap();
@@ -178,24 +177,24 @@ fn commands_sent_without_waiting_are_answered_in_order() {
 }
 
 #[test]
-fn a_client_that_never_reads_its_replies_is_closed() {
+fn client_not_reading_replies_is_closed() {
     let daemon = Daemon::start(&[]);
     let null = null();
-    survives(&daemon, "a client that does not read", || {
-        let mut client = greeted(&daemon);
-        // Replies fill what the kernel holds for it; then it is closed, and sending fails.
+    assert_survives(&daemon, "a client that does not read", || {
+        let mut client = daemon.client();
+        // The replies fill the socket's buffer. Then the daemon closes the connection, and sending fails.
         let failed = (0..100_000).any(|_| client.send(&read_keys(8), &[null.as_fd()]).is_err());
-        assert!(failed, "the daemon goes on for ever");
+        assert!(failed, "the daemon never closes the connection");
         daemon.wait_for_log("does not read its replies");
     });
     daemon.stop();
 }
 
 #[test]
-fn random_bytes_and_descriptors_never_harm_the_daemon() {
+fn random_input_does_not_harm_daemon() {
     let daemon = Daemon::start(&[]);
     let null = null();
-    // A small generator: the same sequence in each run.
+    // xorshift64, with the same sequence in each run.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = move |bound: usize| {
         state ^= state << 13;
@@ -203,9 +202,9 @@ fn random_bytes_and_descriptors_never_harm_the_daemon() {
         state ^= state << 17;
         usize::try_from(state >> 33).unwrap() % bound
     };
-    survives(&daemon, "random clients", || {
+    assert_survives(&daemon, "random clients", || {
         for _ in 0..500 {
-            let mut client = greeted(&daemon);
+            let mut client = daemon.client();
             for _ in 0..=random(4) {
                 let mut bytes: Vec<u8> = (0..=random(64)).map(|_| random(256).to_le_bytes()[0]).collect();
                 bytes[0] = [0x5e, 0x5f, bytes[0]][random(3)];
@@ -220,10 +219,10 @@ fn random_bytes_and_descriptors_never_harm_the_daemon() {
 }
 
 #[test]
-fn a_reply_is_zero_where_nothing_was_written() {
+fn unwritten_reply_bytes_are_zero() {
     let daemon = Daemon::start(&[]);
-    let mut client = greeted(&daemon);
-    // Parameters that would be seen, were they left in the reply's buffer.
+    let mut client = daemon.client();
+    // These parameters would show up if the reply reused their buffer without clearing it.
     let Reply { status, sense, .. } = client.write(null(), &register(8192)[..10], &[0xaa; 8192]).unwrap();
     assert_eq!(status, Status::CHECK_CONDITION);
     assert!(sense[18..].iter().all(|&byte| byte == 0), "{sense:02x?}");
@@ -233,15 +232,16 @@ fn a_reply_is_zero_where_nothing_was_written() {
     daemon.stop();
 }
 
+/// An idle client, and one that has not greeted, stay connected.
 #[test]
-fn a_client_that_stays_in_the_middle_of_a_request_is_dropped_and_an_idle_one_is_not() {
+fn stalled_request_is_dropped_after_30_seconds() {
     let daemon = Daemon::start(&[]);
     let null = null();
-    let mut idle = greeted(&daemon);
+    let mut idle = daemon.client();
     let mut silent = Client::connect_silently(&daemon.socket()).unwrap();
-    let mut in_cdb = greeted(&daemon);
+    let mut in_cdb = daemon.client();
     in_cdb.send(&read_keys(8)[..5], &[null.as_fd()]).unwrap();
-    let mut in_parameters = greeted(&daemon);
+    let mut in_parameters = daemon.client();
     in_parameters.send(&register(24), &[null.as_fd()]).unwrap();
     let begun = std::time::Instant::now();
     assert!(in_cdb.is_closed() && in_parameters.is_closed());
@@ -254,15 +254,15 @@ fn a_client_that_stays_in_the_middle_of_a_request_is_dropped_and_an_idle_one_is_
     daemon.stop();
 }
 
-/// Such a byte is there, and then it is not: whoever is told that there is something to read finds nothing.
+/// The kernel reports such a byte as readable, but a normal read does not return it.
 #[test]
-fn out_of_band_bytes_spin_nothing() {
+fn out_of_band_bytes_cause_no_spinning() {
     let daemon = Daemon::start(&[]);
-    survives(&daemon, "bytes out of band", || {
-        let clients: Vec<Client> = (0..8).map(|_| greeted(&daemon)).collect();
+    assert_survives(&daemon, "bytes out of band", || {
+        let clients: Vec<Client> = (0..8).map(|_| daemon.client()).collect();
         for (client, bytes) in clients.iter().zip([&b"x"[..], b"xy", b"0123456789abcdef"].into_iter().cycle())
         {
-            // A kernel without them refuses.
+            // Fails on kernels without out-of-band data on Unix sockets.
             let _ = rustix::net::send(client.stream(), bytes, rustix::net::SendFlags::OOB);
         }
         let spent = daemon.processor_time_in(Duration::from_secs(1));

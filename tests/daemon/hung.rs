@@ -1,5 +1,5 @@
-//! A disk that does not answer, without a disk: `--emulate` reads a disk's state from a file, and somebody else's lease on
-//! that makes its open(2) wait.
+//! A disk that does not answer, made without a disk: `--emulate` reads a disk's state from a file, and
+//! open(2) of that file blocks while another process holds a lease on it.
 
 use std::{
     fs::File,
@@ -15,8 +15,8 @@ use crate::{
     read_keys,
 };
 
-/// The disk `disk` of a cluster. The first command to it hangs, until it is released; or for as long as the kernel
-/// respects a lease (/proc/sys/fs/lease-break-time, 45 seconds).
+/// The disk `disk` of a cluster. The first command to it hangs until [`release`](Self::release) is called, or
+/// until the kernel breaks the lease (/proc/sys/fs/lease-break-time, 45 seconds).
 pub(crate) struct HungDisk {
     cluster: Cluster,
     lease: Option<File>,
@@ -33,12 +33,12 @@ impl HungDisk {
         Self { cluster, lease: Some(lease) }
     }
 
-    /// To start a daemon in.
+    /// Returns the cluster, to start a daemon in it.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// Sends READ KEYS, which hangs.
+    /// Sends READ KEYS, which hangs, and returns without waiting for the reply.
     pub(crate) fn begin(&self) -> Client {
         let mut client = self.cluster.node("a");
         client.expect_reply_to(&read_keys(8)[..10], &[]);
@@ -46,18 +46,19 @@ impl HungDisk {
         client
     }
 
-    /// Has the disk answer.
+    /// Lets the disk answer.
     pub(crate) fn release(&mut self) {
         self.lease = None;
     }
 }
 
-/// Takes a lease, which is given back with the file. That somebody waits is told by a signal that is ignored.
+/// Takes a write lease, which ends when the file is closed. The kernel reports a blocked open(2) by SIGURG,
+/// which is ignored.
 fn lease(file: File) -> io::Result<File> {
     // <asm-generic/fcntl.h>
     const F_SETSIG: i32 = 10;
     for (operation, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
-        // SAFETY: both operations take a number, and the descriptor is open.
+        // SAFETY: both operations take an integer argument, and the descriptor is open.
         if unsafe { libc::fcntl(file.as_raw_fd(), operation, argument) } == -1 {
             return Err(io::Error::last_os_error());
         }

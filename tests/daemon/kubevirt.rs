@@ -1,4 +1,4 @@
-//! The helper's life in KubeVirt, without a disk. The lab has the part with one.
+//! The daemon in KubeVirt, without a disk. The lab tests it there with one.
 
 use std::{fs, os::unix::fs::MetadataExt as _, time::Instant};
 
@@ -10,16 +10,16 @@ use test_support::{
 
 use crate::{null, read_keys};
 
-/// Kubernetes kills what has not ended by then, unless told otherwise.
+/// Kubernetes kills a container this long after SIGTERM, by default.
 const GRACE_SECONDS: u64 = 30;
 
-/// A guest of the node is served: refused, for the lack of a disk.
+/// Checks that a guest of the node gets a reply: a refusal, because its descriptor is not a disk.
 fn assert_serves_guests(node: &Node) {
     let socket = node.socket();
     let owner = fs::metadata(&socket).unwrap();
     assert_eq!((owner.uid(), owner.gid()), (GUESTS, GUESTS));
-    // The socket has its name a moment before anybody listens on it.
-    eventually("it listens", || !is_dead(&socket));
+    // The socket file exists a moment before the daemon listens on it.
+    eventually("the daemon listens", || !is_dead(&socket));
     let reply = as_user(GUESTS, &[], || {
         let mut client = Client::connect(&socket).unwrap();
         client.read(null(), &read_keys(8)[..10]).unwrap()
@@ -27,8 +27,8 @@ fn assert_serves_guests(node: &Node) {
     assert_eq!(reply.sense_code(), Some((5, 0x20, 0)));
 }
 
-/// The container is sent a signal, and ends well and in time.
-fn assert_ends_well_by(signal: Signal, mut container: Container, node: &Node) {
+/// Sends the container a signal and checks that it exits with status 0 within the grace period.
+fn assert_stops_by(signal: Signal, mut container: Container, node: &Node) {
     let begun = Instant::now();
     container.signal(signal);
     let status = container.wait();
@@ -38,18 +38,18 @@ fn assert_ends_well_by(signal: Signal, mut container: Container, node: &Node) {
 }
 
 #[test]
-fn the_nodes_watcher_sees_each_start_and_its_guests_are_served() {
+fn kubevirt_watcher_sees_each_start() {
     for isolation in [Isolation::Network, Isolation::Processes] {
         let Some(mut node) = Node::new() else { return };
         let first = node.start(isolation, &[]);
         node.wait_for(Event::Appeared, 1);
         assert_serves_guests(&node);
-        assert_ends_well_by(Signal::TERM, first, &node);
+        assert_stops_by(Signal::TERM, first, &node);
 
         let second = node.start(isolation, &[]);
         node.wait_for(Event::Appeared, 2);
         assert_serves_guests(&node);
-        // Without a chance to remove anything.
+        // Killed, so that it cannot remove its socket.
         drop(second);
         assert!(is_dead(&node.socket()));
 
@@ -60,9 +60,10 @@ fn the_nodes_watcher_sees_each_start_and_its_guests_are_served() {
     }
 }
 
-/// The kernel keeps from the first process of a namespace all signals that it has not asked for.
+/// The kernel discards signals to the first process of a PID namespace unless that process has installed a
+/// handler.
 #[test]
-fn as_the_first_process_of_its_container_it_ends_by_each_of_the_three_signals() {
+fn signals_stop_pid_1_of_container() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let Some(mut node) = Node::new() else { return };
         let container = node.start(Isolation::Processes, &[]);
@@ -72,6 +73,6 @@ fn as_the_first_process_of_its_container_it_ends_by_each_of_the_three_signals() 
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
         assert_eq!(inside.split_whitespace().last(), Some("1"), "{inside}");
-        assert_ends_well_by(signal, container, &node);
+        assert_stops_by(signal, container, &node);
     }
 }

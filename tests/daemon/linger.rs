@@ -1,5 +1,5 @@
-//! Clients whose descriptors do not let themselves be closed: a TCP socket with unsent data and `SO_LINGER` makes close(2)
-//! wait for as long as the other end likes. Any process can make one.
+//! Clients whose descriptors block close(2). For a TCP socket with unsent data and `SO_LINGER`, close(2)
+//! blocks for as long as its peer likes. Any process can make such a socket.
 
 use std::{
     fs,
@@ -24,20 +24,20 @@ use crate::{
     null, read_keys,
 };
 
-/// Sockets that take long to close, until this is dropped.
-struct Lingering {
+/// A factory of sockets whose close(2) blocks until the factory is dropped.
+struct LingeringSockets {
     listener: TcpListener,
-    others: Vec<TcpStream>,
+    peers: Vec<TcpStream>,
 }
 
-impl Lingering {
+impl LingeringSockets {
     fn new() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), others: Vec::new() }
+        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), peers: Vec::new() }
     }
 
     fn make(&mut self) -> TcpStream {
         let mut socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        self.others.push(self.listener.accept().unwrap().0);
+        self.peers.push(self.listener.accept().unwrap().0);
         rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(300))).unwrap();
         socket.set_nonblocking(true).unwrap();
         while socket.write(&[0; 8192]).is_ok() {}
@@ -45,70 +45,77 @@ impl Lingering {
     }
 }
 
-fn is_served(daemon: &Daemon) {
+fn assert_served(daemon: &Daemon) {
     let begun = Instant::now();
     assert!(daemon.client().read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-fn stops_soon(daemon: Daemon) {
+fn assert_stops_soon(daemon: Daemon) {
     let begun = Instant::now();
     daemon.stop();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn a_connection_that_is_reset_in_mid_request_holds_up_nobody() {
-    let mut lingering = Lingering::new();
+fn reset_with_lingering_socket_delays_no_client() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     for _ in 0..8 {
-        // The greeting is not read: so the kernel reports a reset, not an end.
+        // The greeting stays unread, so that the kernel reports a reset instead of an end of stream.
         let mut client = Client::connect_silently(&daemon.socket()).unwrap();
         std::thread::sleep(Duration::from_millis(20));
         client.send(&[0; 4], &[]).unwrap();
         client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
     }
     std::thread::sleep(Duration::from_millis(200));
-    is_served(&daemon);
-    stops_soon(daemon);
+    assert_served(&daemon);
+    assert_stops_soon(daemon);
 }
 
 #[test]
-fn a_half_request_holds_up_neither_others_nor_the_end() {
-    let mut lingering = Lingering::new();
+fn half_request_with_lingering_socket_delays_nothing() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     let mut clients: Vec<Client> = (0..8).map(|_| daemon.client()).collect();
     for client in &mut clients {
         client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
     }
-    is_served(&daemon);
-    stops_soon(daemon);
+    assert_served(&daemon);
+    assert_stops_soon(daemon);
 }
 
 #[test]
-fn refused_descriptors_that_do_not_close_hold_up_no_answer() {
-    let mut lingering = Lingering::new();
+fn lingering_refused_descriptors_delay_no_reply() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     let mut clients: Vec<Client> = (0..160).map(|_| daemon.client()).collect();
     for client in &mut clients {
-        // Our own copy goes while the helper has one: who closes last is the one who waits.
+        // Close this process's copy while the daemon holds one: only the last close of the socket blocks.
         client.expect_reply_to(&read_keys(8)[..10], &[]);
         client.send(&read_keys(8)[..15], &[lingering.make().as_fd()]).unwrap();
         client.send(&[0], &[]).unwrap();
         let reply = client.reply().unwrap();
-        assert_eq!(reply.sense_code(), Some((5, 0x20, 0)), "more than there are places for closing");
+        assert_eq!(
+            reply.sense_code(),
+            Some((5, 0x20, 0)),
+            "there are more descriptors than threads to close them"
+        );
     }
-    is_served(&daemon);
+    assert_served(&daemon);
     drop(lingering);
     for client in &mut clients {
-        assert!(client.read(null(), &read_keys(8)[..10]).is_ok(), "and once they are closed all go on");
+        assert!(
+            client.read(null(), &read_keys(8)[..10]).is_ok(),
+            "once the descriptors are closed, all connections work again"
+        );
     }
-    stops_soon(daemon);
+    assert_stops_soon(daemon);
 }
 
 #[test]
-fn violations_with_descriptors_that_do_not_close_are_closed_for_their_clients() {
-    let mut lingering = Lingering::new();
+fn violation_with_lingering_socket_still_disconnects() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     for _ in 0..160 {
         let mut client = daemon.client();
@@ -116,15 +123,15 @@ fn violations_with_descriptors_that_do_not_close_are_closed_for_their_clients() 
         client.send(&[0x12], &[]).unwrap();
         assert!(client.is_closed());
     }
-    is_served(&daemon);
+    assert_served(&daemon);
     daemon.signal(Signal::HUP);
-    stops_soon(daemon);
+    assert_stops_soon(daemon);
 }
 
-/// The kernel keeps such a byte apart from the others, and drops it in the middle of a read.
+/// The kernel keeps an out-of-band byte apart and drops it, with its descriptors, in the middle of a read.
 #[test]
-fn descriptors_that_come_out_of_band_and_do_not_close_hold_up_nobody() {
-    let mut lingering = Lingering::new();
+fn out_of_band_descriptors_delay_no_client() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&[]);
     let clients: Vec<Client> = (0..4).map(|_| daemon.client()).collect();
     for client in &clients {
@@ -133,17 +140,17 @@ fn descriptors_that_come_out_of_band_and_do_not_close_hold_up_nobody() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-        // A kernel without them refuses.
+        // Fails on kernels without out-of-band data on Unix sockets.
         let _ = rustix::net::sendmsg(client.stream(), &[IoSlice::new(b"x")], &mut control, SendFlags::OOB);
     }
     std::thread::sleep(Duration::from_millis(200));
-    is_served(&daemon);
-    stops_soon(daemon);
+    assert_served(&daemon);
+    assert_stops_soon(daemon);
 }
 
 #[test]
-fn clients_that_were_not_accepted_do_not_hold_up_the_end() {
-    let mut lingering = Lingering::new();
+fn unaccepted_clients_do_not_delay_shutdown() {
+    let mut lingering = LingeringSockets::new();
     let daemon = Daemon::start(&["--max-clients=1"]);
     let _accepted = daemon.client();
     for _ in 0..4 {
@@ -153,38 +160,39 @@ fn clients_that_were_not_accepted_do_not_hold_up_the_end() {
     daemon.wait_for_log("new clients wait");
     let socket = daemon.socket();
     daemon.signal(Signal::TERM);
-    eventually("nobody can connect any more", || Client::connect_silently(&socket).is_err());
-    stops_soon(daemon);
+    eventually("the daemon has closed its socket", || Client::connect_silently(&socket).is_err());
+    assert_stops_soon(daemon);
 }
 
-/// The daemon that the attacker is to attack, its socket, and how.
+/// Environment variables of the attacking process: the daemon's process ID, its socket, and the kind of
+/// attack.
 const DAEMON: &str = "LINGER_DAEMON";
-const ATTACKED: &str = "LINGER_ATTACKED";
+const SOCKET: &str = "LINGER_SOCKET";
 const ATTACK: &str = "LINGER_ATTACK";
-/// A file that the attacker makes when it has sent everything.
+/// The path of a file that the attacker creates when it has sent everything.
 const SENT: &str = "LINGER_SENT";
 
-/// What a client of the attacker does.
+/// What the clients of the attacking process do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attack {
-    /// Sends a message with all the descriptors that it may have.
+    /// Send a message with 253 descriptors, the most that the kernel allows.
     Many,
-    /// The same after a command for a disk, so that a thread waits for it, if one may.
+    /// Send such a message after a command for a disk, so that a thread lingers on the connection if one may.
     ManyAfterACommand,
-    /// Sends one, without waiting for anything.
+    /// Send one descriptor with the greeting, without waiting for the daemon's.
     One,
 }
 
-/// Not a test: the process that another test starts.
+/// Not a test: the body of the attacking process, started by the tests below.
 #[test]
 #[ignore = "is started by another test"]
 fn attacker() {
-    let Some(socket) = std::env::var_os(ATTACKED) else { return };
+    let Some(socket) = std::env::var_os(SOCKET) else { return };
     let attacks = [Attack::Many, Attack::ManyAfterACommand, Attack::One];
     let name = std::env::var(ATTACK).unwrap();
     let attack = attacks.into_iter().find(|attack| format!("{attack:?}") == name).unwrap();
     let daemon = std::env::var(DAEMON).unwrap().parse().ok().and_then(Pid::from_raw).unwrap();
-    let mut lingering = Lingering::new();
+    let mut lingering = LingeringSockets::new();
     let null = null();
     let connect = || Client::connect_silently(Path::new(&socket)).unwrap();
     if attack == Attack::One {
@@ -204,24 +212,24 @@ fn attacker() {
             assert!(client.read(disk(0), &read_keys(8)[..10]).is_ok());
         }
     }
-    // Our own copies are to go first: who closes last is the one who waits.
+    // The daemon is stopped until this process has closed its copies: only the last close of a socket blocks.
     kill_process(daemon, Signal::STOP).unwrap();
     let clients: Vec<Client> = clients
         .into_iter()
         .map(|(mut client, socket)| {
-            let others = std::iter::repeat_n(null.as_fd(), 252);
-            let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(socket.as_fd()).chain(others).collect();
+            let rest = std::iter::repeat_n(null.as_fd(), 252);
+            let descriptors: Vec<BorrowedFd<'_>> = std::iter::once(socket.as_fd()).chain(rest).collect();
             client.send(&read_keys(8), &descriptors).unwrap();
             client
         })
         .collect();
     kill_process(daemon, Signal::CONT).unwrap();
-    // Until it is killed.
+    // The test kills this process before.
     std::thread::sleep(Duration::from_secs(600));
     drop(clients);
 }
 
-/// The attacker while it attacks.
+/// A running attacking process. It is killed on drop.
 struct Attacker {
     child: Child,
     directory: TempDir,
@@ -231,7 +239,7 @@ impl Attacker {
     fn start(daemon: &Daemon, attack: Attack) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "linger::attacker", "--ignored"]).stdout(Stdio::null());
-        command.env(ATTACKED, daemon.socket()).env(ATTACK, format!("{attack:?}"));
+        command.env(SOCKET, daemon.socket()).env(ATTACK, format!("{attack:?}"));
         let directory = tempfile::tempdir().unwrap();
         command.env(DAEMON, daemon.pid().to_string()).env(SENT, directory.path().join("sent"));
         Self { child: command.spawn().unwrap(), directory }
@@ -241,8 +249,9 @@ impl Attacker {
         self.directory.path().join("sent").exists()
     }
 
-    /// Returns the highest number of descriptors that the attack brings the daemon, while another client does `command`.
-    fn brings(self, daemon: &Daemon, mut command: impl FnMut()) -> usize {
+    /// Returns by how many descriptors the attack has raised the daemon's number at most, while another
+    /// client runs `command`.
+    fn peak_descriptors(self, daemon: &Daemon, mut command: impl FnMut()) -> usize {
         let before = daemon.descriptors();
         let mut most = 0;
         let mut begun = None::<Instant>;
@@ -266,32 +275,33 @@ impl Drop for Attacker {
     }
 }
 
-/// The kernel closes them in the middle of a read, whose thread is no more to be had.
+/// The kernel closes such descriptors in the middle of the receiving thread's read, which blocks that thread.
 #[test]
-fn descriptors_that_cannot_be_received_and_do_not_close_hold_up_nobody() {
+fn unreceivable_lingering_sockets_delay_no_client() {
     let daemon = Daemon::with(few_files());
     let mut client = daemon.client();
-    // The attackers' own copies are to go first: who closes last is the one who waits.
+    // The daemon is stopped until the attackers have closed their copies: only the last close of a socket
+    // blocks.
     daemon.signal(Signal::STOP);
     let attackers = [(); 5].map(|()| Attacker::start(&daemon, Attack::One));
     eventually("all is sent", || attackers.iter().all(Attacker::has_sent));
-    // Just for the connections.
+    // Enough for the connections and for nothing they send.
     daemon.limit_open_files(daemon.descriptors() + attackers.len() * 8);
     let threads = || daemon.status("Threads").parse::<usize>().unwrap();
     daemon.signal(Signal::CONT);
-    eventually("of each there is one that is read", || threads() > attackers.len());
+    eventually("a thread reads from each attacker", || threads() > attackers.len());
     std::thread::sleep(Duration::from_millis(200));
     assert!(!daemon.log().contains("could not be received"), "they are still being read");
     daemon.limit_open_files(1024);
     let begun = Instant::now();
     assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
-    is_served(&daemon);
+    assert_served(&daemon);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     drop(attackers);
-    stops_soon(daemon);
+    assert_stops_soon(daemon);
 }
 
-/// As many as a service had that was started by hand.
+/// Returns options with a low limit of open files: that of a daemon started from a shell.
 fn few_files() -> Options {
     Options { arguments: vec!["--unprivileged".into()], open_files: Some((4096, 4096)), ..Options::default() }
 }
@@ -301,13 +311,14 @@ fn descriptors_of_one_process_stay_few() {
     let daemon = Daemon::with(few_files());
     let mut client = daemon.client();
     let attacker = Attacker::start(&daemon, Attack::Many);
-    let most = attacker.brings(&daemon, || {
+    let most = attacker.peak_descriptors(&daemon, || {
         assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
     });
-    // Forty connections, each with the two or three descriptors that a receive buffer has room for.
+    // Forty connections, each with itself and the two or three descriptors for which a receive buffer has
+    // room.
     assert!(most <= 40 * 4 + 10, "{most}");
-    is_served(&daemon);
-    stops_soon(daemon);
+    assert_served(&daemon);
+    assert_stops_soon(daemon);
 }
 
 #[test]
@@ -316,10 +327,10 @@ fn descriptors_to_lingering_threads_stay_few() {
     let daemon = disks::start(few_files());
     let mut client = daemon.client();
     let attacker = Attacker::start(&daemon, Attack::ManyAfterACommand);
-    let most = attacker.brings(&daemon, || {
+    let most = attacker.peak_descriptors(&daemon, || {
         assert_eq!(client.read(disk(0), &read_keys(8)[..10]).unwrap().payload.len(), 8);
     });
     assert!(most <= 40 * 4 + 10, "{most}");
-    is_served(&daemon);
-    stops_soon(daemon);
+    assert_served(&daemon);
+    assert_stops_soon(daemon);
 }

@@ -8,7 +8,7 @@ use test_support::{Client, Daemon, Options, eventually};
 use crate::{disks, null, read_keys};
 
 #[test]
-fn a_thousand_idle_clients_cost_no_threads_and_delay_nobody() {
+fn thousand_idle_clients_keep_no_threads() {
     let daemon = Daemon::start(&[]);
     let before = daemon.idle_descriptors();
     let mut clients: Vec<Client> = (0..1000).map(|_| daemon.client()).collect();
@@ -18,12 +18,12 @@ fn a_thousand_idle_clients_cost_no_threads_and_delay_nobody() {
     }
     eventually("the threads leave", || daemon.status("Threads").parse::<u32>().unwrap() <= 3);
     drop(clients);
-    eventually("nothing is left of them", || daemon.descriptors() == before);
+    eventually("their descriptors are closed", || daemon.descriptors() == before);
     daemon.stop();
 }
 
 #[test]
-fn clients_that_connect_all_at_once_are_all_served() {
+fn simultaneous_connections_are_all_served() {
     let daemon = Daemon::start(&[]);
     thread::scope(|scope| {
         for _ in 0..64 {
@@ -41,7 +41,7 @@ fn clients_that_connect_all_at_once_are_all_served() {
 }
 
 #[test]
-fn clients_beyond_the_limit_wait_until_there_is_room() {
+fn clients_beyond_max_clients_wait() {
     let daemon = Daemon::start(&["--max-clients", "2"]);
     let first = daemon.client();
     let mut second = daemon.client();
@@ -59,37 +59,38 @@ fn clients_beyond_the_limit_wait_until_there_is_room() {
 #[test]
 fn connections_of_one_process_are_limited() {
     let daemon = Daemon::start(&["--max-clients", "200"]);
-    // A quarter of all, but 64 in any case.
+    // A process may have a quarter of all connections, and always 64.
     let mut clients: Vec<Client> = (0..64).map(|_| daemon.client()).collect();
     for _ in 0..3 {
-        let mut one_more = Client::connect_silently(&daemon.socket()).unwrap();
-        assert!(one_more.is_closed());
+        let mut excess = Client::connect_silently(&daemon.socket()).unwrap();
+        assert!(excess.is_closed());
     }
     let complaint = "its process has too many connections (see --max-clients)";
     daemon.wait_for_log(complaint);
     assert_eq!(daemon.log().matches(complaint).count(), 1, "logged once");
-    assert!(!daemon.log().contains("new clients wait"), "there is room");
+    assert!(!daemon.log().contains("new clients wait"), "the daemon has room for other clients");
     for client in &mut clients {
         assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
     }
     drop(clients);
-    eventually("there is room again", || {
+    eventually("the process may connect again", || {
         let again = Client::connect(&daemon.socket());
         again.and_then(|mut client| client.read(null(), &read_keys(8)[..10])).is_ok()
     });
     daemon.stop();
 }
 
-/// The C helper spins here, at 99 % of a processor.
+/// The C helper spins here and uses 99 % of a processor.
 #[test]
-fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
+fn clients_wait_at_open_files_limit() {
     let options = Options {
         arguments: vec!["--unprivileged".into()],
         open_files: Some((20, 20)),
         ..Options::default()
     };
     let daemon = Daemon::with(options);
-    // However few files there are, room for one client is promised; the limit that counts is the kernel's.
+    // The daemon always announces room for one client, however low the limit of open files is. Whether that
+    // client can connect depends on the kernel's limit.
     daemon.wait_for_log("room for 1 clients");
     daemon.stop();
 
@@ -112,9 +113,9 @@ fn at_the_limit_of_open_files_new_clients_wait_and_nothing_spins() {
 }
 
 #[test]
-fn when_accept_finds_no_descriptor_left_clients_wait_and_are_served_later() {
+fn clients_wait_when_accept_fails_with_emfile() {
     let daemon = Daemon::start(&[]);
-    // As many as there are: the next one fails with EMFILE.
+    // All numbers below the limit are in use: the next accept fails with EMFILE.
     daemon.limit_open_files(daemon.idle_descriptors());
     let mut waiting: Vec<Client> =
         (0..10).map(|_| Client::connect_silently(&daemon.socket()).unwrap()).collect();
@@ -131,7 +132,7 @@ fn when_accept_finds_no_descriptor_left_clients_wait_and_are_served_later() {
 }
 
 #[test]
-fn descriptors_without_room_cost_only_their_client() {
+fn unreceivable_descriptors_close_only_their_client() {
     let options = Options {
         arguments: vec!["--unprivileged".into()],
         open_files: Some((64, 64)),
@@ -159,7 +160,7 @@ fn descriptors_without_room_cost_only_their_client() {
 }
 
 #[test]
-fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+fn soft_limit_of_open_files_is_raised() {
     let options = Options {
         arguments: vec!["--unprivileged".into()],
         open_files: Some((256, 2048)),
@@ -172,14 +173,14 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     daemon.stop();
 }
 
-/// What is missing here says nothing about the disk: the guest must repeat the command.
+/// A shortage in the helper says nothing about the disk: the guest must repeat the command.
 #[test]
 #[ignore = "needs root and /dev/loop0, /dev/loop1"]
 fn shortage_of_descriptors_is_busy() {
     let daemon = disks::start(Options { arguments: vec!["--unprivileged".into()], ..Options::default() });
     let mut client = daemon.client();
     let disk = disks::disk(0);
-    // One number is free, for the client's descriptor: none for a directory of /sys.
+    // Leaves one number free, for the client's descriptor, and none for a directory of /sys.
     let open = format!("/proc/{}/fd", daemon.pid());
     let is_open = |number: &usize| std::path::Path::new(&open).join(number.to_string()).exists();
     eventually("its thread has parked", || daemon.descriptors() == daemon.idle_descriptors() + 1);

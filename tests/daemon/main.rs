@@ -1,5 +1,6 @@
-//! The daemon as a process: started, stopped, and talked to by clients that mean well and others that do not. Runs on
-//! any host, without root and without a disk.
+//! Tests of the daemon as a process: how it starts and stops, and how it serves well-behaved and hostile
+//! clients. They run on any host, without root and without a disk; the exceptions are ignored by default and
+//! say what they need.
 
 mod client;
 mod disks;
@@ -23,19 +24,19 @@ mod stop;
 
 use std::{fs::File, os::fd::OwnedFd};
 
-/// READ KEYS with this allocation length, padded as the protocol has it.
+/// Returns the CDB of READ KEYS with this allocation length, padded to the 16 bytes of the protocol.
 fn read_keys(allocation_length: u16) -> [u8; 16] {
     let [high, low] = allocation_length.to_be_bytes();
     [0x5e, 0, 0, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// REGISTER with this parameter list length, padded as the protocol has it.
+/// Returns the CDB of REGISTER with this parameter list length, padded to the 16 bytes of the protocol.
 fn register(length: u32) -> [u8; 16] {
     let [a, b, c, d] = length.to_be_bytes();
     [0x5f, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// A descriptor of something that is not a disk.
+/// Opens `/dev/null`, a descriptor that is not a disk.
 fn null() -> OwnedFd {
     File::options().read(true).write(true).open("/dev/null").expect("/dev/null").into()
 }

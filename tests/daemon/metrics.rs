@@ -1,4 +1,4 @@
-//! Watching the daemon: metrics, its state in words, and what is said of commands that take long.
+//! Observability: metrics, the state in text form, and log lines about slow commands.
 
 use std::{
     fs::{self, File},
@@ -25,10 +25,10 @@ use crate::{
     read_keys, register,
 };
 
-/// Where the metrics of a daemon are, in a directory that it must outlive.
-struct Place(TempDir);
+/// The metrics socket of a daemon, in a temporary directory that must outlive the daemon.
+struct MetricsSocket(TempDir);
 
-impl Place {
+impl MetricsSocket {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -54,6 +54,7 @@ impl Place {
     }
 }
 
+/// Returns the name and labels of a counter of commands. `direction` is `in` or `out`.
 fn commands(direction: &str, action: &str, outcome: &str) -> String {
     format!(
         "pr_helper_commands_total{{opcode=\"persistent_reserve_{direction}\",service_action=\"{action}\",outcome=\"{outcome}\"}}"
@@ -61,9 +62,9 @@ fn commands(direction: &str, action: &str, outcome: &str) -> String {
 }
 
 #[test]
-fn commands_are_counted_by_what_they_are_and_how_they_end() {
-    let (place, cluster) = (Place::new(), Cluster::new());
-    let daemon = cluster.start_with(&[place.argument()]);
+fn commands_are_counted_by_action_and_outcome() {
+    let (metrics, cluster) = (MetricsSocket::new(), Cluster::new());
+    let daemon = cluster.start_with(&[metrics.argument()]);
     let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
     let (disk, read_only) = (cluster.disk("disk"), File::open(cluster.path("disk")).unwrap());
     for _ in 0..3 {
@@ -72,7 +73,7 @@ fn commands_are_counted_by_what_they_are_and_how_they_end() {
     assert_eq!(change(&mut a, &disk, OutServiceAction::Register, (NONE, A), false).status, Status::GOOD);
     let reply = change(&mut b, &disk, OutServiceAction::Reserve, (B, NONE), false);
     assert_eq!(reply.status, Status::RESERVATION_CONFLICT);
-    // READ FULL STATUS is 03h, the last; 1Fh is none.
+    // The last service action is READ FULL STATUS, 03h; 1Fh is reserved.
     let reserved = [0x5e, 0x1f, 0, 0, 0, 0, 0, 0, 8, 0];
     assert_eq!(b.read(&disk, &reserved).unwrap().status, Status::CHECK_CONDITION);
     change(&mut b, &read_only, OutServiceAction::Clear, (B, NONE), false);
@@ -80,7 +81,7 @@ fn commands_are_counted_by_what_they_are_and_how_they_end() {
     b.read(null(), &read_keys(8)[..10]).unwrap();
     b.read(File::open("/").unwrap(), &read_keys(8)[..10]).unwrap();
 
-    let samples = place.samples();
+    let samples = metrics.samples();
     let expected = [
         (&*commands("in", "other", "check_condition"), "1"),
         (&commands("in", "read_keys", "good"), "3"),
@@ -90,8 +91,8 @@ fn commands_are_counted_by_what_they_are_and_how_they_end() {
         (&commands("out", "register", "rejected"), "1"),
         (&commands("out", "reserve", "reservation_conflict"), "1"),
     ];
-    let mut counted = samples.beginning_with("pr_helper_commands_total");
-    assert_eq!(counted.len(), (5 + 10) * 8, "all are there from the start");
+    let mut counted = samples.with_prefix("pr_helper_commands_total");
+    assert_eq!(counted.len(), (5 + 10) * 8, "all counters exist from the start");
     counted.retain(|(_, value)| *value != "0");
     assert_eq!(counted, expected);
     for (sample, value) in [
@@ -108,15 +109,15 @@ fn commands_are_counted_by_what_they_are_and_how_they_end() {
         assert_eq!(samples.get(sample), value, "{sample}");
     }
     drop(a);
-    eventually("one client less", || place.samples().get("pr_helper_clients") == "1");
+    eventually("the gauge has fallen to one client", || metrics.samples().get("pr_helper_clients") == "1");
     daemon.stop();
-    assert!(!place.socket().exists());
+    assert!(!metrics.socket().exists());
 }
 
 #[test]
-fn clients_that_break_the_protocol_are_counted_by_what_they_did() {
-    let place = Place::new();
-    let daemon = place.start();
+fn dropped_clients_are_counted_by_reason() {
+    let metrics = MetricsSocket::new();
+    let daemon = metrics.start();
     let null = null();
     for (bytes, descriptors, reason) in [
         (&read_keys(8)[..], 0, "no_descriptor"),
@@ -128,22 +129,22 @@ fn clients_that_break_the_protocol_are_counted_by_what_they_did() {
         client.send(bytes, &vec![null.as_fd(); descriptors]).unwrap();
         assert!(client.is_closed());
         let sample = format!("pr_helper_clients_dropped_total{{reason=\"{reason}\"}}");
-        assert_eq!(place.samples().get(&sample), "1");
+        assert_eq!(metrics.samples().get(&sample), "1");
     }
     daemon.stop();
 }
 
 #[test]
-fn the_socket_is_its_owners_alone_and_speaks_http() {
-    let place = Place::new();
-    let daemon = place.start();
-    assert_eq!(fs::metadata(place.socket()).unwrap().mode() & 0o777, 0o600);
-    let reply = ask(&place.socket(), b"GET /metrics HTTP/1.0\r\n\r\n");
+fn metrics_socket_is_private_and_speaks_http() {
+    let metrics = MetricsSocket::new();
+    let daemon = metrics.start();
+    assert_eq!(fs::metadata(metrics.socket()).unwrap().mode() & 0o777, 0o600);
+    let reply = ask(&metrics.socket(), b"GET /metrics HTTP/1.0\r\n\r\n");
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();
     let kind = "\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
     assert!(head.contains(kind), "{head}");
     Samples::parse(body);
-    let state = place.get("/state");
+    let state = metrics.get("/state");
     assert!(state.starts_with(concat!("pr-helper ", env!("CARGO_PKG_VERSION"), ", process ")), "{state}");
     for (request, status) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "404"),
@@ -151,14 +152,14 @@ fn the_socket_is_its_owners_alone_and_speaks_http() {
         (b"GET\r\n\r\n", "400"),
         (b"\x00\x00\x00\x00\r\n\r\n", "400"),
     ] {
-        let reply = ask(&place.socket(), request);
+        let reply = ask(&metrics.socket(), request);
         assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
     }
     daemon.stop();
 }
 
 #[test]
-fn without_the_option_there_is_neither_socket_nor_thread() {
+fn no_metrics_thread_without_the_option() {
     let daemon = Daemon::start(&[]);
     let names: Vec<_> = fs::read_dir(format!("/proc/{}/task", daemon.pid()))
         .unwrap()
@@ -170,7 +171,7 @@ fn without_the_option_there_is_neither_socket_nor_thread() {
 }
 
 #[test]
-fn the_socket_needs_a_path_of_its_own() {
+fn metrics_socket_needs_its_own_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket").display().to_string();
     let arguments = ["--unprivileged", "-k", &path, "--metrics-socket", &path];
@@ -180,16 +181,16 @@ fn the_socket_needs_a_path_of_its_own() {
     assert!(message.contains("--metrics-socket: ") && message.contains("choose another path"), "{message}");
 }
 
-/// None of these takes part in what the others are told, or in how soon.
+/// Hostile scrapers delay neither commands nor other scrapers nor the shutdown.
 #[test]
-fn hostile_scrapers_hold_up_neither_commands_nor_other_scrapers_nor_the_end() {
-    let place = Place::new();
-    let daemon = place.start();
+fn hostile_scrapers_delay_nothing() {
+    let metrics = MetricsSocket::new();
+    let daemon = metrics.start();
     let mut client = daemon.client();
     let mut hostile = Vec::new();
     let mut be_hostile = |request: &[u8]| {
-        let mut stream = connect(&place.socket());
-        // Those that came before it may have been dropped for it, and so may it be.
+        let mut stream = connect(&metrics.socket());
+        // The daemon may already have dropped this connection in favour of a newer one.
         let _ = stream.write_all(request);
         hostile.push(stream);
     };
@@ -203,27 +204,27 @@ fn hostile_scrapers_hold_up_neither_commands_nor_other_scrapers_nor_the_end() {
     let begun = Instant::now();
     for _ in 0..10 {
         assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
-        place.samples();
+        metrics.samples();
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     drop(client);
-    // They are still there, and what they cost is over before long.
-    eventually("all are dropped", || daemon.descriptors() == daemon.idle_descriptors());
-    place.samples();
+    // The scrapers are still connected, but the daemon drops them soon.
+    eventually("all scrapers are dropped", || daemon.descriptors() == daemon.idle_descriptors());
+    metrics.samples();
 
-    let _silent: Vec<_> = (0..100).map(|_| connect(&place.socket())).collect();
+    let _silent: Vec<_> = (0..100).map(|_| connect(&metrics.socket())).collect();
     let begun = Instant::now();
     daemon.stop();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
-fn a_request_without_an_end_is_refused() {
-    let place = Place::new();
-    let daemon = place.start();
-    let mut stream = connect(&place.socket());
+fn endless_http_request_is_refused() {
+    let metrics = MetricsSocket::new();
+    let daemon = metrics.start();
+    let mut stream = connect(&metrics.socket());
     let mut sent = 0_usize;
-    // A peer that has closed is an error before long.
+    // Writing fails soon after the daemon has closed the connection.
     while sent < 1 << 24 && stream.write_all(&[b'x'; 1024]).is_ok() {
         sent += 1024;
     }
@@ -231,28 +232,30 @@ fn a_request_without_an_end_is_refused() {
     let mut reply = Vec::new();
     match stream.read_to_end(&mut reply) {
         Ok(_) => {}
-        // Not all that was sent has been read.
+        // The daemon did not read all that was sent.
         Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
     }
     assert!(reply.starts_with(b"HTTP/1.1 400 "));
     daemon.stop();
 }
 
+/// The log has one line when the command becomes slow and one when it ends; metrics and state show it in
+/// between.
 #[test]
-fn a_slow_command_is_logged_once_when_it_is_slow_and_once_when_it_ends() {
-    let (place, mut hung) = (Place::new(), HungDisk::new());
-    let daemon = hung.cluster().start_with(&[place.argument(), "--slow=1".into()]);
+fn slow_command_is_logged_and_reported() {
+    let (metrics, mut hung) = (MetricsSocket::new(), HungDisk::new());
+    let daemon = hung.cluster().start_with(&[metrics.argument(), "--slow=1".into()]);
     let mut client = hung.begin();
     let slow = "has not answered PERSISTENT RESERVE IN, READ KEYS, 8 bytes for ";
     daemon.wait_for_log(slow);
-    let samples = place.samples();
+    let samples = metrics.samples();
     assert_eq!(samples.get("pr_helper_slow_commands"), "1");
-    let devices = samples.beginning_with("pr_helper_device_commands_in_flight{device=\"file ");
+    let devices = samples.with_prefix("pr_helper_device_commands_in_flight{device=\"file ");
     assert!(matches!(devices[..], [(_, "1")]), "{devices:?}");
 
     let peer = format!("client pid {} uid {}", std::process::id(), rustix::process::geteuid().as_raw());
     let inode = fs::metadata(hung.cluster().path("disk")).unwrap().ino();
-    let state = place.get("/state");
+    let state = metrics.get("/state");
     daemon.signal(Signal::USR1);
     daemon.wait_for_log("state: clients: 1");
     daemon.wait_for_log(&format!("state:   {peer}: for "));
@@ -266,7 +269,7 @@ fn a_slow_command_is_logged_once_when_it_is_slow_and_once_when_it_ends() {
         assert!(text.contains(", 1 commands\n"), "{text}");
     }
 
-    // Some looks later.
+    // The daemon checks for slow commands several times in between.
     thread::sleep(Duration::from_secs(3));
     let log = daemon.log();
     assert_eq!(log.matches(slow).count(), 1, "{log}");
@@ -274,22 +277,22 @@ fn a_slow_command_is_logged_once_when_it_is_slow_and_once_when_it_ends() {
     hung.release();
     assert_eq!(client.reply().unwrap().status, Status::GOOD);
     daemon.wait_for_log("seconds for PERSISTENT RESERVE IN, READ KEYS, 8 bytes");
-    let samples = place.samples();
+    let samples = metrics.samples();
     assert_eq!(samples.get("pr_helper_slow_commands"), "0");
     assert_eq!(samples.get(&commands("in", "read_keys", "good")), "1");
-    assert!(place.get("/state").contains("commands in flight: 0\n"));
+    assert!(metrics.get("/state").contains("commands in flight: 0\n"));
     daemon.stop();
 }
 
-/// The loop looks for slow commands while there may be one, and no longer.
+/// The event loop checks for slow commands only while commands are in flight.
 #[test]
-fn an_idle_daemon_is_not_woken() {
-    let place = Place::new();
-    let daemon = place.start();
+fn idle_daemon_is_not_woken() {
+    let metrics = MetricsSocket::new();
+    let daemon = metrics.start();
     let mut client = daemon.client();
     client.read(null(), &read_keys(8)[..10]).unwrap();
-    place.samples();
-    eventually("it sleeps", || {
+    metrics.samples();
+    eventually("the daemon sleeps", || {
         let before = daemon.status("voluntary_ctxt_switches");
         thread::sleep(Duration::from_millis(2500));
         daemon.status("voluntary_ctxt_switches") == before
@@ -299,24 +302,24 @@ fn an_idle_daemon_is_not_woken() {
 }
 
 #[test]
-fn sigusr1_does_not_end_it_also_while_it_stops() {
+fn sigusr1_logs_state_also_while_stopping() {
     let mut hung = HungDisk::new();
     let mut daemon = hung.cluster().start_with(&[]);
     daemon.signal(Signal::USR1);
     daemon.wait_for_log("state: commands in flight: 0");
     let mut client = hung.begin();
-    eventually("it is under way", || {
+    eventually("the command is in flight", || {
         daemon.signal(Signal::USR1);
         daemon.log().contains("state: commands in flight: 1")
     });
     daemon.signal(Signal::TERM);
     daemon.wait_for_log("SIGTERM received, stopping: 1 commands in flight");
-    // Later than two signals that are taken for one.
+    // Late enough that the daemon does not merge the next signal with the previous one.
     thread::sleep(Duration::from_millis(1100));
     let before = daemon.log().matches("state: clients: 1").count();
     daemon.signal(Signal::USR1);
-    eventually("it tells its state", || daemon.log().matches("state: clients: 1").count() > before);
+    eventually("the daemon logs its state", || daemon.log().matches("state: clients: 1").count() > before);
     hung.release();
-    assert_eq!(client.reply().unwrap().status, Status::GOOD, "it is answered");
+    assert_eq!(client.reply().unwrap().status, Status::GOOD, "the command is answered");
     assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
 }

@@ -5,8 +5,8 @@ use std::fs;
 use rustix::process::Signal;
 use test_support::{Daemon, Options};
 
-/// Starts a daemon for which the dynamic loader looks in a directory first, where the library has this content. `None`: the
-/// daemon lacks the privileges that maps take.
+/// Starts a daemon whose dynamic loader first searches a directory in which the library has this content.
+/// Returns `None` if the daemon lacks the privileges for multipath maps.
 fn daemon_with_library(content: Option<&str>) -> Option<Daemon> {
     let directory = tempfile::tempdir().unwrap();
     if let Some(content) = content {
@@ -27,9 +27,9 @@ fn broken_library_is_a_warning() {
     let Some(daemon) = daemon_with_library(Some("no library")) else { return };
     let log = daemon.log();
     let line = log.lines().find(|line| line.contains("multipath maps are")).unwrap();
-    let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is there and cannot be loaded: ";
+    let start = "pr-helper: warning: multipath maps are not served for now: libmpathpersist is installed but cannot be loaded: ";
     assert!(line.starts_with(start), "{log}");
-    assert!(line.ends_with("libmpathpersist.so.0: file too short"), "the loader's words: {log}");
+    assert!(line.ends_with("libmpathpersist.so.0: file too short"), "the error of the dynamic loader: {log}");
     daemon.signal(Signal::USR1);
     daemon.wait_for_log(
         "state: multipath maps are not served: libmpathpersist or device-mapper cannot be used now",
@@ -46,7 +46,7 @@ fn missing_library_is_no_warning() {
     let log = daemon.log();
     let line = log.lines().find(|line| line.contains("multipath maps are")).unwrap();
     if line.contains("are served by") {
-        // This host has multipath-tools.
+        // multipath-tools is installed on this host.
         return daemon.stop();
     }
     let start = "pr-helper: info: multipath maps are not served: libmpathpersist is not installed; ";

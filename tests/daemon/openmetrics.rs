@@ -1,16 +1,18 @@
-//! OpenMetrics 1.0 text, read as strictly as the standard allows, and more so: what is not of a kind that the daemon
-//! writes is an error, too.
+//! A strict parser of OpenMetrics 1.0 text. It also rejects valid text of kinds that the daemon does not
+//! write.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The values of all samples, by their name with its labels; all as they are written.
+/// The values of all samples by name with labels, in the spelling of the text.
 #[derive(Debug)]
 pub(crate) struct Samples(BTreeMap<String, String>);
 
 impl Samples {
+    /// Parses the text of a scrape.
+    ///
     /// # Panics
     ///
-    /// If the text is not what the standard has.
+    /// If the text violates the standard.
     pub(crate) fn parse(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("the end");
         assert!(body.ends_with('\n') && !body.contains("# EOF"), "whole lines, and one end");
@@ -29,17 +31,17 @@ impl Samples {
         Self(samples)
     }
 
-    /// The value of this sample.
+    /// Returns the value of this sample.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If there is no such sample.
     pub(crate) fn get(&self, sample: &str) -> &str {
         self.0.get(sample).unwrap_or_else(|| panic!("no {sample} in {self:#?}"))
     }
 
-    /// The names of the samples that begin with this, and their values.
-    pub(crate) fn beginning_with(&self, name: &str) -> Vec<(&str, &str)> {
+    /// Returns the names and values of the samples whose names begin with `name`.
+    pub(crate) fn with_prefix(&self, name: &str) -> Vec<(&str, &str)> {
         let samples = self.0.iter().filter(|(sample, _)| sample.starts_with(name));
         samples.map(|(sample, value)| (&**sample, &**value)).collect()
     }
@@ -61,14 +63,14 @@ struct Sample<'a> {
 }
 
 impl<'a> Family<'a> {
-    /// The first line explains the family, the second has its type.
+    /// Starts a family from its `# HELP` line and its `# TYPE` line.
     fn begin(help: &'a str, line: &'a str) -> Self {
         let words: Vec<_> = line.split(' ').collect();
         let ["#", "TYPE", name, kind] = *words else { panic!("no beginning of a family: {line:?}") };
         let help = help.strip_prefix("# HELP ").and_then(|help| help.strip_prefix(name));
         assert!(
             help.is_some_and(|help| help.starts_with(' ') && help.ends_with('.')),
-            "{name} is not explained"
+            "{name} has no help text"
         );
         assert!(is_name(name) && ["info", "counter", "gauge", "histogram"].contains(&kind), "{line:?}");
         for reserved in ["_total", "_info", "_created", "_bucket", "_count", "_sum"] {

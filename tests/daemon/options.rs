@@ -1,4 +1,4 @@
-//! The command line as a user meets it.
+//! The command line: options, errors, `--trace` and the log format.
 
 use std::{fs, process::Output};
 
@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn help_and_version_go_to_standard_output_and_exit_0() {
+fn help_and_version_exit_0() {
     for (argument, text) in [
         ("--help", "--pidfile"),
         ("-h", "--socket"),
@@ -30,7 +30,7 @@ fn help_and_version_go_to_standard_output_and_exit_0() {
 }
 
 #[test]
-fn a_bad_option_is_told_on_standard_error_and_exits_1() {
+fn bad_option_exits_1() {
     for arguments in [&["--no-such-option"][..], &["-k"], &["--timeout=never"], &["--log-format=xml"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -39,7 +39,7 @@ fn a_bad_option_is_told_on_standard_error_and_exits_1() {
 }
 
 #[test]
-fn what_start_lacks_is_told_with_what_to_do() {
+fn start_error_names_cause_and_remedy() {
     let cases: &[(&[&str], &str)] = &[
         (&["--unprivileged", "-u", "no-such-user"], "there is no user \"no-such-user\""),
         (&["--unprivileged", "-g", "no-such-group"], "there is no group \"no-such-group\""),
@@ -67,7 +67,7 @@ fn what_start_lacks_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_trace_has_a_line_for_each_command() {
+fn trace_has_a_line_per_command() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let daemon = Daemon::start(&["-T", &format!("pr_*,file={}", file.path().display())]);
     let mut client = daemon.client();
@@ -92,7 +92,7 @@ fn a_trace_has_a_line_for_each_command() {
 }
 
 #[test]
-fn trace_events_can_be_listed_and_read_from_a_file() {
+fn trace_events_can_be_listed_and_chosen() {
     let output = run(&["-T", "help"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8(output.stdout).unwrap().starts_with("pr_helper_command"));
@@ -107,10 +107,10 @@ fn trace_events_can_be_listed_and_read_from_a_file() {
 }
 
 #[test]
-fn verbosity_and_format_are_as_ordered() {
+fn verbosity_and_log_format_apply() {
     let quiet =
         Daemon::command().args(["--unprivileged", "-q", "-k", "/no/such/directory/s"]).output().unwrap();
-    assert!(stderr(&quiet).contains("error: "), "an error is an error: {}", stderr(&quiet));
+    assert!(stderr(&quiet).contains("error: "), "-q keeps errors: {}", stderr(&quiet));
 
     let daemon = Daemon::start(&["-v", "--log-format", "journal"]);
     daemon.client().read(null(), &read_keys(8)[..10]).unwrap();

@@ -1,4 +1,4 @@
-//! Files of the daemon's in directories of other users.
+//! The daemon's files in directories that belong to other users.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use crate::{
     null, read_keys,
 };
 
-/// A user that is none.
+/// A user ID that no user has.
 const OTHER: u32 = 54_321;
 
 fn is_root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("not run, for want of root");
+        eprintln!("not run: this needs root");
     }
     is_root
 }
@@ -30,13 +30,13 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_socket_gets_mode_and_owner_in_a_strangers_directory() {
+fn socket_gets_its_mode_and_owner() {
     if !is_root() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     chown(directory.path(), Some(OTHER), Some(OTHER)).unwrap();
-    // New files get the group of such a directory.
+    // New files get the group of a set-group-ID directory.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o2755)).unwrap();
     let socket = directory.path().join("socket");
     let mut child = Daemon::command()
@@ -44,7 +44,7 @@ fn a_socket_gets_mode_and_owner_in_a_strangers_directory() {
         .args(["-k", text(&socket)])
         .spawn()
         .unwrap();
-    eventually("it listens", || Client::connect(&socket).is_ok());
+    eventually("the daemon listens", || Client::connect(&socket).is_ok());
     let metadata = fs::metadata(&socket).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 2345, 0o662));
     child.kill().unwrap();
@@ -70,7 +70,7 @@ fn another_users_pidfile_is_replaced() {
 }
 
 #[test]
-fn a_trace_file_is_no_link_of_another_users() {
+fn trace_file_symlink_is_refused() {
     if !is_root() {
         return;
     }
@@ -86,7 +86,7 @@ fn a_trace_file_is_no_link_of_another_users() {
         .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    eventually("it listens or ends", || socket.exists() || child.try_wait().unwrap().is_some());
+    eventually("the daemon listens or exits", || socket.exists() || child.try_wait().unwrap().is_some());
     let _ = child.kill();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let message = fs::read_to_string(&log).unwrap();
@@ -95,13 +95,15 @@ fn a_trace_file_is_no_link_of_another_users() {
     fs::remove_file(&path).unwrap();
     let daemon = Daemon::start(&["-T", &trace]);
     daemon.client().read(null(), &read_keys(8)[..10]).unwrap();
-    eventually("it is traced", || fs::read_to_string(&path).is_ok_and(|text| text.contains("READ KEYS")));
+    eventually("the command is traced", || {
+        fs::read_to_string(&path).is_ok_and(|text| text.contains("READ KEYS"))
+    });
     assert_eq!(fs::read_to_string(&victim).unwrap(), "");
 }
 
-/// A path that leads elsewhere must not make registrations come or go.
+/// Registrations must not change when the path of the directory is moved to another one.
 #[test]
-fn reservations_stay_in_the_directory_that_was_opened() {
+fn reservations_stay_in_the_opened_directory() {
     let cluster = Cluster::new();
     let _daemon = cluster.start_with(&[]);
     let register = |disk: &str, key, aptpl| {

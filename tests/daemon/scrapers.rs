@@ -1,4 +1,4 @@
-//! Clients of the metrics socket that pass descriptors.
+//! Clients that pass descriptors to the metrics socket.
 
 use std::{fs, os::fd::AsFd as _, path::Path};
 
@@ -10,7 +10,8 @@ use test_support::{
 
 use crate::null;
 
-/// Whether the kernel can refuse messages with descriptors for a socket (`SO_PASSRIGHTS`, 6.16).
+/// Returns whether the kernel can refuse messages with descriptors for a socket (`SO_PASSRIGHTS`, since
+/// 6.16).
 fn kernel_refuses_descriptors() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
@@ -22,17 +23,17 @@ fn pass_descriptor(socket: &Path) -> std::io::Result<()> {
 }
 
 #[test]
-fn the_metrics_socket_refuses_descriptors() {
+fn metrics_socket_refuses_descriptors() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("metrics");
     let daemon = Daemon::start(&[&format!("--metrics-socket={}", socket.display())]);
-    pass_descriptor(&daemon.socket()).expect("clients of the other socket pass those of disks");
+    pass_descriptor(&daemon.socket()).expect("the command socket takes descriptors");
     let passed = pass_descriptor(&socket);
     if kernel_refuses_descriptors() {
         let error = passed.expect_err("refused by the kernel").raw_os_error();
         assert_eq!(error, Some(Errno::PERM.raw_os_error()));
     } else {
-        eprintln!("not run: the kernel is older than 6.16, and passes all descriptors");
+        eprintln!("not run: kernels before 6.16 cannot refuse descriptors");
         passed.unwrap();
     }
     let _idle = connect(&socket);

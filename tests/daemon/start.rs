@@ -1,4 +1,5 @@
-//! How the daemon starts: sockets, pidfile, background, and what it refuses to start beside.
+//! How the daemon starts: sockets, pidfile, background, socket activation, and the conditions under which it
+//! refuses.
 
 use std::{
     fs,
@@ -20,7 +21,7 @@ use test_support::{Client, Daemon, eventually};
 
 use crate::{null, read_keys};
 
-/// Runs a helper to its end, which must be soon: it cannot start.
+/// Runs a daemon that cannot start, waits for its exit, and returns its standard error.
 fn fails_to_start(arguments: &[&str]) -> String {
     let output = Daemon::command().arg("--unprivileged").args(arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -32,7 +33,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_second_helper_on_the_same_socket_fails_and_the_first_goes_on() {
+fn second_daemon_on_same_socket_fails() {
     let daemon = Daemon::start(&[]);
     let socket = daemon.socket();
     let mut client = daemon.client();
@@ -41,15 +42,15 @@ fn a_second_helper_on_the_same_socket_fails_and_the_first_goes_on() {
     assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
     assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
     daemon.stop();
-    assert!(!socket.exists(), "its end removes the socket that it made");
+    assert!(!socket.exists(), "the daemon removes its socket on exit");
 }
 
 #[test]
-fn of_two_helpers_started_at_once_one_wins_each_time() {
+fn one_of_two_simultaneous_starts_wins() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     for _ in 0..20 {
-        // A dead socket in the way of both.
+        // Both find a dead socket in their way.
         drop(UnixListener::bind(&socket).unwrap());
         let start = || -> Child {
             Daemon::command()
@@ -59,7 +60,7 @@ fn of_two_helpers_started_at_once_one_wins_each_time() {
                 .unwrap()
         };
         let mut both = [start(), start()];
-        eventually("one has lost", || both.iter_mut().any(|child| child.try_wait().unwrap().is_some()));
+        eventually("one has exited", || both.iter_mut().any(|child| child.try_wait().unwrap().is_some()));
         eventually("the other answers", || Client::connect(&socket).is_ok());
         let running = both.iter_mut().map(|child| child.try_wait().unwrap()).filter(Option::is_none).count();
         assert_eq!(running, 1);
@@ -72,7 +73,7 @@ fn of_two_helpers_started_at_once_one_wins_each_time() {
 }
 
 #[test]
-fn a_file_at_the_sockets_path_is_left_alone() {
+fn file_at_socket_path_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("precious");
     fs::write(&path, "data").unwrap();
@@ -82,14 +83,14 @@ fn a_file_at_the_sockets_path_is_left_alone() {
 }
 
 #[test]
-fn the_socket_has_the_mode_that_was_ordered() {
+fn socket_mode_option_applies() {
     let daemon = Daemon::start(&["--socket-mode", "0600"]);
     assert_eq!(fs::metadata(daemon.socket()).unwrap().mode() & 0o777, 0o600);
     daemon.stop();
 }
 
 #[test]
-fn relative_paths_are_of_the_directory_it_was_started_in() {
+fn relative_paths_use_the_starting_directory() {
     let directory = tempfile::tempdir().unwrap();
     let output = background(&directory.path().join("socket"), &["-f", "pid"], directory.path());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -100,12 +101,12 @@ fn relative_paths_are_of_the_directory_it_was_started_in() {
 }
 
 #[test]
-fn in_the_background_it_listens_before_its_starter_ends() {
+fn background_daemon_listens_before_starter_exits() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, pidfile) = (directory.path().join("socket"), directory.path().join("pid"));
     let output = background(&socket, &["-f", text(&pidfile)], Path::new("/"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let mut client = Client::connect(&socket).expect("it listens");
+    let mut client = Client::connect(&socket).expect("the daemon listens");
     assert!(client.read(null(), &read_keys(8)[..10]).is_ok());
     let written = fs::read_to_string(&pidfile).unwrap();
     let pid: i32 = written.trim().parse().unwrap();
@@ -118,14 +119,14 @@ fn in_the_background_it_listens_before_its_starter_ends() {
     let second = directory.path().join("second");
     let message = fails_to_start(&["-k", text(&second), "-f", text(&pidfile)]);
     assert!(message.contains("locked by another process"), "{message}");
-    assert!(!second.exists(), "it never listened");
+    assert!(!second.exists(), "the second daemon never listened");
     assert_eq!(fs::read_to_string(&pidfile).unwrap(), written, "a locked pidfile is left alone");
     end(pid);
 }
 
-/// The C helper's starter exits with 0 here.
+/// With the C helper, the starter exits with 0 here.
 #[test]
-fn what_fails_in_the_background_is_told_by_the_starter() {
+fn background_start_failure_reaches_the_starter() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -133,10 +134,10 @@ fn what_fails_in_the_background_is_told_by_the_starter() {
     let output = background(&file, &["-f", text(&pidfile)], Path::new("/"));
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("is not a socket"));
-    assert!(!pidfile.exists(), "what was made goes away again");
+    assert!(!pidfile.exists(), "the pidfile is removed again");
 }
 
-/// Starts a helper with `--daemon`, and waits for the starter.
+/// Starts a daemon in the background with `-d`, and returns the output of the starter.
 fn background(socket: &Path, arguments: &[&str], directory: &Path) -> Output {
     let mut command = Daemon::command();
     command.args(["--unprivileged", "-d", "-k", text(socket)]).args(arguments);
@@ -146,10 +147,12 @@ fn background(socket: &Path, arguments: &[&str], directory: &Path) -> Output {
 fn end(pid: i32) {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     let process = format!("/proc/{pid}/stat");
-    eventually("it ends", || fs::read_to_string(&process).map_or(true, |stat| stat.contains(") Z ")));
+    eventually("the daemon exits", || {
+        fs::read_to_string(&process).map_or(true, |stat| stat.contains(") Z "))
+    });
 }
 
-/// Starts a helper with this socket passed as systemd does, and others beside it.
+/// Starts a daemon with `count` copies of this socket passed in the way of systemd.
 fn activated(socket: OwnedFd, count: u32, arguments: &[&str]) -> Child {
     let mut command = Daemon::activation(socket, count);
     command.arg(Daemon::command().get_program()).arg("--unprivileged").args(arguments);
@@ -157,7 +160,7 @@ fn activated(socket: OwnedFd, count: u32, arguments: &[&str]) -> Child {
 }
 
 #[test]
-fn a_socket_that_systemd_passes_is_served_and_left_where_it_is() {
+fn systemd_socket_is_served_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -180,11 +183,11 @@ fn a_socket_that_systemd_passes_is_served_and_left_where_it_is() {
     let n = notify.recv(&mut message).unwrap();
     assert_eq!(std::str::from_utf8(&message[..n]).unwrap().trim(), "STOPPING=1");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(path.exists(), "the socket is systemd's");
+    assert!(path.exists(), "the socket belongs to systemd");
 }
 
 #[test]
-fn activation_with_anything_but_one_listening_socket_is_an_error() {
+fn activation_needs_one_listening_socket() {
     let directory = tempfile::tempdir().unwrap();
     let listen = |name: &str| OwnedFd::from(UnixListener::bind(directory.path().join(name)).unwrap());
     let (connected, _peer) = UnixStream::pair().unwrap();
@@ -202,9 +205,9 @@ fn activation_with_anything_but_one_listening_socket_is_an_error() {
     }
 }
 
-/// libvirtd leaves its own environment to the helpers that it starts.
+/// libvirtd passes its own environment, with its `NOTIFY_SOCKET`, to the helpers that it starts.
 #[test]
-fn the_service_manager_of_another_process_is_told_nothing() {
+fn inherited_notify_socket_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let notify = UnixDatagram::bind(&path).unwrap();
@@ -218,12 +221,12 @@ fn the_service_manager_of_another_process_is_told_nothing() {
     let daemon = Daemon::with(options);
     assert!(daemon.client().read(null(), &read_keys(8)[..10]).is_ok());
     daemon.stop();
-    let heard = notify.recv(&mut [0; 256]);
-    assert!(heard.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    let received = notify.recv(&mut [0; 256]);
+    assert!(received.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
 }
 
 #[test]
-fn activation_meant_for_another_process_is_ignored() {
+fn activation_for_another_process_is_ignored() {
     let options = test_support::Options {
         arguments: vec!["--unprivileged".into()],
         environment: vec![("LISTEN_PID".into(), "1".into()), ("LISTEN_FDS".into(), "1".into())],
@@ -235,16 +238,16 @@ fn activation_meant_for_another_process_is_ignored() {
 }
 
 #[test]
-fn without_privilege_it_says_what_is_missing() {
+fn missing_capability_is_named() {
     if rustix::process::geteuid().is_root() {
-        // Root may give the privilege up, and what is left is nobody's.
+        // As root, drop all capabilities and run as the user nobody.
         let output = Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
             .arg(Daemon::command().get_program())
             .args(["-k", "/nowhere/socket"])
             .output()
             .unwrap();
-        // A checkout that nobody may read cannot be tried as nobody.
+        // Skipped if the user nobody may not execute files in this checkout.
         if output.status.code() == Some(126) || output.status.code() == Some(127) {
             return;
         }

@@ -1,4 +1,4 @@
-//! How the daemon ends, and what does not end it.
+//! How the daemon stops, and events that must neither stop nor delay it.
 
 use std::{
     os::{fd::AsFd, unix::process::ExitStatusExt as _},
@@ -13,7 +13,7 @@ use test_support::{Client, Daemon, eventually};
 use crate::{null, read_keys};
 
 #[test]
-fn each_of_the_three_signals_ends_it_well() {
+fn term_int_and_hup_stop_cleanly() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut daemon = Daemon::start(&[]);
         let socket = daemon.socket();
@@ -26,7 +26,7 @@ fn each_of_the_three_signals_ends_it_well() {
 }
 
 #[test]
-fn several_signals_at_once_end_it_as_well_as_one() {
+fn several_signals_stop_cleanly() {
     for _ in 0..10 {
         let mut daemon = Daemon::start(&[]);
         let _idle = daemon.client();
@@ -39,7 +39,8 @@ fn several_signals_at_once_end_it_as_well_as_one() {
 
 #[test]
 fn signals_during_start_are_not_lost() {
-    // Whatever the daemon is doing when the signal comes, it ends by it; at once, or well.
+    // At each stage of its start the signal ends the daemon, either by the default action or with exit status
+    // 0.
     for delay in 0..40 {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
@@ -52,18 +53,18 @@ fn signals_during_start_are_not_lost() {
         thread::sleep(Duration::from_micros(delay * 100));
         rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let mut ended = None;
-        eventually("it ends", || {
+        eventually("the daemon ends", || {
             ended = child.try_wait().unwrap();
             ended.is_some()
         });
         let status = ended.unwrap();
         assert!(status.code() == Some(0) || status.signal() == Some(15), "{status:?}");
-        assert!(!socket.exists(), "and takes its socket along");
+        assert!(!socket.exists(), "no socket is left");
     }
 }
 
 #[test]
-fn a_client_in_the_middle_of_a_request_does_not_hold_up_the_end() {
+fn half_request_does_not_delay_shutdown() {
     let daemon = Daemon::start(&[]);
     let null = null();
     let mut half = daemon.client();
@@ -75,7 +76,7 @@ fn a_client_in_the_middle_of_a_request_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_closed_standard_error_changes_nothing() {
+fn closed_standard_error_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     for redirection in ["2>&-", "2>&1 >/dev/null | true"] {
         let socket = directory.path().join("socket");
@@ -90,10 +91,10 @@ fn a_closed_standard_error_changes_nothing() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("it listens", || Client::connect(&socket).is_ok());
+        eventually("the daemon listens", || Client::connect(&socket).is_ok());
         let mut client = Client::connect(&socket).unwrap();
         for _ in 0..10 {
-            // Each of these is logged.
+            // Each command writes to the log.
             assert!(client.read(null(), &read_keys(8)[..10]).is_ok(), "{redirection}");
         }
         let pid = rustix::net::sockopt::socket_peercred(client.stream()).unwrap().pid;
@@ -104,17 +105,17 @@ fn a_closed_standard_error_changes_nothing() {
 }
 
 #[test]
-fn a_full_standard_error_holds_up_nobody() {
+fn full_standard_error_delays_no_client() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
-    // A pipe that nobody empties holds 64 KiB.
+    // The pipe is never read; it holds 64 KiB.
     let mut child = Daemon::command()
         .args(["--unprivileged", "-vv", "-k"])
         .arg(&socket)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    eventually("it listens", || Client::connect(&socket).is_ok());
+    eventually("the daemon listens", || Client::connect(&socket).is_ok());
     let mut client = Client::connect(&socket).unwrap();
     for _ in 0..2000 {
         assert!(client.read(null(), &read_keys(8)[..10]).is_ok());

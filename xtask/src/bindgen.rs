@@ -1,7 +1,7 @@
-//! `cargo xtask bindgen`: the Rust declarations of libmpathpersist, from its C header.
+//! `cargo xtask bindgen`: generates the Rust declarations of libmpathpersist from its C header.
 //!
-//! The header is that of Debian 12, which does not change any more. Those of Debian 14 and of the versions between give
-//! the same text: what is added later (two codes for the library's own use) is left out here.
+//! The header is from Debian 12, which no longer changes. Later headers, up to that of Debian 14, give the
+//! same text: two codes for the library's internal use, which they add, are excluded here.
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,15 +14,15 @@ use tools::error::{Context as _, Error, Result};
 use tools::packages::{self, Apt};
 use tools::workspace;
 
-/// Where the header is from.
+/// The source of the header.
 const SUITE: &str = "bookworm";
 const PACKAGE: &str = "multipath-tools";
 const HEADER: &str = "usr/include/mpath_persist.h";
 
-/// Where the bindings are, in the workspace.
+/// The path of the bindings in the workspace.
 const BINDINGS: &str = "crates/mpathpersist-sys/src/bindings.rs";
 
-/// Begins the file.
+/// The first lines of the bindings.
 const PREFACE: &str = "\
 // Written by `cargo xtask bindgen` from the header of libmpathpersist: do not edit.
 ";
@@ -30,11 +30,11 @@ const PREFACE: &str = "\
 /// Options of `cargo xtask bindgen`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Change nothing, and fail if the bindings are not what would be written
+    /// Change nothing; fail if the bindings are out of date
     #[arg(long)]
     check: bool,
 
-    /// Read this header in place of that of Debian 12
+    /// Read this header instead of that of Debian 12
     #[arg(long, value_name = "PATH")]
     header: Option<PathBuf>,
 }
@@ -49,13 +49,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         fs::write(&path, bindings).context(|| format!("write {}", path.display()))?;
     } else if fs::read_to_string(&path).context(|| format!("read {}", path.display()))? != bindings {
         return Err(Error::new(format!(
-            "{BINDINGS} is not what the header gives: run cargo xtask bindgen, and look at what changes"
+            "{BINDINGS} is out of date: run cargo xtask bindgen and review the changes"
         )));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The header out of its package, in `scratch`.
+/// Downloads the package to `scratch` and returns the path of the header.
 fn download(scratch: &Path) -> Result<PathBuf> {
     let apt = Apt::new(&scratch.join("apt"), SUITE)?;
     apt.update()?;
@@ -65,7 +65,7 @@ fn download(scratch: &Path) -> Result<PathBuf> {
     Ok(root.join(HEADER))
 }
 
-/// The text of the bindings.
+/// Generates the text of the bindings.
 fn generate(header: &Path) -> Result<String> {
     let header = header.to_str().ok_or_else(|| Error::new("the header's path is not UTF-8"))?;
     let target = RustTarget::stable(85, 0).map_err(|_| Error::new("bindgen does not know Rust 1.85"))?;
@@ -78,7 +78,7 @@ fn generate(header: &Path) -> Result<String> {
         .default_macro_constant_type(MacroTypeVariation::Signed)
         .default_non_copy_union_style(NonCopyUnionStyle::ManuallyDrop)
         .generate_comments(false)
-        // They hold for this host's pointers only. The crate has its own.
+        // The generated tests hold only for the pointer width of this host. The crate has tests of its own.
         .layout_tests(false)
         .derive_debug(false)
         .wrap_unsafe_ops(true)
@@ -92,8 +92,8 @@ fn generate(header: &Path) -> Result<String> {
     Ok(format!("{PREFACE}\n{bindings}"))
 }
 
-/// Runs what needs libclang. It is loaded at run time, so that only this command needs it, and bindgen panics where there
-/// is none.
+/// Runs a function that needs libclang. The library is loaded at run time, so that no other command needs it;
+/// bindgen panics if it is missing.
 fn with_libclang<T>(run: impl FnOnce() -> T) -> Result<T> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -102,7 +102,7 @@ fn with_libclang<T>(run: impl FnOnce() -> T) -> Result<T> {
     result.map_err(|panic| {
         let message = panic.downcast_ref::<String>().map_or("bindgen panicked", String::as_str);
         Error::new(format!(
-            "{message}\nWhere libclang is missing, as root:\n  \
+            "{message}\nIf libclang is missing, run as root:\n  \
              apt-get install --no-install-recommends libclang1 libc6-dev"
         ))
     })

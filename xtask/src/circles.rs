@@ -1,13 +1,16 @@
-//! No files of a crate need each other in a circle: each file can be read after those that it names.
+//! A test that the files of a crate do not depend on each other in a circle, so that each file can be read
+//! after those that it names.
 //!
-//! This is a small parser, not the compiler's. It reads the module tree of each root file (`mod name;`, `mod name { }`,
-//! `#[path]`) and every path in it, and follows `crate`, `self`, `super`, child modules, `use` with its braces, renaming
-//! and globs, and re-exports, to the file that has the item. A file points to each file whose items it names:
-//! - `mod` and `pub use` alone are no arrow: a parent may list its children, and a re-export leads to the item's file;
-//! - items behind `#[cfg(test)]` are left out: unit tests may use the whole crate.
+//! It has a small parser of its own. It reads the module tree of each root file (`mod name;`, `mod name { }`,
+//! `#[path]`) with all paths in it, and follows `crate`, `self`, `super`, child modules, `use` with its
+//! braces, renaming and globs, and re-exports, to the file that defines the item. A file has an arrow to each
+//! file whose items it names, except that
+//! - `mod` and `pub use` alone make no arrow: a parent may list its children, and a re-export leads to the item's file;
+//! - items behind `#[cfg(test)]` are ignored: unit tests may use the whole crate.
 //!
-//! Not seen are: a method or field of another file's type that is used without the type's name, paths in
-//! strings (`#[serde(with = "...")]`), and names that only a macro's expansion has, behind a glob import.
+//! The parser does not see methods and fields of another file's type that are used without the type's name,
+//! paths in strings (`#[serde(with = "...")]`), and names that occur only in a macro's expansion behind a
+//! glob import.
 
 mod tokens;
 
@@ -17,12 +20,12 @@ use std::path::{Path, PathBuf};
 
 use tools::workspace;
 
-/// All modules that belong to one root file, the first of which is the root.
+/// All modules that belong to one root file. The first is the root.
 #[derive(Default)]
 struct Tree {
     modules: Vec<Module>,
-    /// Files of modules that only tests have.
-    of_tests: Vec<PathBuf>,
+    /// Files of modules behind `#[cfg(test)]`.
+    test_files: Vec<PathBuf>,
 }
 
 #[derive(Default)]
@@ -48,17 +51,17 @@ struct Import {
 /// The keywords before the name of an item.
 const ITEMS: [&str; 8] = ["struct", "enum", "union", "fn", "const", "static", "trait", "type"];
 
-/// Where a path leads.
+/// The target of a path.
 #[derive(Clone, Copy)]
-enum Place {
+enum Target {
     Module(usize),
     /// An item, in the module that defines it.
     Item(usize),
-    /// Out of the crate.
+    /// Something outside of the crate.
     Outside,
 }
 
-/// Files, and for each of them the files that it names, with one path that does.
+/// The arrows: for each file the files that it names, with one of the paths that name them.
 type Graph = BTreeMap<PathBuf, BTreeMap<PathBuf, String>>;
 
 impl Tree {
@@ -91,7 +94,7 @@ impl Tree {
                     let end = tokens::end_of_item(tokens, at + 7);
                     if let [.., keyword, name, semicolon] = &tokens[at + 7..end] {
                         if keyword == "mod" && semicolon == ";" {
-                            self.of_tests.push(child_file(&file, name));
+                            self.test_files.push(child_file(&file, name));
                         }
                     }
                     at = end;
@@ -114,7 +117,7 @@ impl Tree {
                     self.modules[module].children.insert(name.to_owned(), child);
                     at = end;
                 }
-                // A macro that makes a module: what is in it is read as one without a name.
+                // A macro that defines a module. Its content is read as a module without a name.
                 ["mod", "$", _, "{", ..] => {
                     let end = tokens::end_of_item(tokens, at);
                     let child = self.add(&file, Some(module));
@@ -153,53 +156,54 @@ impl Tree {
         }
     }
 
-    /// Follows a path from a module. `steps` bounds how many imports it may lead through: imports can form a circle.
-    fn follow(&self, from: usize, path: &[String], steps: usize) -> Place {
+    /// Returns the target of a path in a module. `steps` limits the number of imports on the way, which may
+    /// form a circle.
+    fn follow(&self, from: usize, path: &[String], steps: usize) -> Target {
         let mut place = None;
         for name in path {
             let module = match place {
                 None => from,
-                Some(Place::Module(module)) => module,
+                Some(Target::Module(module)) => module,
                 Some(place) => return place,
             };
             place = Some(match name.as_str() {
-                "crate" => Place::Module(0),
-                "self" => Place::Module(module),
-                "super" => self.modules[module].parent.map_or(Place::Outside, Place::Module),
+                "crate" => Target::Module(0),
+                "self" => Target::Module(module),
+                "super" => self.modules[module].parent.map_or(Target::Outside, Target::Module),
                 name => match self.look_up(module, name, steps) {
                     Some(found) => found,
-                    // The name of another crate, or of something in the language's prelude.
-                    None if place.is_none() => Place::Outside,
-                    None => Place::Item(module),
+                    // The name of another crate or of an item of the prelude.
+                    None if place.is_none() => Target::Outside,
+                    None => Target::Item(module),
                 },
             });
         }
-        place.unwrap_or(Place::Outside)
+        place.unwrap_or(Target::Outside)
     }
 
-    fn look_up(&self, module: usize, name: &str, steps: usize) -> Option<Place> {
+    fn look_up(&self, module: usize, name: &str, steps: usize) -> Option<Target> {
         let Module { children, items, imports, .. } = &self.modules[module];
         if let Some(child) = children.get(name) {
-            return Some(Place::Module(*child));
+            return Some(Target::Module(*child));
         }
         let steps = steps.checked_sub(1)?;
-        // A macro is made an item of its module by an import of its own name.
+        // An import of a macro's own name makes the macro an item of its module.
         let is_import = |import: &&Import| import.name == name && *import.path != [name];
         if let Some(import) = imports.iter().find(is_import) {
             return Some(self.follow(module, &import.path, steps));
         }
         if items.contains(name) {
-            return Some(Place::Item(module));
+            return Some(Target::Item(module));
         }
         imports.iter().filter(|import| import.name == "*").find_map(|glob| {
             match self.follow(module, &glob.path, steps) {
-                Place::Module(other) => self.look_up(other, name, steps),
+                Target::Module(other) => self.look_up(other, name, steps),
                 _ => None,
             }
         })
     }
 
-    /// Adds the arrows between the files, whose paths are relative to `directory`.
+    /// Adds the arrows between the files to `graph`, with paths relative to `directory`.
     fn draw(&self, directory: &Path, graph: &mut Graph) {
         const STEPS: usize = 16;
         for (from, module) in self.modules.iter().enumerate() {
@@ -212,14 +216,14 @@ impl Tree {
                 }
             };
             for path in &module.paths {
-                if let Place::Item(to) = self.follow(from, path, STEPS) {
+                if let Target::Item(to) = self.follow(from, path, STEPS) {
                     arrow(to, path);
                 }
             }
             for import in module.imports.iter().filter(|import| !import.is_reexport) {
                 match self.follow(from, &import.path, STEPS) {
-                    Place::Item(to) => arrow(to, &import.path),
-                    Place::Module(to) if import.name == "*" => arrow(to, &import.path),
+                    Target::Item(to) => arrow(to, &import.path),
+                    Target::Module(to) if import.name == "*" => arrow(to, &import.path),
                     _ => {}
                 }
             }
@@ -227,7 +231,7 @@ impl Tree {
     }
 }
 
-/// Reads what is behind `use`, or one group of it, where `prefix` stands before the braces.
+/// Reads the tokens after `use`, or those of a group, which has `prefix` before its braces.
 fn read_use(tokens: &[String], prefix: &[String], is_reexport: bool, imports: &mut Vec<Import>) {
     for part in tokens::split_at_commas(tokens) {
         let position = |of: &str| part.iter().position(|token| token == of);
@@ -252,7 +256,7 @@ fn read_use(tokens: &[String], prefix: &[String], is_reexport: bool, imports: &m
     }
 }
 
-/// Returns where the file of a child module is. A root's children are beside it, as are those of a `mod.rs`.
+/// Returns the file of a child module. The children of a root and of a `mod.rs` are in its own directory.
 fn child_file(parent: &Path, name: &str) -> PathBuf {
     let beside = parent.with_file_name("");
     [parent.with_extension(""), beside]
@@ -264,7 +268,7 @@ fn child_file(parent: &Path, name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{} has no file for mod {name}", parent.display()))
 }
 
-/// Returns all of Rust's files below a directory, but for what is hidden or built.
+/// Collects all Rust files below a directory, except in hidden directories and `target`.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -282,7 +286,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Reads all crates below a directory. A crate's root is a file that no other one has for a module.
+/// Reads all crates below a directory. A root is a file that is not a module of another file.
 fn graph(directory: &Path) -> Graph {
     let directory = directory.canonicalize().unwrap();
     let mut files = Vec::new();
@@ -291,7 +295,7 @@ fn graph(directory: &Path) -> Graph {
     let mut children = BTreeSet::new();
     for tree in &trees {
         let root = &tree.modules[0].file;
-        let files = tree.modules.iter().map(|module| &module.file).chain(&tree.of_tests);
+        let files = tree.modules.iter().map(|module| &module.file).chain(&tree.test_files);
         children.extend(files.filter(|file| *file != root));
     }
     let mut graph = Graph::new();
@@ -301,7 +305,7 @@ fn graph(directory: &Path) -> Graph {
     graph
 }
 
-/// Returns the arrows that are part of a circle, one in a line.
+/// Returns a line for each arrow that is part of a circle.
 fn circles(graph: &Graph) -> Vec<String> {
     let reachable = |from: &PathBuf| {
         let mut seen = BTreeSet::new();
@@ -329,10 +333,14 @@ fn circles(graph: &Graph) -> Vec<String> {
 #[test]
 fn files_form_no_circle() {
     let found = circles(&graph(&workspace::root()));
-    assert!(found.is_empty(), "move what both sides need to where it belongs:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "move the items that both sides need to a file of their own:\n{}",
+        found.join("\n")
+    );
 }
 
-/// In each case a.rs needs b.rs.
+/// In each case a.rs depends on b.rs.
 #[test]
 fn each_way_to_name_an_item_counts() {
     let plain = "mod a;\nmod b;\n";
@@ -367,7 +375,7 @@ fn each_way_to_name_an_item_counts() {
         (plain, "use a::A; pub struct B;", false),
         (plain, "pub struct B; #[cfg(test)] mod tests { use crate::a::A; } ", false),
         (plain, "pub struct B; #[cfg(test)] mod tests { } use crate::a::A;", true),
-        // A re-export is no way around.
+        // A re-export does not hide a circle.
         (exported, "use crate::A; pub struct B; pub struct C;", true),
         (exported, "use super::*; pub struct B; pub struct C; fn f(_: A) {}", true),
         (exported, "use crate::D; pub struct B; pub struct C;", false),
@@ -386,7 +394,7 @@ fn each_way_to_name_an_item_counts() {
     }
 }
 
-/// Modules of modules, and files that only tests have.
+/// Covers nested modules, `#[path]` and files of tests.
 #[test]
 fn files_are_found_where_modules_are() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Dependencies between the packages that are published point downward only, as docs/architecture.md draws them.
+//! Tests that the published packages depend only on packages of lower layers, as docs/architecture.md draws
+//! them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tools::workspace;
 
-/// The layers, the lowest first. A package depends only on packages of lower layers, in its tests too.
+/// The layers, the lowest first. A package may depend only on packages of lower layers, also in its tests.
 const LAYERS: [&[&str]; 6] = [
     &["daemon-files", "dm-ioctl", "mpathpersist-sys", "scsi-sense"],
     &["mpathpersist", "pr-proto", "pr-target", "sg-io"],
@@ -16,13 +17,14 @@ const LAYERS: [&[&str]; 6] = [
     &["pr-ctl", "pr-helper"],
 ];
 
-/// The packages that know libmpathpersist: pr-multipath, and the crates through which it uses that library.
+/// The packages that may depend on libmpathpersist: pr-multipath, and the crates through which it uses that
+/// library.
 const OF_LIBMPATHPERSIST: [&str; 3] = ["mpathpersist-sys", "mpathpersist", "pr-multipath"];
 
-/// Crates in whose files multipath's library and daemon are not even mentioned.
+/// Crates whose files may not even mention the library and the daemon of multipath-tools.
 const WITHOUT_MULTIPATH: [&str; 5] = ["pr-backend", "pr-server", "pr-proto", "sg-io", "scsi-sense"];
 
-/// Returns the names in the sections `dependencies`, `dev-dependencies` and the like of a manifest.
+/// Returns the names in all sections of a manifest whose names end in `dependencies`.
 fn dependencies(manifest: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     let mut is_list = false;
@@ -36,12 +38,12 @@ fn dependencies(manifest: &str) -> BTreeSet<&str> {
         } else if is_list && line.starts_with(|c: char| c.is_ascii_alphabetic()) {
             names.insert(line.split(['.', ' ', '=']).next().unwrap_or_default());
         }
-        assert!(!line.contains("package ="), "a renamed dependency is not understood here: {line}");
+        assert!(!line.contains("package ="), "this test does not support renamed dependencies: {line}");
     }
     names
 }
 
-/// Returns all published packages: their names and directories.
+/// Returns the names and directories of all published packages.
 fn published() -> Vec<(String, PathBuf)> {
     let directories = ["crates", "bins"].map(|above| fs::read_dir(workspace::root().join(above)).unwrap());
     let paths = directories.into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -52,19 +54,19 @@ fn layer(name: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&name))
 }
 
-/// Returns what is wrong with the dependencies of a package.
-fn faults(name: &str, manifest: &str, ours: &BTreeSet<String>) -> Vec<String> {
+/// Returns the faults in the dependencies of a package. `members` are all packages of the workspace.
+fn faults(name: &str, manifest: &str, members: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let Some(own) = layer(name) else { return vec![format!("{name} has no layer in xtask/src/layers.rs")] };
     for dependency in dependencies(manifest) {
         let is_below = layer(dependency).is_some_and(|layer| layer < own);
         // A package may depend on itself, to have its features in its tests.
-        if ours.contains(dependency) && !is_below && dependency != name {
+        if members.contains(dependency) && !is_below && dependency != name {
             faults.push(format!("{name} must not depend on {dependency}"));
         }
         let is_library = dependency != "pr-multipath" && OF_LIBMPATHPERSIST.contains(&dependency);
         if is_library && !OF_LIBMPATHPERSIST.contains(&name) {
-            faults.push(format!("{name} must know nothing of {dependency}"));
+            faults.push(format!("{name} must not depend on {dependency}"));
         }
     }
     faults
@@ -94,16 +96,19 @@ fn mentions_multipath(directory: &Path, found: &mut Vec<String>) {
 
 #[test]
 fn crates_point_downward() {
-    let ours = members();
+    let members = members();
     let published = published();
-    assert!(published.iter().all(|(name, _)| ours.contains(name)), "{ours:?}");
+    assert!(published.iter().all(|(name, _)| members.contains(name)), "{members:?}");
     for (name, directory) in &published {
         let manifest = fs::read_to_string(directory.join("Cargo.toml")).unwrap();
-        let faults = faults(name, &manifest, &ours);
+        let faults = faults(name, &manifest, &members);
         assert!(faults.is_empty(), "{}", faults.join("\n"));
     }
     for name in LAYERS.concat() {
-        assert!(published.iter().any(|(published, _)| published == name), "there is no {name} any more");
+        assert!(
+            published.iter().any(|(published, _)| published == name),
+            "{name} has a layer but does not exist"
+        );
     }
 }
 
@@ -118,8 +123,8 @@ fn lower_crates_do_not_mention_multipath() {
 
 #[test]
 fn upward_dependencies_are_found() {
-    let ours = ["pr-server", "pr-metrics", "pr-backend", "mpathpersist", "pr-helper", "tools"];
-    let ours: BTreeSet<String> = ours.into_iter().map(str::to_owned).collect();
+    let members = ["pr-server", "pr-metrics", "pr-backend", "mpathpersist", "pr-helper", "tools"];
+    let members: BTreeSet<String> = members.into_iter().map(str::to_owned).collect();
     for (name, manifest, is_fine) in [
         ("pr-server", "[dependencies]\nlog.workspace = true\npr-backend.workspace = true\n", true),
         ("pr-server", "[dependencies]\npr-metrics.workspace = true\n", false),
@@ -133,7 +138,7 @@ fn upward_dependencies_are_found() {
         ("pr-metrics", "[dependencies]\nlog.workspace = true\n[features]\npr-helper = []\n", true),
         ("new-crate", "[dependencies]\n", false),
     ] {
-        let faults = faults(name, manifest, &ours);
+        let faults = faults(name, manifest, &members);
         assert_eq!(faults.is_empty(), is_fine, "{name}: {manifest}{faults:?}");
     }
 }

@@ -26,21 +26,22 @@ use tools::error::Result;
 enum Command {
     /// Run the tests that need a real kernel and real SCSI disks, in a virtual machine (lab --help)
     Lab(Passed),
-    /// Run every test: those of all packages on this host, then those of the lab, with options as of lab
+    /// Run all tests: those of all packages on this host, then those of the lab; takes the options of lab
     Test(Passed),
-    /// Write the bindings to libmpathpersist anew from its C header
+    /// Generate the bindings to libmpathpersist from its C header
     Bindgen(bindgen::Options),
-    /// Write the manual pages and the completions for shells anew from the programs' options
+    /// Generate the manual pages and shell completions from the programs' options
     Man(man::Options),
-    /// Make packages: for Debian, for RPM distributions, and a tar archive
+    /// Build packages: for Debian, for RPM distributions, and a tar archive
     Dist(dist::Options),
-    /// Measure the daemon beside a bare helper and QEMU's own, with a simulated disk; as root (bench --help)
+    /// Compare the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root
+    /// (bench --help)
     Bench(Passed),
-    /// Show two nodes of a cluster fence each other, here and now, without a disk and without root
+    /// Show two nodes of a cluster fence each other, without a disk and without root
     Demo,
 }
 
-/// Arguments of another program, which alone knows what they mean.
+/// Arguments that are passed unchanged to another program.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
 struct Passed {
@@ -67,7 +68,7 @@ fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
-/// Protects a `--` that comes first among arguments that are passed on: clap takes that one for its own.
+/// Adds a second `--` if the passed arguments begin with one, because clap removes the first.
 fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = given.collect();
     if arguments.get(2).is_some_and(|argument| argument == "--") {

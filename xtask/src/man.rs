@@ -1,7 +1,8 @@
-//! `cargo xtask man`: manual pages and completions for shells, from the programs' own definitions of their options.
+//! `cargo xtask man`: generates manual pages and shell completions from the programs' definitions of their
+//! options.
 //!
-//! A page is made of what the options say of themselves and of what a file beside their definition, `args.roff`, says
-//! of the rest: its text before the first `.SH` continues the description, the sections follow the options.
+//! A page consists of the help texts of the options and of the file `args.roff` beside their definition. The
+//! text of that file before the first `.SH` continues the description; its sections follow the options.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,17 +22,17 @@ mod pr_ctl;
 #[expect(dead_code, reason = "only the definition of the options is used, not what they are parsed into")]
 mod pr_helper;
 
-/// The programs: one line each.
+/// The programs with manual pages.
 const PROGRAMS: &[Program] =
     &[program!("pr-ctl", "1", pr_ctl::Args::command), program!("pr-helper", "8", pr_helper::Args::command)];
 
-/// A program that people start.
+/// A program with a manual page and completions.
 struct Program {
     name: &'static str,
-    /// Section of the manual: 1 for everybody's commands, 8 for those of administrators.
+    /// Section of the manual: 1 for commands of all users, 8 for those of administrators.
     section: &'static str,
     command: fn() -> Command,
-    /// What `args.roff` holds.
+    /// The content of `args.roff`.
     text: &'static str,
 }
 
@@ -50,7 +51,7 @@ use program;
 /// Options of `cargo xtask man`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Change nothing, and fail if a file is not what would be written
+    /// Change nothing; fail if a file is out of date
     #[arg(long)]
     check: bool,
 }
@@ -59,14 +60,15 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for program in PROGRAMS {
         for (path, content) in program.files()? {
-            let place = workspace::root().join(&path);
+            let destination = workspace::root().join(&path);
             if !options.check {
-                let directory = place.parent().unwrap_or(&place);
+                let directory = destination.parent().unwrap_or(&destination);
                 fs::create_dir_all(directory).context(|| format!("create {}", directory.display()))?;
-                fs::write(&place, content).context(|| format!("write {}", place.display()))?;
-            } else if fs::read(&place).context(|| format!("read {}", place.display()))? != content {
+                fs::write(&destination, content).context(|| format!("write {}", destination.display()))?;
+            } else if fs::read(&destination).context(|| format!("read {}", destination.display()))? != content
+            {
                 return Err(Error::new(format!(
-                    "{} is not what the options of {} give: run cargo xtask man",
+                    "{} does not match the options of {}: run cargo xtask man",
                     path.display(),
                     program.name
                 )));
@@ -77,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Program {
-    /// All that is written for it: path in the workspace, content.
+    /// Returns the path in the workspace and the content of each generated file.
     fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let directory = Path::new("bins").join(self.name);
         let page = directory.join("man").join(format!("{}.{}", self.name, self.section));
@@ -99,7 +101,8 @@ impl Program {
         let man = Man::new(command.clone())
             .title(self.name.to_uppercase())
             .section(self.section)
-            // None, so that the page depends on nothing but its sources; it must be quoted to count.
+            // An empty date, so that the page depends only on its sources. It must be quoted, or the default
+            // applies.
             .date("\"\"")
             .manual("SCSI persistent reservations");
         let (description, sections) = split_sections(self.text);
@@ -125,33 +128,34 @@ impl Program {
     }
 }
 
-/// What renders a section of a page.
+/// A function that renders a section of a page.
 type Render = fn(&Man, &mut dyn io::Write) -> io::Result<()>;
 
-/// A section, without what precedes its heading: a definition that the title has brought already. Empty, if there is none.
+/// Returns a section without the definition before its heading, which the title has brought already. Empty if
+/// there is none.
 fn section(man: &Man, render: Render) -> io::Result<String> {
     let mut text = Vec::new();
     render(man, &mut text)?;
     let text = String::from_utf8_lossy(&text);
     let Some((_, section)) = text.split_once(".SH ") else { return Ok(String::new()) };
-    // There is a space after the last of the options in a synopsis.
+    // clap_mangen leaves a space after the last option of a synopsis.
     Ok(section.replace(" \n", "\n"))
 }
 
-/// A subcommand on its program's page: what it takes, as a heading, what it does, and its own options.
+/// Returns the part of a page about a subcommand: its usage as heading, its description and its options.
 fn about_subcommand(subcommand: &Command) -> io::Result<String> {
     let man = Man::new(subcommand.clone().disable_help_flag(true).disable_version_flag(true));
     let [description, options] = [Man::render_description_section, Man::render_options_section]
         .map(|render: Render| section(&man, render));
     let body =
         |section: String| section.split_once('\n').map(|(_, body)| body.to_owned()).unwrap_or_default();
-    // The synopsis of a page has no values of options; the usage has.
+    // Unlike the synopsis of a page, the usage shows the values of options.
     let usage = subcommand.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim().replace('-', "\\-");
     Ok(format!(".SS {usage}\n{}{}", body(description?), body(options?)))
 }
 
-/// The text with what is between backticks in bold, as manuals have it.
+/// Replaces backticks by bold font, as is usual in manual pages.
 fn in_bold(page: &str) -> String {
     let mut parts = page.split('`');
     let mut text = parts.next().unwrap_or_default().to_owned();
@@ -162,7 +166,7 @@ fn in_bold(page: &str) -> String {
     text
 }
 
-/// The text before the first section, and the sections.
+/// Splits a text into the part before the first section, and the sections.
 fn split_sections(text: &str) -> (&str, &str) {
     let at = if text.starts_with(".SH ") { Some(0) } else { text.find("\n.SH ").map(|at| at + 1) };
     at.and_then(|at| text.split_at_checked(at)).unwrap_or((text, ""))
@@ -175,14 +179,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_text_begins_with_continues_the_description() {
+    fn text_before_sections_continues_description() {
         assert_eq!(split_sections("a\n.SH B\nb\n.SH C\n"), ("a\n", ".SH B\nb\n.SH C\n"));
         assert_eq!(split_sections(".SH B\nb\n"), ("", ".SH B\nb\n"));
         assert_eq!(split_sections("a\n"), ("a\n", ""));
     }
 
     #[test]
-    fn a_page_has_the_options_of_the_program_and_of_its_commands() {
+    fn page_has_options_of_program_and_commands() {
         let command = || {
             let sub = Command::new("show")
                 .about("Shows it")
@@ -210,13 +214,14 @@ mod tests {
             "All \\fBof\\fR it",
             ".SH FILES",
         ] {
-            rest = rest.split_once(part).unwrap_or_else(|| panic!("no {part} in its place in:\n{page}")).1;
+            rest =
+                rest.split_once(part).unwrap_or_else(|| panic!("no {part} in its destination in:\n{page}")).1;
         }
         assert_eq!(page.matches("Loudly").count(), 1, "{page}");
     }
 
     #[test]
-    fn what_the_help_says_after_the_options_is_on_the_page_too() {
+    fn page_has_all_words_of_help_epilogue() {
         for program in PROGRAMS {
             let page = program.page().unwrap();
             let page = [r"\fB", r"\fI", r"\fR"].iter().fold(page, |page, font| page.replace(font, ""));

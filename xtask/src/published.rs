@@ -1,11 +1,12 @@
-//! What is published has all that a reader of it in the registry looks for, and nothing else is published.
+//! Tests of the packages to publish: each has the metadata and files that a registry shows, and no other is
+//! published.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use tools::workspace;
 
-/// The directories of the packages below `above`.
+/// Returns the directories of the packages in the directory `above`.
 fn packages(above: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(workspace::root().join(above)).unwrap();
     let mut packages: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -13,7 +14,7 @@ fn packages(above: &str) -> Vec<PathBuf> {
     packages
 }
 
-/// The section `[package]` of a manifest.
+/// Returns the section `[package]` of a manifest.
 fn package_section(directory: &Path) -> String {
     let manifest = fs::read_to_string(directory.join("Cargo.toml")).unwrap();
     let (_, rest) = manifest.split_once("[package]\n").unwrap();
@@ -21,7 +22,7 @@ fn package_section(directory: &Path) -> String {
 }
 
 #[test]
-fn every_crate_and_program_says_what_it_is_and_under_which_licence() {
+fn published_packages_have_all_metadata() {
     for directory in packages("crates").into_iter().chain(packages("bins")) {
         let name = directory.file_name().unwrap().to_string_lossy().into_owned();
         let section = package_section(&directory);
@@ -41,7 +42,7 @@ fn every_crate_and_program_says_what_it_is_and_under_which_licence() {
 }
 
 #[test]
-fn what_is_for_the_project_alone_is_not_published() {
+fn internal_packages_are_not_published() {
     for directory in [
         "tests/bench",
         "tests/bench/simulated-disk",

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is.
+//! `cargo xtask test`: runs all tests.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,28 +11,30 @@ use tools::workspace;
 
 use crate::dispatch;
 
-/// Tests that a plain `cargo test` leaves out, since they take root, loop devices, and QEMU's helper or as well with it.
+/// Tests that `cargo test` ignores by default, because they need root, loop devices and in part QEMU's
+/// helper.
 const WITH_DEVICES: [WithDevices; 3] = [
     WithDevices { package: "daemon-tests", name: "daemon", loops: &[0, 1], without_c_helper: true },
     WithDevices { package: "bench", name: "smoke", loops: &[0, 1], without_c_helper: true },
     WithDevices { package: "daemon-tests", name: "compat", loops: &[0], without_c_helper: false },
 ];
 
+/// A test program with ignored tests.
 struct WithDevices {
     package: &'static str,
-    /// The package's test.
+    /// The name of the test program.
     name: &'static str,
-    /// The numbers of the loop devices.
+    /// The numbers of the loop devices that it needs.
     loops: &'static [u32],
     /// Whether it also runs without QEMU's helper.
     without_c_helper: bool,
 }
 
-/// Runs the tests of all packages on this host, also those that take devices if it has them, then those of the lab in its
-/// machine, and of these some in a machine of another suite. `arguments` are the lab's: tests or a suite that they choose
-/// are the only ones of the lab that run.
+/// Runs the tests of all packages on this host, then those that need devices if the host has them, then those
+/// of the lab in its virtual machine, and some of these also in a machine of another suite. `arguments` are
+/// passed to the lab; if they choose tests or a suite, the lab runs only those.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    // A mistake in them, or a package that the host lacks, is better told now than in ten minutes.
+    // Reports wrong arguments and missing packages now, not after ten minutes of tests.
     let lab = |first: &str| dispatch::lab(&[&[OsString::from(first)], arguments].concat());
     let checked = lab("--check")?;
     if checked != ExitCode::SUCCESS {
@@ -52,7 +54,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
 }
 
 impl WithDevices {
-    /// Runs it, or says why not.
+    /// Runs the ignored tests of the program, or prints why they cannot run.
     fn run(&self, c_helper: &Result<CHelper>) -> Result<()> {
         let name = self.name;
         if let Err(why) = self.can_run(c_helper) {
@@ -66,8 +68,9 @@ impl WithDevices {
         if status.success() { Ok(()) } else { Err(Error::new(format!("{name} failed (see above)"))) }
     }
 
+    /// Checks the requirements. The error says which is not met.
     fn can_run(&self, c_helper: &Result<CHelper>) -> Result<()> {
-        let user = fs::metadata("/proc/self").context(|| "tell who runs this".into())?.uid();
+        let user = fs::metadata("/proc/self").context(|| "find the user of this process".into())?.uid();
         if user != 0 {
             return Err(Error::new("it needs root"));
         }

@@ -1,20 +1,20 @@
-//! The command line: that of QEMU's qemu-pr-helper, and a few options more.
+//! The command line: the options of QEMU's qemu-pr-helper, and a few more.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-/// Where clients look for the helper unless told otherwise: QEMU's default.
+/// Path of the socket without `--socket`: QEMU's default, on both ends.
 pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
-/// The pidfile that `--daemon` alone writes: QEMU's default.
+/// Path of the pidfile with `--daemon` and without `--pidfile`: QEMU's default.
 pub(crate) const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
 
 /// Runs SCSI persistent reservation commands on behalf of unprivileged virtual machine monitors.
 ///
-/// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE commands
-/// together with the descriptor of the disk.
-// Repeated options (the last counts) and abbreviated ones are what getopt_long(3) gave the C helper's users. An abbreviation that
-// was of one option alone there, and would be of several here, is an alias.
+/// A drop-in replacement for qemu-pr-helper: clients connect to a Unix socket and pass PERSISTENT RESERVE
+/// commands together with the descriptor of the disk.
+// As with getopt_long(3) in the C helper, options may be repeated (the last one counts) and abbreviated. An
+// abbreviation that is unique among the C helper's options but not among these is an alias.
 #[derive(Debug, Parser)]
 #[command(name = "pr-helper", version, infer_long_args = true, args_override_self = true)]
 pub(crate) struct Args {
@@ -22,7 +22,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) daemon: bool,
 
-    /// Write the process ID to PATH, locked while the helper runs [default with -d: /var/run/qemu-pr-helper.pid]
+    /// Write the process ID to PATH and lock it while the helper runs [default with -d:
+    /// /var/run/qemu-pr-helper.pid]
     #[arg(short = 'f', long, value_name = "PATH")]
     pub(crate) pidfile: Option<PathBuf>,
 
@@ -30,29 +31,30 @@ pub(crate) struct Args {
     #[arg(short = 'k', long, value_name = "PATH", aliases = ["s", "so", "soc", "sock", "socke"])]
     pub(crate) socket: Option<PathBuf>,
 
-    /// Trace commands: events that match PATTERN (or are listed in events=FILE), to standard error or to file=FILE
+    /// Trace commands: events that match PATTERN (or are listed in events=FILE), to standard error or to
+    /// file=FILE
     ///
     /// `-T '*'` traces everything, `-T help` lists the events.
     #[arg(short = 'T', long, alias = "t", value_name = "[enable=]PATTERN[,events=FILE][,file=FILE]")]
     pub(crate) trace: Option<String>,
 
-    /// Run as this user (name or number) once the sockets are there
+    /// Run as this user (name or number) once the sockets are open
     #[arg(short, long, alias = "u")]
     pub(crate) user: Option<String>,
 
-    /// Run as this group (name or number) once the sockets are there
+    /// Run as this group (name or number) once the sockets are open
     #[arg(short, long)]
     pub(crate) group: Option<String>,
 
-    /// Say more: once for each refused or failed command, twice for everything
+    /// Log more: once for each refused or failed command, twice for everything
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// Say nothing but errors
+    /// Log errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Permissions of the socket, in octal [default: 0777 less the umask]
+    /// Permissions of the socket, in octal [default: 0777 minus the umask]
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub(crate) socket_mode: Option<u32>,
 
@@ -64,58 +66,61 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
 
-    /// How long a device may take for a command before the kernel aborts it
+    /// Time limit of a command, after which the kernel aborts it
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
 
-    /// How long commands in flight may take to end after SIGTERM
+    /// Time limit for commands in flight after SIGTERM
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     pub(crate) stop_grace: Duration,
 
-    /// How many clients can be connected at once; of one process, a quarter of these, but 64 in any case
+    /// Maximum number of connected clients; one process may have a quarter of it, and always 64
     #[arg(long, value_name = "NUMBER", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_clients: u32,
 
-    /// Warn of a command that a device has not answered for so long
+    /// Log a warning when a device has not answered a command for this time
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub(crate) slow: Duration,
 
-    /// Serve metrics on this Unix socket, which only its owner may connect to
+    /// Serve metrics on this Unix socket (mode 0600)
     ///
-    /// By HTTP: /metrics is OpenMetrics text, /state says in words what the helper is doing, as the signal SIGUSR1 has it say
-    /// in the log.
+    /// By HTTP: /metrics is OpenMetrics text; /state lists clients and commands in flight, the same report
+    /// that SIGUSR1 writes to the log.
     #[arg(long, value_name = "PATH")]
     pub(crate) metrics_socket: Option<PathBuf>,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     pub(crate) log_format: LogFormat,
 
-    /// Keep persistent reservations of regular files, too, in software
+    /// Emulate disks: serve regular files, with persistent reservations in software
     ///
-    /// What is registered with APTPL outlives the daemon, in DIRECTORY; the rest is gone at its end, as at a loss of power.
-    /// For trying out and testing, without hardware and without privilege. It coordinates the clients of this daemon only,
-    /// and keeps nobody from reading or writing a file.
+    /// Registrations with APTPL are stored in DIRECTORY and outlive the daemon; all others are lost when it
+    /// exits, as when a disk loses power. For demonstrations and tests, without hardware and without
+    /// privilege. Reservations are shared among the clients of this daemon only, and do not prevent any
+    /// process from reading or writing a file.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) emulate: Option<PathBuf>,
 
-    /// With --emulate: listen also on PATH, for clients that are the initiator NAME; may be repeated
+    /// With --emulate: also listen on PATH, as the initiator NAME; may be repeated
     ///
-    /// Each socket is an initiator of its own: a node of a cluster. Without this there is one, that of --socket.
+    /// Each socket is an initiator of its own, such as a node of a cluster. Without this option there is one
+    /// initiator, on the socket of --socket.
     #[arg(long, value_name = "NAME=PATH", requires = "emulate", action = ArgAction::Append, value_parser = parse_initiator)]
     pub(crate) initiator: Vec<(String, PathBuf)>,
 
-    /// Start without `CAP_SYS_RAWIO`, the privilege to send reservations: for tests, and for devices that need none
+    /// Start without `CAP_SYS_RAWIO`, the privilege to send reservation commands: for tests, and for devices
+    /// that need none
     #[arg(long)]
     pub(crate) unprivileged: bool,
 
-    /// Ignored, as the C helper does
+    /// Words that are not options: ignored, as by the C helper
     #[arg(hide = true)]
     pub(crate) ignored: Vec<OsString>,
 }
 
 impl Args {
-    /// The options that make another process of this binary log as this one does.
+    /// Returns the options with which another process of this binary logs like this one.
     pub(crate) fn logging(&self) -> Vec<&'static str> {
         let mut options = vec![match self.log_format {
             LogFormat::Auto => "--log-format=auto",
@@ -128,14 +133,14 @@ impl Args {
     }
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For the journal if standard error leads there, else plain
+    /// `journal` if standard error is the journal, else `plain`
     Auto,
     /// `pr-helper: warning: TEXT`
     Plain,
-    /// `<4>TEXT`, the priority as sd-daemon(3) has it
+    /// `<4>TEXT`, with the priorities of sd-daemon(3)
     Journal,
 }
 
@@ -146,7 +151,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
     }
 }
 
-/// A day is longer than any command lasts; above 49 days the kernel's milliseconds would not hold it.
+/// Longest time limit, one day. The kernel's limit is 32 bits of milliseconds, which overflow after 49 days.
 const SECONDS_MAX: u32 = 86400;
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -179,13 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn definition_is_sound() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
     }
 
+    /// Long and short, with the value attached or apart, combined and abbreviated.
     #[test]
-    fn every_spelling_of_the_c_helper_is_taken() {
+    fn spellings_of_the_c_helper_are_accepted() {
         for words in [
             &["-d", "-f", "/p", "-k", "/s", "-T", "*", "-u", "nobody", "-g", "0", "-v", "-q"][..],
             &[
@@ -229,9 +235,9 @@ mod tests {
         }
     }
 
-    /// All of those of `getopt_long(3)` with the C helper's options.
+    /// Every prefix that `getopt_long(3)` accepts with the C helper's options.
     #[test]
-    fn every_abbreviation_of_the_c_helper_is_taken() {
+    fn abbreviations_of_the_c_helper_are_accepted() {
         let with_value = ["pidfile", "socket", "trace", "user", "group"];
         let lone = ["daemon", "verbose", "quiet"];
         let all = [&with_value[..], &lone, &["help", "version"]].concat();
@@ -262,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_repeated_options_counts_and_words_are_ignored() {
+    fn last_repeated_option_counts() {
         let args = parse(&["-k", "/a", "word", "-k", "/b", "-d", "-d", "-vv", "-v"]).unwrap();
         assert_eq!((args.socket, args.verbose), (Some("/b".into()), 3));
         assert_eq!(args.ignored, ["word"]);
     }
 
     #[test]
-    fn another_process_can_be_told_to_log_alike() {
+    fn logging_options_are_passed_on() {
         for words in [&["-vv", "--log-format=journal"][..], &["-q"], &[]] {
             let args = parse(words).unwrap();
             let other = parse(&args.logging()).unwrap();
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn initiators_have_a_name_and_a_socket_each() {
+    fn initiators_have_name_and_socket() {
         let args = parse(&["--emulate", "/d", "--initiator", "a=/a", "--initiator=iqn.x:b=/b=c"]).unwrap();
         assert_eq!(args.initiator, [("a".into(), "/a".into()), ("iqn.x:b".into(), "/b=c".into())]);
         for wrong in ["a", "=/a", "a=", "a b=/a"] {

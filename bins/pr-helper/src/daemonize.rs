@@ -1,4 +1,5 @@
-//! `--daemon`: into the background, but not before it is known that all is well.
+//! `--daemon`: runs in the background. The process that was started exits once start-up has succeeded or
+//! failed.
 
 use std::{
     fs::File,
@@ -17,20 +18,20 @@ use rustix::{
 
 use crate::{logging::Stderr, sys};
 
-/// Which of the two processes this is now.
+/// The two processes after the fork.
 pub(crate) enum Side {
-    /// The one that was started: to exit with this.
+    /// The process that was started. It must exit with this code.
     Starter(ExitCode),
-    /// The one in the background.
+    /// The daemon.
     Background(Background),
 }
 
-/// Tells the starter, when dropped, that the daemon has failed; [`ready`](Self::ready) tells otherwise.
+/// Reports to the starter: success by [`ready`](Self::ready), failure when dropped without it.
 pub(crate) struct Background {
     starter: File,
 }
 
-/// Goes into the background. The starter waits until the daemon is ready, or has failed and said why.
+/// Forks the daemon. In the starter, blocks until the daemon is ready, or has failed and logged why.
 pub(crate) fn daemonize() -> io::Result<Side> {
     let (reader, starter) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     match sys::fork()? {
@@ -46,8 +47,9 @@ pub(crate) fn daemonize() -> io::Result<Side> {
     }
 }
 
+/// Blocks until the daemon writes a byte (success) or closes the pipe (failure).
 fn wait(mut reader: File) -> ExitCode {
-    // The starter of a daemon may be interrupted like any other program.
+    // The starter may be interrupted like any other program: unblock the signals that the daemon handles.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
     match reader.read_exact(&mut [0]) {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,7 +58,7 @@ fn wait(mut reader: File) -> ExitCode {
 }
 
 impl Background {
-    /// Lets go of the terminal and the directory, and has the starter exit with success.
+    /// Detaches from the terminal and the working directory, and makes the starter exit with success.
     pub(crate) fn ready(mut self) -> io::Result<()> {
         std::env::set_current_dir("/")?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -64,7 +66,7 @@ impl Background {
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
         Stderr::detach();
-        // Whoever has killed the starter meanwhile wants no daemon.
+        // Fails if the starter has been killed meanwhile: then the daemon must not run either.
         self.starter.write_all(&[0])
     }
 }

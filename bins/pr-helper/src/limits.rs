@@ -1,4 +1,4 @@
-//! How many clients this machine lets the helper serve: bounded by open files (`RLIMIT_NOFILE`) and by threads
+//! Capacity of this machine: the number of clients is bounded by open files (`RLIMIT_NOFILE`) and by threads
 //! (`pids.max` of the control group, which systemd sets from `TasksMax=`).
 
 use std::{fs, time::Duration};
@@ -6,8 +6,8 @@ use std::{fs, time::Duration};
 use pr_server::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of a connection: its socket, and those that its next message can bring (a receive buffer has room for two,
-/// and the kernel may round it up to three).
+/// Descriptors of a connection: its socket, and up to three of its next message (a receive buffer has room
+/// for two, and the kernel may round that up to three).
 const FILES_PER_CLIENT: usize = 4;
 
 /// Descriptors of the helper itself, with its multipath workers.
@@ -16,19 +16,21 @@ const OWN_FILES: usize = 400;
 /// Threads and processes of the helper itself, with its multipath workers.
 const OWN_TASKS: usize = 100;
 
-/// Connections that any process may have, however low the limit of all is.
+/// Lowest quota of a client process.
 const MIN_CLIENTS_PER_PROCESS: usize = 64;
 
-/// Numbers of connections that can be served.
+/// Maximum numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientLimits {
+    /// Of all clients.
     pub(crate) max: usize,
+    /// Quota of one client process.
     pub(crate) max_per_process: usize,
 }
 
 impl ClientLimits {
-    /// Raises the limit of open files as far as `wanted` clients need it, and returns how many can be served. Logs the
-    /// limit that stands in the way, if one does.
+    /// Raises the limit of open files as far as `wanted` clients need it, and returns how many can be served.
+    /// If these are fewer, logs the limit that must be raised.
     pub(crate) fn raise(wanted: u32) -> Self {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let by_files = clients_for(raise_files(wanted), FILES_PER_CLIENT, OWN_FILES);
@@ -51,23 +53,24 @@ impl ClientLimits {
     }
 }
 
-/// Returns the quota of a client process: a quarter of all connections, but at least [`MIN_CLIENTS_PER_PROCESS`].
+/// Returns the quota of a client process: a quarter of all connections, but at least
+/// [`MIN_CLIENTS_PER_PROCESS`].
 fn max_per_process(max: usize) -> usize {
     (max / 4).max(MIN_CLIENTS_PER_PROCESS).min(max)
 }
 
-/// Returns how many clients a limit allows, if each takes `each` and the helper itself takes `own`.
+/// Returns how many clients `limit` allows, if each needs `each` and the helper itself needs `own`.
 fn clients_for(limit: Option<usize>, each: usize, own: usize) -> usize {
     limit.map_or(usize::MAX, |limit| limit.saturating_sub(own) / each)
 }
 
-/// Raises the limit of open files for `clients` clients; returns the limit, if there is one.
+/// Raises the limit of open files for `clients` clients. Returns the resulting limit, `None` for unlimited.
 fn raise_files(clients: usize) -> Option<usize> {
     let needed = clients.saturating_mul(FILES_PER_CLIENT).saturating_add(OWN_FILES);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // `None` is no limit at all.
+    // `None` is unlimited.
     let enough = current.map(|current| current.max(needed.try_into().unwrap_or(u64::MAX)));
-    // The second takes privilege (CAP_SYS_RESOURCE).
+    // Raising the hard limit needs CAP_SYS_RESOURCE; without it, go as far as the hard limit.
     let tries = [(enough, maximum), (enough, enough), (maximum, maximum)];
     let raised = tries
         .into_iter()
@@ -82,8 +85,8 @@ fn max_tasks() -> Option<usize> {
     lowest_pids_max(&groups, |path| fs::read_to_string(path).ok())
 }
 
-/// Reads `pids.max` of the groups in `groups`, which has the format of /proc/self/cgroup: version 2 has one line,
-/// `0::PATH`; version 1 one with `pids` among its controllers.
+/// Returns the lowest `pids.max` of the groups in `groups` and of their ancestors. `groups` has the format of
+/// /proc/self/cgroup: cgroup v2 has one line, `0::PATH`; v1 has a line with `pids` among its controllers.
 fn lowest_pids_max(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<usize> {
     let mut lowest = None;
     for line in groups.lines() {
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemds_defaults_are_enough() {
+    fn limits_by_systemd_are_enough() {
         assert!(clients_for(Some(524_288), FILES_PER_CLIENT, OWN_FILES) >= 4096);
         assert_eq!(clients_for(Some(4196), 1, OWN_TASKS), 4096);
         assert_eq!(clients_for(None, 1, OWN_TASKS), usize::MAX);
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lowest_pids_max_of_all_groups_counts() {
+    fn lowest_pids_max_counts() {
         let files = [
             ("/sys/fs/cgroup/system.slice/pr-helper.service/pids.max", "4200\n"),
             ("/sys/fs/cgroup/system.slice/pids.max", "max\n"),

@@ -1,5 +1,5 @@
-//! Log lines to standard error, wherever that leads: a terminal, a journal, a pipe that somebody has closed, or one
-//! that nobody empties. None of these may hold up the daemon.
+//! Log lines to standard error. It may be a terminal, the journal, a closed pipe, or a full pipe without a
+//! reader; writing must never block the daemon.
 
 use std::{
     io::{self, Write},
@@ -17,9 +17,9 @@ use rustix::{
 
 use crate::args::{Args, LogFormat};
 
-/// Starts logging as the command line and `RUST_LOG` have it.
+/// Starts logging, configured by the command line and `RUST_LOG`.
 pub(crate) fn start(args: &Args) {
-    // Now, while there is the privilege to open what somebody else owns.
+    // Before privileges are dropped: reopening a terminal or pipe of another user needs them.
     Stderr::find();
     let level = match (args.quiet, args.verbose) {
         (true, _) => LevelFilter::Error,
@@ -37,20 +37,20 @@ pub(crate) fn start(args: &Args) {
     builder.format(move |buffer, record| {
         let text = record.args();
         if journal {
-            // A line break would end the message for the journal.
+            // The journal takes each line for a message.
             let text = text.to_string().replace('\n', " ");
             writeln!(buffer, "<{}>{text}", priority(record.level()))
         } else {
             writeln!(buffer, "pr-helper: {}: {text}", name(record.level()))
         }
     });
-    // A logger is there already only if this is called twice.
+    // Fails only if called twice.
     let _ = builder.try_init();
-    // Also the last words of a thread must not wait for a reader.
+    // Panic messages must not block either.
     std::panic::set_hook(Box::new(|panic| log::error!("internal error, please report it: {panic}")));
 }
 
-/// The priority of syslog(3), as sd-daemon(3) has it in front of a line.
+/// Returns the priority of syslog(3) that starts a line, see sd-daemon(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -70,24 +70,24 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// Whether standard error is the journal, which systemd tells by its device and inode (systemd.exec(5)).
+/// Returns whether standard error is the journal: systemd passes its device and inode in `JOURNAL_STREAM`
+/// (systemd.exec(5)).
 fn leads_to_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(rustix::stdio::stderr())
         .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Standard error, without waiting for whoever reads it. What cannot be written now is lost.
-///
-/// All values are the same one.
+/// Standard error without blocking: output that cannot be written at once is lost. All values share one
+/// state.
 pub(crate) struct Stderr;
 
-/// Where standard error leads.
+/// Kind of standard error, which decides how to write to it.
 enum Output {
-    /// A pipe or terminal, opened anew so that not to block is our own affair: the mode of the one that was inherited
-    /// is shared with others.
+    /// A pipe or terminal, reopened with `O_NONBLOCK`. On the inherited descriptor the flag would also affect
+    /// the other processes that share it.
     Reopened(OwnedFd),
-    /// A pipe or terminal that cannot be opened anew.
+    /// A pipe or terminal that cannot be reopened: polled before each write.
     Shared,
     Socket,
     Plain,
@@ -101,7 +101,8 @@ impl Stderr {
         *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Output::find();
     }
 
-    /// Lets go of standard error for good: whoever waits for its end (a shell, `ssh`) waits no longer.
+    /// Closes the reopened standard error, so that readers which wait for end of file (a shell, `ssh`)
+    /// continue. Discards all later output.
     pub(crate) fn detach() {
         *OUTPUT.lock().unwrap_or_else(PoisonError::into_inner) = Output::Nowhere;
     }
@@ -125,7 +126,8 @@ impl Output {
     }
 }
 
-/// Whether standard error takes a line without waiting: what poll(2) says of a pipe if a page is free.
+/// Returns whether standard error takes a line without blocking. For a pipe, poll(2) reports room if a page
+/// is free.
 fn has_room() -> bool {
     let mut events = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
     rustix::event::poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
@@ -134,7 +136,7 @@ fn has_room() -> bool {
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
-        // An error is no news: there is no better place to tell it. So all bytes count as written.
+        // Errors are dropped, since there is no better place to report them; all bytes count as written.
         let _ = match &*output {
             Output::Reopened(descriptor) => rustix::io::write(descriptor, bytes),
             Output::Socket => {

@@ -1,8 +1,8 @@
 //! pr-helper: runs SCSI PERSISTENT RESERVE commands on behalf of unprivileged virtual machine monitors.
 //!
-//! Composes the crates: `pr-backend` and `pr-multipath` run commands, `pr-server` serves clients, `pr-metrics` counts and
-//! traces. What is here belongs to a process as a whole: the command line, the order of start-up, privileges, the
-//! background, the pidfile, socket activation, signals.
+//! Composes the crates: `pr-backend` and `pr-multipath` run commands, `pr-server` serves clients,
+//! `pr-metrics` counts and traces. This binary adds what concerns the whole process: the command line, the
+//! order of start-up, privileges, daemon mode, the pidfile, socket activation and signals.
 #![deny(unsafe_code)]
 
 mod args;
@@ -45,7 +45,7 @@ use sockets::Sockets;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// How long the end waits for the supervisor to remove the socket.
+/// Time that the exit waits for the supervisor to remove the socket.
 const REMOVAL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(help_or_error) => {
-            // Standard output or error may be closed; the exit status says enough.
+            // Fails if standard output or error is closed. The exit status is enough then.
             let _ = help_or_error.print();
             return if help_or_error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs as one of the processes behind multipath, which the daemon starts from this same binary.
+/// Runs as a process of the multipath backend: the supervisor or a worker, started from this same binary.
 fn run_role(role: Role) -> ExitCode {
     let mut socket = None;
     if let Role::Supervisor(arguments) = &role {
@@ -84,10 +84,10 @@ fn run_role(role: Role) -> ExitCode {
     })
 }
 
-/// Does everything from the command line to the end. Each step makes sure that the next ones can rely on it, and undoes
-/// its work if a later one fails.
+/// Starts up, serves until a signal stops the helper, and cleans up. Each step checks what later steps rely
+/// on, and is undone if a later one fails.
 fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    // First of all, so that no signal is lost: those that come during start-up are read after it.
+    // Must come first, so that no signal is lost: signals that arrive during start-up are read after it.
     let signals = Signals::block()?;
     let tracing = args.trace.as_deref().map(trace::Options::parse).transpose()?;
     if tracing.as_ref().is_some_and(trace::Options::is_help) {
@@ -100,13 +100,13 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let access = sockets::access(args)?;
     if !args.unprivileged {
         match privileges::check() {
-            // Files take no privilege.
+            // Emulated disks need no privilege.
             Err(missing) if args.emulate.is_some() => log::info!("only files can be served: {missing}"),
             checked => checked?,
         }
     }
     let activated = sockets::activation(args)?;
-    // All paths are made absolute before the working directory changes.
+    // All paths are made absolute before daemon mode changes the working directory.
     let metrics_path = args.metrics_socket.as_deref().map(absolute).transpose()?;
     let state_directory = args.emulate.as_deref().map(absolute).transpose()?;
     let pidfile_path = match &args.pidfile {
@@ -135,12 +135,12 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let code = serve(args, opened, &multipath)?;
     drop(pidfile);
     if let Some(socket) = made {
-        leave(&socket, &multipath);
+        remove_by_supervisor(&socket, &multipath);
     }
     Ok(code)
 }
 
-/// What start-up opened while it had the privilege to.
+/// Resources that were opened at start-up, some of them with privileges that are gone since.
 struct Opened<'a> {
     signals: Signals,
     tracer: Option<Tracer>,
@@ -156,7 +156,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
     let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background } = opened;
     let mut executor = Executor::new().with(Scsi::new(args.timeout)).with(multipath.clone());
     if let Some(directory) = &state_directory {
-        // As the user that will write there.
+        // Opened after the privileges are dropped, as the user that writes there.
         let emulated = Emulated::open(directory, &sockets.initiators());
         executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", with_sources(&error)))?);
     }
@@ -176,7 +176,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
             pr_metrics::report(&handle.state(), VERSION, availability)
         })
     };
-    // Bound to this variable until the end, when its file is removed.
+    // Kept until this function returns; dropping it removes the socket's file.
     let _metrics_file = match metrics_socket {
         Some(listener) => {
             let (handle, report, slow) = (handle.clone(), Arc::clone(&report), args.slow);
@@ -192,7 +192,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
     log::info!("version {}, listening on {}", VERSION, names.join(", "));
     if args.emulate.is_some() {
         log::warn!(
-            "--emulate: reservations of files are kept among the clients of this daemon only, and keep nobody from reading or writing"
+            "--emulate: reservations of files are shared among the clients of this daemon only, and do not prevent reads or writes"
         );
     }
     multipath.probe_library();
@@ -224,11 +224,12 @@ fn multipath_config(args: &Args, socket: Option<&Path>) -> pr_multipath::Config 
     pr_multipath::Config { timeout: args.timeout, arguments, discard_stderr: args.daemon }
 }
 
-/// Asks the supervisor to remove the socket if this process may not: without root's privileges it can remove nothing from
-/// another user's directory, as KubeVirt makes it. KubeVirt's watcher notices the helper's end by the missing socket.
-fn leave(socket: &SocketFile, multipath: &Multipath) {
+/// Asks the supervisor to unlink the socket if this process, no longer root, may not: KubeVirt puts it into a
+/// directory of another user. KubeVirt's watcher detects the helper's exit by the missing socket.
+fn remove_by_supervisor(socket: &SocketFile, multipath: &Multipath) {
     if socket.is_there() && multipath.end() {
-        // It takes the supervisor a millisecond. If this is the first process of a container, its end is the supervisor's.
+        // Takes about a millisecond. If this is the first process of a container, its exit kills the
+        // supervisor, so wait.
         let begun = Instant::now();
         while socket.is_there() && begun.elapsed() < REMOVAL {
             thread::sleep(Duration::from_millis(1));

@@ -1,5 +1,5 @@
-//! Giving up all that is not needed: of root's privileges, `CAP_SYS_RAWIO` stays, which lets a process send any SCSI
-//! command to a device that it has a descriptor of.
+//! Drops all privileges but `CAP_SYS_RAWIO`, with which a process may send any SCSI command to a device that
+//! it has a descriptor of.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use nix::{
@@ -8,14 +8,14 @@ use nix::{
     unistd::{Gid, Group, Uid, User, getgroups, setgroups, setresgid, setresuid},
 };
 
-/// Who to be.
+/// User and group to run as; `None` leaves it unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Identity {
     uid: Option<Uid>,
     gid: Option<Gid>,
 }
 
-/// What stands in the way.
+/// Errors of looking up identities and changing privileges.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivilegeError {
     #[error("there is no user {0:?}")]
@@ -25,30 +25,31 @@ pub(crate) enum PrivilegeError {
     #[error("cannot look up {name:?}: {error}")]
     LookUp { name: String, error: Errno },
     #[error(
-        "not permitted to send persistent reservations: CAP_SYS_RAWIO is missing; start pr-helper as root, or with AmbientCapabilities=CAP_SYS_RAWIO in its systemd unit (--unprivileged starts it all the same)"
+        "not permitted to send persistent reservations: CAP_SYS_RAWIO is missing; start pr-helper as root, or with AmbientCapabilities=CAP_SYS_RAWIO in its systemd unit (--unprivileged starts it anyway)"
     )]
     NoRawIo,
-    #[error("cannot {doing}: {error} (that takes root)")]
+    #[error("cannot {doing}: {error} (root is required)")]
     Change { doing: &'static str, error: Errno },
     #[error("cannot {doing}: {error}")]
     Capabilities { doing: &'static str, error: CapsError },
 }
 
 impl Identity {
-    /// Looks up a user and a group, each by name or number. A user that is known by name brings its group along.
+    /// Looks up a user and a group, each by name or number. Without `group`, the primary group of `user` is
+    /// taken, if the user database has one.
     pub(crate) fn find(user: Option<&str>, group: Option<&str>) -> Result<Self, PrivilegeError> {
         let (uid, users_gid) = user.map(find_user).transpose()?.unzip();
         let gid = group.map(find_group).transpose()?;
         if let (Some(user), Some(None), None) = (user, users_gid, gid) {
             log::warn!(
-                "user {user} has no entry that names its group: the group stays as it is; set one with --group"
+                "user {user} is not in the user database, so the group is not changed; set one with --group"
             );
         }
         Ok(Self { uid, gid: gid.or(users_gid.flatten()) })
     }
 }
 
-/// Finds a user by name or number, and its group, if it has an entry.
+/// Finds a user by name or number, and its primary group, if the user database has one.
 pub(crate) fn find_user(name: &str) -> Result<(Uid, Option<Gid>), PrivilegeError> {
     let failed = |error| PrivilegeError::LookUp { name: name.into(), error };
     if let Some(user) = User::from_name(name).map_err(failed)? {
@@ -67,17 +68,18 @@ pub(crate) fn find_group(name: &str) -> Result<Gid, PrivilegeError> {
     number(name).map(Gid::from_raw).ok_or_else(|| PrivilegeError::NoGroup(name.into()))
 }
 
-/// A user's or group's number. The largest stands for "leave it as it is" in setresuid(2).
+/// Parses the number of a user or group. The largest one is refused: setresuid(2) takes it for "unchanged".
 fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|&number| number != u32::MAX)
 }
 
-/// Makes sure that what cannot be given later is there now.
+/// Checks that this process has `CAP_SYS_RAWIO`.
 pub(crate) fn check() -> Result<(), PrivilegeError> {
     if has(Capability::CAP_SYS_RAWIO)? { Ok(()) } else { Err(PrivilegeError::NoRawIo) }
 }
 
-/// Becomes `identity` and gives up everything but `CAP_SYS_RAWIO`: for this thread, and for those that it starts.
+/// Changes to `identity` and drops all capabilities but `CAP_SYS_RAWIO`, for this thread and for threads that
+/// it spawns later.
 pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
     let keep: CapsHashSet =
         if has(Capability::CAP_SYS_RAWIO)? { [Capability::CAP_SYS_RAWIO].into() } else { CapsHashSet::new() };
@@ -86,7 +88,7 @@ pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
     if has(Capability::CAP_SETPCAP)? {
         caps::clear(None, CapSet::Bounding).map_err(capabilities("clear the capability bounding set"))?;
     } else {
-        log::debug!("the capability bounding set stays as it is: CAP_SETPCAP is missing");
+        log::debug!("the capability bounding set is not changed: CAP_SETPCAP is missing");
     }
     become_identity(identity)?;
     caps::set(None, CapSet::Effective, &keep).map_err(capabilities("keep CAP_SYS_RAWIO"))?;
@@ -98,12 +100,13 @@ pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
 
 fn become_identity(Identity { uid, gid }: Identity) -> Result<(), PrivilegeError> {
     let failed = |doing| move |error| PrivilegeError::Change { doing, error };
-    // Who may not change groups has none of root's.
+    // Without CAP_SETGID the process was not started as root and has none of root's groups: an error only if
+    // a change of identity was asked for.
     match setgroups(&[]) {
         Ok(()) => {}
         Err(Errno::EPERM) if gid.is_none() && uid.is_none() => {
             if getgroups().is_ok_and(|groups| !groups.is_empty()) {
-                log::info!("the supplementary groups stay as they are: CAP_SETGID is missing");
+                log::info!("the supplementary groups are not changed: CAP_SETGID is missing");
             }
         }
         Err(error) => return Err(failed("give up supplementary groups")(error)),
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_and_groups_go_by_name_or_number() {
+    fn identity_is_found_by_name_or_number() {
         let root = Identity::find(Some("root"), None).unwrap();
         assert_eq!((root.uid, root.gid), (Some(Uid::from_raw(0)), Some(Gid::from_raw(0))));
         let both = Identity::find(Some("root"), Some("12345")).unwrap();

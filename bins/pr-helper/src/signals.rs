@@ -1,5 +1,5 @@
-//! The signals that stop the helper, and SIGUSR1, which has it say what it does. A thread of its own reads them, so that
-//! they are heard at once however busy the event loop is.
+//! The signals that stop the helper, and SIGUSR1, which writes the state to the log. A separate thread reads
+//! them, so that they are handled at once however busy the event loop is.
 
 use std::{
     io,
@@ -16,19 +16,20 @@ use pr_server::Handle;
 
 use crate::{notify, sockets::SocketFiles};
 
-/// Three signals that stop the helper, and one that has it report its state.
+/// Three signals that stop the helper, and one that logs its state.
 const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
 
-/// Signals that arrive within this time count as one: service managers and terminals send two at once.
+/// Stop signals within this time after the first count as one: service managers and terminals send two at
+/// once.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Stack of the thread, in bytes.
+/// Stack size of the thread, in bytes.
 const STACK: usize = 128 << 10;
 
-/// The signals, blocked in all threads and readable.
+/// The signals, blocked in all threads and read from a signalfd.
 pub(crate) struct Signals(SignalFd);
 
-/// Why commands in flight were given up.
+/// Reason why the helper stopped with commands in flight, for the log.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<Mutex<String>>);
 
@@ -39,15 +40,15 @@ impl Stop {
 }
 
 impl Signals {
-    /// Blocks the signals, here and in all threads to come.
+    /// Blocks the signals in this thread and in all threads that it spawns later.
     pub(crate) fn block() -> nix::Result<Self> {
         let signals: SigSet = SIGNALS.into_iter().collect();
         signals.thread_block()?;
         SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map(Self)
     }
 
-    /// Starts the thread. The first signal to stop has the server finish its commands within `grace`; another one after it
-    /// ends it at once. `report` says what the helper does.
+    /// Spawns the thread. The first stop signal shuts the server down, with `grace` for commands in flight; a
+    /// second one, later than [`TOGETHER`], ends it at once. `report` returns the state for SIGUSR1.
     pub(crate) fn handle(
         self,
         handle: Handle,
@@ -73,7 +74,8 @@ impl Signals {
                         let commands = handle.commands_in_flight();
                         log::info!("{name} received, stopping: {commands} commands in flight");
                         notify::notify(notify::State::Stopping);
-                        // Before the socket stops listening: what is removed is then still known to be this helper's.
+                        // Before the socket stops listening: until then the file is known to be this
+                        // helper's.
                         files.remove();
                         handle.shutdown(grace);
                     }

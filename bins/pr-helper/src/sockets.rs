@@ -1,4 +1,4 @@
-//! The sockets that clients connect to: those of the command line, or the one that systemd passed.
+//! The sockets that clients connect to: of the command line, or passed by systemd.
 
 use std::{
     error::Error,
@@ -19,22 +19,23 @@ use crate::{
     sys,
 };
 
-/// Sockets to listen on.
+/// Sockets to listen on, with the initiator of each.
 pub(crate) struct Sockets<'a>(Vec<Socket<'a>>);
 
 struct Socket<'a> {
     listener: Listener,
-    /// For the log.
+    /// Name for the log.
     name: String,
     initiator: &'a str,
 }
 
-/// The files of sockets that were made here.
+/// The files of the sockets that this process has made.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
 
 impl<'a> Sockets<'a> {
-    /// Opens all sockets: that of `--socket` or of systemd, and those of `--initiator`, which can stand alone.
+    /// Opens all sockets: the one of `--socket` or of systemd, and those of `--initiator`. With `--initiator`
+    /// and without `--socket` there is no default socket.
     pub(crate) fn open(
         args: &'a Args,
         activated: Option<OwnedFd>,
@@ -67,12 +68,12 @@ impl<'a> Sockets<'a> {
         self.0.iter().map(|socket| socket.initiator).collect()
     }
 
-    /// Returns the file of the first socket that was made here.
+    /// Returns the file of the first socket that this process has made.
     pub(crate) fn first_file(&self) -> Option<SocketFile> {
         self.0.iter().find_map(|socket| socket.listener.file().cloned())
     }
 
-    /// Has the server listen on all sockets. Returns their names for the log, and their files.
+    /// Adds all sockets to the server. Returns their names for the log, and their files.
     pub(crate) fn listen(self, mut builder: Builder) -> (Builder, Vec<String>, SocketFiles) {
         let (mut names, mut files) = (Vec::new(), Vec::new());
         for Socket { listener, name, .. } in self.0 {
@@ -91,7 +92,8 @@ impl<'a> Sockets<'a> {
 }
 
 impl SocketFiles {
-    /// Removes those that are still there and still the same. Each is tried once: later its inode can be another socket's.
+    /// Removes the files that still exist and are still this process's sockets. Tries each once: later,
+    /// another socket can have the same inode number.
     pub(crate) fn remove(&self) {
         let files = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         files.iter().for_each(SocketFile::remove);
@@ -106,13 +108,13 @@ impl Drop for SocketFiles {
     }
 }
 
-/// Returns the socket that systemd passed, if it passed any.
+/// Returns the socket that systemd passed, or `None`. More than one, or `--socket` beside it, is an error.
 pub(crate) fn activation(args: &Args) -> Result<Option<OwnedFd>, Box<dyn Error>> {
     let mut passed = sys::passed_descriptors().map_err(ListenError::Activation)?;
     match (passed.pop(), passed.len()) {
         (None, _) => Ok(None),
         (Some(_), 0) if args.socket.is_some() => Err(
-            "--socket cannot be used with socket activation: the unit's ListenStream= is the place for the path".into(),
+            "--socket cannot be used with socket activation: set the path by ListenStream= in the socket unit".into(),
         ),
         (Some(socket), 0) => Ok(Some(socket)),
         (Some(_), others) => {
@@ -122,7 +124,8 @@ pub(crate) fn activation(args: &Args) -> Result<Option<OwnedFd>, Box<dyn Error>>
     }
 }
 
-/// Binds the socket of `--metrics-socket`, for its owner alone: clients that send commands need not see what others do.
+/// Binds the socket of `--metrics-socket` with mode 0600: clients that send commands must not see the
+/// activity of others.
 pub(crate) fn bind_for_metrics(path: &Path) -> Result<Listener, String> {
     let access = Access { mode: Some(0o600), without_descriptors: true, ..Access::default() };
     Listener::bind(path, &access).map_err(|error| format!("--metrics-socket: {}", with_sources(&error)))

@@ -1,6 +1,6 @@
-//! What the kernel answered: bytes become types here, and nothing else is looked at.
+//! Converts the kernel's answers from bytes to types.
 //!
-//! All functions are pure, and go by what the bytes say only after they have checked that it can be true.
+//! All functions are pure. They check every offset and count in the bytes before they use it.
 
 use std::ffi::{CStr, CString};
 
@@ -10,26 +10,26 @@ use crate::{
     layout::{Field, dm_ioctl, dm_target_deps, dm_target_spec, flag},
 };
 
-/// The string behind a `struct dm_target_spec`, which ends with a NUL, wherever that is.
+/// The NUL-terminated string of any length after a `struct dm_target_spec`.
 const PARAMETERS: Field = Field { name: "parameters", offset: dm_target_spec::SIZE, size: 1 };
 
-/// An entry of the array behind `struct dm_target_deps`.
+/// An entry of the array after `struct dm_target_deps`.
 const DEPENDENCY: Field = Field { name: "dev", offset: dm_target_deps::SIZE, size: 8 };
 
-/// The answer to `DM_VERSION`.
+/// Reads the answer to `DM_VERSION`.
 pub(crate) fn version(bytes: &[u8]) -> Result<Version, Error> {
     let answer = Answer { command: Command::Version, bytes };
     let number = |index: usize| answer.u32(0, Field { offset: 4 * index, size: 4, ..dm_ioctl::VERSION });
     Ok(Version { major: number(0)?, minor: number(1)?, patch: number(2)? })
 }
 
-/// Whether the kernel had no room for all of its answer.
-pub(crate) fn is_cut(command: Command, bytes: &[u8]) -> Result<bool, Error> {
+/// Returns whether the answer is truncated because the buffer was too small.
+pub(crate) fn is_truncated(command: Command, bytes: &[u8]) -> Result<bool, Error> {
     let flags = Answer { command, bytes }.u32(0, dm_ioctl::FLAGS)?;
     Ok(flags & flag::BUFFER_FULL != 0)
 }
 
-/// The answer to `DM_TABLE_STATUS` with `DM_STATUS_TABLE_FLAG`, in whole.
+/// Reads a complete answer to `DM_TABLE_STATUS`, with or without `DM_STATUS_TABLE_FLAG`.
 pub(crate) fn table(bytes: &[u8]) -> Result<Table, Error> {
     let answer = Answer::new(Command::TableStatus, bytes)?;
     Ok(Table {
@@ -42,10 +42,10 @@ pub(crate) fn table(bytes: &[u8]) -> Result<Table, Error> {
     })
 }
 
-/// The answer to `DM_TABLE_DEPS`, in whole.
+/// Reads a complete answer to `DM_TABLE_DEPS`.
 pub(crate) fn dependencies(bytes: &[u8]) -> Result<Vec<DeviceNumber>, Error> {
     let answer = Answer::new(Command::TableDeps, bytes)?;
-    // Without a live table the kernel writes no data, not even that there are none.
+    // Without a live table the kernel writes no data, not even a count of zero.
     if !answer.flags()?.contains(Flags::ACTIVE_PRESENT) {
         return Ok(Vec::new());
     }
@@ -64,7 +64,7 @@ pub(crate) fn dependencies(bytes: &[u8]) -> Result<Vec<DeviceNumber>, Error> {
         .collect()
 }
 
-/// An answer up to the end that its `data_size` says.
+/// An answer, up to the end that its `data_size` states.
 struct Answer<'a> {
     command: Command,
     bytes: &'a [u8],
@@ -81,12 +81,12 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The state, without those flags that were part of the request and without any that are unknown.
+    /// Returns the state, without flags of the request and without unknown flags.
     fn flags(&self) -> Result<Flags, Error> {
         self.u32(0, dm_ioctl::FLAGS).map(Flags::from_bits_truncate)
     }
 
-    /// Where the data start: behind the fixed fields and before the end.
+    /// Returns the offset of the data: after the fixed fields and before the end.
     fn data_start(&self) -> Result<usize, Error> {
         let start = self.offset(0, dm_ioctl::DATA_START)?;
         let possible = dm_ioctl::DATA.offset..self.bytes.len();
@@ -94,7 +94,7 @@ impl<'a> Answer<'a> {
     }
 
     fn targets(&self) -> Result<Vec<Target>, Error> {
-        // The count is believed one target at a time: each takes some of the bytes, and those are not without end.
+        // The count is not trusted: nothing is allocated for it, and each target uses up some of the bytes.
         let count = self.u32(0, dm_ioctl::TARGET_COUNT)?;
         let mut targets = Vec::new();
         if count == 0 {
@@ -105,7 +105,7 @@ impl<'a> Answer<'a> {
         loop {
             let (target, end) = self.target(record)?;
             targets.push(target);
-            // `next` of the last target leads to where another would be.
+            // `next` of the last target points to the place of a further one, which does not exist.
             if targets.len() as u64 == u64::from(count) {
                 return Ok(targets);
             }
@@ -116,7 +116,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The target whose entry starts at `record`, and where the entry ends.
+    /// Reads the target whose entry starts at `record`. Returns it and the offset of the end of the entry.
     fn target(&self, record: usize) -> Result<(Target, usize), Error> {
         let start = self.u64(record, dm_target_spec::SECTOR_START)?;
         let length = self.u64(record, dm_target_spec::LENGTH)?;
@@ -134,7 +134,7 @@ impl<'a> Answer<'a> {
         string.map(CStr::to_owned).map_err(|_| self.malformed(record, field))
     }
 
-    /// A number of 32 bits that counts bytes or entries.
+    /// Reads a 32-bit number of bytes or entries.
     fn offset(&self, record: usize, field: Field) -> Result<usize, Error> {
         self.u32(record, field)?.try_into().map_err(|_| self.malformed(record, field))
     }
@@ -151,7 +151,7 @@ impl<'a> Answer<'a> {
         self.field(record, field)?.try_into().map_err(|_| self.malformed(record, field))
     }
 
-    /// The bytes of `field` in the structure that starts at `record`.
+    /// Returns the bytes of `field` in the structure that starts at `record`.
     fn field(&self, record: usize, field: Field) -> Result<&'a [u8], Error> {
         field.read(self.bytes, record).ok_or_else(|| self.malformed(record, field))
     }

@@ -1,38 +1,38 @@
-//! Numbers of block devices, and their two encodings: the C library's and that of the ioctls.
+//! Numbers of block devices, and their two encodings: those of the C library and of the ioctls.
 
 use std::fmt;
 
 /// The number of a block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceNumber {
-    /// The driver: the kernel gives the device-mapper a free one (a line of `/proc/devices`), often 253 or 254.
+    /// Number of the driver. The device-mapper has a dynamic one (see `/proc/devices`), often 253 or 254.
     pub major: u32,
-    /// The driver's device.
+    /// Number of the device within its driver.
     pub minor: u32,
 }
 
-/// Majors have 12 bits (`MINORBITS` of the kernel's `<linux/kdev_t.h>` is 20, of 32).
+/// Greatest major: majors have 12 bits (of 32, the minor has 20: `MINORBITS` of the kernel's `<linux/kdev_t.h>`).
 const MAJOR_MAX: u32 = 0xfff;
 
-/// Minors have 20 bits.
+/// Greatest minor: minors have 20 bits.
 const MINOR_MAX: u32 = 0xf_ffff;
 
 impl DeviceNumber {
-    /// The number in `st_rdev` of a device node's `fstat`, in the C library's encoding of `dev_t`.
+    /// Decodes `st_rdev` of a device node's `fstat`, in the C library's encoding of `dev_t`.
     pub fn from_rdev(rdev: libc::dev_t) -> Self {
         Self { major: libc::major(rdev), minor: libc::minor(rdev) }
     }
 
-    /// The field `dev` of the ioctls, `huge_encode_dev` of the kernel's `<linux/kdev_t.h>`: from bit 0, eight bits of
-    /// the minor, twelve of the major, and the minor's other twelve.
+    /// Encodes the number for the field `dev` of the ioctls, like `huge_encode_dev` of the kernel's `<linux/kdev_t.h>`:
+    /// from bit 0, the lower eight bits of the minor, the twelve bits of the major, the upper twelve bits of the minor.
     ///
-    /// `None` for a number with more bits than the kernel has for it. It would drop them, and answer for another device.
+    /// Returns `None` for a number with more bits: the kernel would drop them, and answer for another device.
     pub(crate) fn encode(self) -> Option<u64> {
         let fits = self.major <= MAJOR_MAX && self.minor <= MINOR_MAX;
         fits.then(|| u64::from((self.minor & 0xff) | (self.major << 8) | ((self.minor & !0xff) << 12)))
     }
 
-    /// The reverse of [`encode`](Self::encode), `None` if one of the upper 32 bits is set.
+    /// Reverses [`encode`](Self::encode). Returns `None` if one of the upper 32 bits is set.
     pub(crate) fn decode(dev: u64) -> Option<Self> {
         let dev = u32::try_from(dev).ok()?;
         Some(Self {
@@ -43,7 +43,7 @@ impl DeviceNumber {
 }
 
 impl fmt::Display for DeviceNumber {
-    /// `253:0`, as in sysfs and in the tables of the device-mapper.
+    /// Shows the number like sysfs and the tables of the device-mapper: `253:0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_encoded_as_the_kernel_does() {
+    fn device_numbers_are_encoded_for_the_kernel() {
         for (major, minor, dev) in [
             (0, 0, 0),
             (8, 16, 0x810),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_kernel_would_cut_are_not_encoded() {
+    fn too_large_device_numbers_are_not_encoded() {
         for (major, minor) in [(0x1000, 0), (0x10fd, 0), (u32::MAX, 0), (253, 0x10_0000), (253, u32::MAX)] {
             assert_eq!(DeviceNumber { major, minor }.encode(), None);
         }
@@ -82,19 +82,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_printed_as_in_sysfs() {
+    fn device_numbers_are_printed_like_sysfs() {
         assert_eq!(DeviceNumber { major: 253, minor: 7 }.to_string(), "253:7");
     }
 
     proptest! {
         #[test]
-        fn every_encoding_is_that_of_one_number(dev: u32) {
+        fn decoded_device_number_encodes_to_same(dev: u32) {
             let number = DeviceNumber::decode(dev.into()).unwrap();
             prop_assert_eq!(number.encode(), Some(u64::from(dev)));
         }
 
         #[test]
-        fn the_c_librarys_numbers_are_read(major: u32, minor: u32) {
+        fn rdev_of_the_c_library_is_decoded(major: u32, minor: u32) {
             let rdev = libc::makedev(major, minor);
             prop_assert_eq!(DeviceNumber::from_rdev(rdev), DeviceNumber { major, minor });
         }

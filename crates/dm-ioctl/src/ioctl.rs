@@ -1,4 +1,4 @@
-//! The one call into the kernel.
+//! The ioctl system call.
 
 use std::{
     io,
@@ -7,10 +7,10 @@ use std::{
 
 use crate::layout::{self, dm_ioctl, flag};
 
-/// The longest answer that is accepted, 16 MiB: a hundred thousand targets and more.
+/// Greatest length of an accepted answer in bytes: 16 MiB, enough for more than a hundred thousand targets.
 pub const ANSWER_MAX: usize = 16 << 20;
 
-/// What is asked for here. Nothing but a resume changes anything.
+/// A request to the kernel. Only `Resume` changes a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     Version,
@@ -23,7 +23,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The ioctl's name in `<linux/dm-ioctl.h>`.
+    /// Returns the ioctl's name in `<linux/dm-ioctl.h>`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Version => "DM_VERSION",
@@ -33,7 +33,7 @@ impl Command {
         }
     }
 
-    /// The flags of a request. A `DM_DEV_SUSPEND` without `DM_SUSPEND_FLAG` is a resume.
+    /// Returns the flags of a request. A `DM_DEV_SUSPEND` without `DM_SUSPEND_FLAG` is a resume.
     pub(crate) fn flags(self) -> u32 {
         match self {
             Self::Version | Self::Resume => 0,
@@ -42,7 +42,7 @@ impl Command {
         }
     }
 
-    /// The ioctl's number.
+    /// Returns the ioctl's number.
     pub(crate) fn number(self) -> libc::Ioctl {
         let command = match self {
             Self::Version => 0,
@@ -54,10 +54,10 @@ impl Command {
     }
 }
 
-/// Hands `buffer`, which starts with a `struct dm_ioctl`, to the kernel, which writes its answer over it.
+/// Passes `buffer`, which starts with a `struct dm_ioctl`, to the kernel, which overwrites it with the answer.
 ///
-/// The structure's `data_size` is set here, to the buffer's length. A buffer that is shorter than the structure is
-/// refused, as is one with a length that the field cannot hold.
+/// Sets the structure's `data_size` to the buffer's length. Refuses a buffer that is shorter than the structure, or
+/// whose length exceeds the field.
 pub(crate) fn call(control: BorrowedFd<'_>, command: Command, buffer: &mut [u8]) -> io::Result<()> {
     let length = u32::try_from(buffer.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     if buffer.len() < dm_ioctl::SIZE {
@@ -65,12 +65,12 @@ pub(crate) fn call(control: BorrowedFd<'_>, command: Command, buffer: &mut [u8])
     }
     dm_ioctl::DATA_SIZE.write(buffer, &length.to_ne_bytes());
 
-    // SAFETY: the kernel reads and writes no more of the argument than `data_size` bytes, which was just set to the
-    // length of `buffer`, or the structure of 312 bytes, which `buffer` was just seen to have room for (a driver other
-    // than the device-mapper's knows no more than those 312, which are in the ioctl's number). `buffer` is borrowed
-    // mutably through the call, which is synchronous: the kernel does not keep the pointer. The kernel copies bytes, so
-    // that the alignment does not matter, and any bytes are valid in a `[u8]`. `control` is open for the length of the
-    // call.
+    // SAFETY: the kernel reads and writes at most `data_size` bytes of the argument, which was set to the length of
+    // `buffer` above, or the structure of 312 bytes, for which `buffer` is large enough by the check above. (A driver
+    // other than the device-mapper can use at most these 312 bytes, which are encoded in the ioctl's number.) `buffer`
+    // is borrowed mutably during the call, which is synchronous: the kernel does not keep the pointer. The kernel
+    // copies bytes, so the alignment does not matter, and any bytes are valid in a `[u8]`. `control` stays open during
+    // the call.
     #[allow(unsafe_code, reason = "the standard library has no ioctl")]
     let result = unsafe { libc::ioctl(control.as_raw_fd(), command.number(), buffer.as_mut_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_without_room_for_the_structure_never_reaches_the_kernel() {
+    fn too_short_buffer_is_refused() {
         let null = File::open("/dev/null").unwrap();
         for length in [0, 1, 15, 16, 305, 311] {
             let error = call(null.as_fd(), Command::Version, &mut vec![0; length]).unwrap_err();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_told_how_long_the_buffer_is() {
+    fn data_size_is_the_buffer_length() {
         let null = File::open("/dev/null").unwrap();
         let mut buffer = vec![0xff; 1000];
         let error = call(null.as_fd(), Command::TableStatus, &mut buffer).unwrap_err();

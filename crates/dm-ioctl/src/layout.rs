@@ -1,15 +1,15 @@
-//! The structures of `<linux/dm-ioctl.h>`, proven against that header in the test below.
+//! The structures of `<linux/dm-ioctl.h>`. The test below compares them with that header.
 
 /// The type of all ioctls of the device-mapper, `DM_IOCTL`.
 pub(crate) const DM_IOCTL: u32 = 0xfd;
 
-/// What is asked of the kernel in the field `flags`.
+/// Flags of requests and answers, in the field `flags`.
 pub(crate) mod flag {
-    /// The table, not the status.
+    /// Requests the table instead of the status.
     pub(crate) const STATUS_TABLE: u32 = 1 << 4;
-    /// There was not enough room for the answer; from the kernel.
+    /// Set by the kernel: the buffer was too small for the answer.
     pub(crate) const BUFFER_FULL: u32 = 1 << 8;
-    /// Nothing is flushed for it.
+    /// Targets flush no data for the request.
     pub(crate) const NOFLUSH: u32 = 1 << 11;
     /// The kernel wipes its copies.
     pub(crate) const SECURE_DATA: u32 = 1 << 15;
@@ -20,19 +20,20 @@ pub(crate) mod flag {
 pub(crate) struct Field {
     /// The kernel's name.
     pub(crate) name: &'static str,
-    /// From the start of the structure.
+    /// Offset from the start of the structure.
     pub(crate) offset: usize,
     pub(crate) size: usize,
 }
 
 impl Field {
-    /// The bytes of this field of the structure that starts at `record` in `bytes`, if they are all there.
+    /// Returns the bytes of this field of the structure that starts at `record` in `bytes`, if all of them exist.
     pub(crate) fn read(self, bytes: &[u8], record: usize) -> Option<&[u8]> {
         let start = record.checked_add(self.offset)?;
         bytes.get(start..start.checked_add(self.size)?)
     }
 
-    /// Puts `value` at the start of this field of the structure at the start of `bytes`. What does not fit is left out.
+    /// Writes `value` to the start of this field of the structure at the start of `bytes`. Bytes of `value` that do not
+    /// fit are omitted.
     pub(crate) fn write(self, bytes: &mut [u8], value: &[u8]) {
         for (to, from) in bytes.iter_mut().skip(self.offset).take(self.size).zip(value) {
             *to = *from;
@@ -50,7 +51,7 @@ macro_rules! structure {
             $(pub(crate) const $constant: Field =
                 Field { name: stringify!($field), offset: $offset, size: $length };)+
 
-            /// The structure's name, size and fields, for the comparison with the kernel's header.
+            /// The structure's name, size and fields, to compare with the kernel's header.
             #[cfg(test)]
             pub(super) const ALL: (&str, usize, &[Field]) = (stringify!($structure), SIZE, &[$($constant),+]);
         }
@@ -58,7 +59,7 @@ macro_rules! structure {
 }
 
 structure! {
-    /// What every request and answer starts with.
+    /// The start of every request and answer.
     dm_ioctl, 312;
     VERSION = version, 0, 12;
     DATA_SIZE = data_size, 12, 4;
@@ -74,7 +75,7 @@ structure! {
 }
 
 structure! {
-    /// What a target's entry in an answer to `DM_TABLE_STATUS` starts with; its parameters follow.
+    /// The start of a target's entry in an answer to `DM_TABLE_STATUS`; its parameters follow.
     dm_target_spec, 40;
     SECTOR_START = sector_start, 0, 8;
     LENGTH = length, 8, 8;
@@ -83,7 +84,7 @@ structure! {
 }
 
 structure! {
-    /// What the data of an answer to `DM_TABLE_DEPS` starts with; the numbers of the devices follow.
+    /// The start of the data of an answer to `DM_TABLE_DEPS`; the numbers of the devices follow.
     dm_target_deps, 8;
     COUNT = count, 0, 4;
 }
@@ -100,9 +101,9 @@ mod tests {
 
     use super::*;
 
-    /// Has the C compiler say what `<linux/dm-ioctl.h>` says, and compares.
+    /// Compares structures and constants with `<linux/dm-ioctl.h>`, by a C program.
     #[test]
-    fn the_layout_is_that_of_the_kernels_header() {
+    fn layout_matches_the_kernel_header() {
         let mut source = String::from(
             "#include <stddef.h>\n#include <stdio.h>\n#include <sys/ioctl.h>\n#include <linux/dm-ioctl.h>\nint main(void) {\n",
         );
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_read_only_where_all_of_it_is() {
+    fn incomplete_field_is_not_read() {
         let bytes = [7; 40];
         assert_eq!(dm_target_spec::NEXT.read(&bytes, 0), Some(&[7; 4][..]));
         assert_eq!(dm_target_spec::NEXT.read(&bytes, 16), Some(&[7; 4][..]));
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_written_within_itself() {
+    fn field_is_written_within_its_bounds() {
         let mut bytes = [0; 16];
         dm_ioctl::DATA_SIZE.write(&mut bytes, &[1, 2, 3, 4, 5]);
         assert_eq!(bytes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]);

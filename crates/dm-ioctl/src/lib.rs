@@ -1,8 +1,8 @@
-//! A block device of the device-mapper can be anything: a path-independent face of one SCSI disk (`multipath`), a slice
-//! of one or pieces of many (`linear`), a decrypted view (`crypt`). Which it is, its table says, and the kernel hands
-//! that out by ioctls on `/dev/mapper/control`: a structure of 312 bytes, and behind it records that lead from one to
-//! the next by offsets, with strings between them that end where a NUL is. This crate asks, and follows none of those
-//! before it has checked that it stays within the answer.
+//! A block device of the device-mapper can be of any kind: one SCSI disk over several paths (`multipath`), a part of a
+//! disk or parts of several (`linear`), a decrypted view (`crypt`). Its table determines the kind. The kernel returns
+//! the table by ioctls on `/dev/mapper/control`: a structure of 312 bytes, followed by records that are linked by
+//! offsets, each with a NUL-terminated string. This crate calls the ioctls, and checks that every offset and string
+//! stays within the answer before it follows it.
 //!
 //! ```no_run
 //! use std::os::unix::fs::MetadataExt;
@@ -23,26 +23,26 @@
 //!
 //! # Names are bytes
 //!
-//! The kernel lets the name of a map be any bytes but `/` and NUL, and the UUID and a target's parameters any but NUL.
-//! They are [`CString`](std::ffi::CString)s here, exactly what the kernel has: replacing what is not UTF-8 would make
-//! one name of two, and a name is what the next call is made with. To print one, use `{:?}`, which escapes what is no
-//! UTF-8 and what would move the cursor.
+//! The name of a map can contain any bytes except `/` and NUL, the UUID and a target's parameters any except NUL. Here
+//! they are [`CString`](std::ffi::CString)s with exactly the kernel's bytes: replacing invalid UTF-8 would map two names
+//! to one, and a name can be an argument of a later call. To print a name, use `{:?}`, which escapes invalid UTF-8 and
+//! control characters.
 //!
-//! # What is asked, and when
+//! # Device numbers and blocking
 //!
-//! A number names a device only as long as that exists: hold a descriptor of the block device open from `fstat` until
-//! after the last use of the answer, and it cannot be removed and its number given to another. Its table can be
+//! A number identifies a device only while the device exists: hold a descriptor of the block device open from `fstat`
+//! until after the last use of the answer, so that the device cannot be removed and its number reused. Its table can be
 //! replaced at any time.
 //!
-//! No call waits for the device's I/O, also not while it is suspended. Each does take the device-mapper's own locks,
-//! without end and without heeding signals if somebody does not give them back: this is nothing for a thread that must
+//! No call waits for the device's I/O, not even while the device is suspended. Each call takes the locks of the
+//! device-mapper, for which it can wait without limit and regardless of signals: do not call from a thread that must
 //! never block.
 //!
 //! # What this crate does not do
 //!
 //! It creates, loads, suspends, renames and removes no device. It does not list devices, look them up by name or UUID,
-//! ask for the inactive table, or wait for events. It does not say what a target's
-//! parameters mean, and does not wipe them from memory.
+//! read the inactive table, or wait for events. It does not interpret a target's parameters, and does not wipe them
+//! from memory.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -70,13 +70,13 @@ pub use ioctl::ANSWER_MAX;
 pub use table::{Flags, Table, Target};
 pub use version::Version;
 
-/// Where the device-mapper is spoken to: `DM_DIR` and `DM_CONTROL_NODE` of `<linux/dm-ioctl.h>` below `/dev`.
+/// The control node: `DM_DIR` and `DM_CONTROL_NODE` of `<linux/dm-ioctl.h>`, below `/dev`.
 const CONTROL: &str = "/dev/mapper/control";
 
 /// The device-mapper of this kernel.
 ///
-/// Threads may share it and call at the same time. `CAP_SYS_ADMIN` is looked at in every call, not when it is opened;
-/// the node's owner and mode only when it is opened.
+/// Threads can share it and call it concurrently. The kernel checks `CAP_SYS_ADMIN` in every call, not when the node is
+/// opened; it checks the node's owner and mode only when the node is opened.
 #[derive(Debug)]
 pub struct Control {
     descriptor: OwnedFd,
@@ -84,75 +84,75 @@ pub struct Control {
 }
 
 impl Control {
-    /// Opens `/dev/mapper/control` and asks for the version of the interface.
+    /// Opens `/dev/mapper/control` and reads the version of the interface.
     ///
-    /// Where the node exists and the module is not loaded, this makes the kernel load it.
+    /// If the node exists but the module is not loaded, this makes the kernel load it.
     ///
     /// # Errors
     ///
-    /// [`Error::NoControl`], [`Error::Permission`], [`Error::Version`], or [`Error::Os`] for everything else.
+    /// [`Error::NoControl`], [`Error::Permission`], [`Error::Version`], or [`Error::Os`] for any other failure.
     pub fn open() -> Result<Self, Error> {
         Self::open_path(Path::new(CONTROL))
     }
 
     fn open_path(path: &Path) -> Result<Self, Error> {
-        // The standard library opens everything with O_CLOEXEC.
+        // The standard library opens files with O_CLOEXEC.
         let node = File::options().read(true).write(true).open(path).map_err(Error::from_open)?;
         let version = exchange::version(|buffer| ioctl::call(node.as_fd(), Command::Version, buffer))?;
         Ok(Self { descriptor: node.into(), version })
     }
 
-    /// The kernel's version of the interface, whose major number is 4.
+    /// Returns the kernel's version of the interface. Its major number is 4.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// What a device is made of: its live table, and its name, UUID and state (`DM_TABLE_STATUS` with
+    /// Returns the live table of a device, and its name, UUID and state (`DM_TABLE_STATUS` with
     /// `DM_STATUS_TABLE_FLAG`).
     ///
-    /// No target is made to flush anything for it (`DM_NOFLUSH_FLAG`), and the kernel wipes its own copy of the answer
+    /// Targets flush no data for this call (`DM_NOFLUSH_FLAG`). The kernel wipes its own copy of the answer
     /// (`DM_SECURE_DATA_FLAG`), because parameters can be secret: see [`Target::parameters`].
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchMap`] if no device of the device-mapper has that number. [`Error::Permission`],
+    /// [`Error::NoSuchMap`] if no device of the device-mapper has this number. [`Error::Permission`],
     /// [`Error::AnswerTooLong`], [`Error::Malformed`], [`Error::Os`].
     pub fn table(&self, device: DeviceNumber) -> Result<Table, Error> {
-        answer::table(&self.ask(device, Command::TableStatus)?)
+        answer::table(&self.request(device, Command::TableStatus)?)
     }
 
-    /// The devices that a device's live table uses, in no order; for a multipath map its paths (`DM_TABLE_DEPS`). None,
-    /// if it has no live table.
+    /// Returns the devices that a device's live table uses, in no particular order; for a multipath map its paths
+    /// (`DM_TABLE_DEPS`). The result is empty if the device has no live table.
     ///
     /// # Errors
     ///
     /// Those of [`table`](Self::table).
     pub fn dependencies(&self, device: DeviceNumber) -> Result<Vec<DeviceNumber>, Error> {
-        answer::dependencies(&self.ask(device, Command::TableDeps)?)
+        answer::dependencies(&self.request(device, Command::TableDeps)?)
     }
 
-    /// How a device is: as [`table`](Self::table), but what each target's driver says of its state stands in the place of
-    /// its parameters (`DM_TABLE_STATUS`).
+    /// Returns the status of a device: like [`table`](Self::table), but with the status of each target instead of its
+    /// parameters (`DM_TABLE_STATUS`).
     ///
     /// # Errors
     ///
     /// Those of [`table`](Self::table).
     pub fn status(&self, device: DeviceNumber) -> Result<Table, Error> {
-        answer::table(&self.ask(device, Command::Status)?)
+        answer::table(&self.request(device, Command::Status)?)
     }
 
-    /// Has a device go on that is suspended, with its inactive table if it has one (`DM_DEV_SUSPEND` without
-    /// `DM_SUSPEND_FLAG`). To one that is not suspended this does nothing.
+    /// Resumes a suspended device, with its inactive table if it has one (`DM_DEV_SUSPEND` without `DM_SUSPEND_FLAG`).
+    /// Has no effect on a device that is not suspended.
     ///
     /// # Errors
     ///
     /// Those of [`table`](Self::table).
     pub fn resume(&self, device: DeviceNumber) -> Result<(), Error> {
-        self.ask(device, Command::Resume).map(drop)
+        self.request(device, Command::Resume).map(drop)
     }
 
-    fn ask(&self, device: DeviceNumber, command: Command) -> Result<Vec<u8>, Error> {
-        exchange::about(device, command, |buffer| ioctl::call(self.descriptor.as_fd(), command, buffer))
+    fn request(&self, device: DeviceNumber, command: Command) -> Result<Vec<u8>, Error> {
+        exchange::for_device(device, command, |buffer| ioctl::call(self.descriptor.as_fd(), command, buffer))
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// Why the control node at `path` could not be used, with the cause's error number.
+    /// Returns the error of opening the control node at `path`, and the error number of its cause.
     fn refusal(path: &str) -> (Error, Option<i32>) {
         let error = Control::open_path(Path::new(path)).unwrap_err();
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_control_node_the_error_says_what_to_do() {
+    fn missing_control_node_has_advice() {
         let (error, errno) = refusal("/nonexistent/mapper/control");
         assert!(matches!(error, Error::NoControl(_)), "{error:?}");
         assert_eq!(errno, Some(libc::ENOENT));
@@ -179,21 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_cannot_be_opened_is_not_taken_for_a_missing_one() {
+    fn unopenable_control_node_is_not_missing() {
         let (error, errno) = refusal("/");
         assert_eq!(error.to_string(), "opening /dev/mapper/control failed");
         assert_eq!(errno, Some(libc::EISDIR));
     }
 
     #[test]
-    fn a_node_of_something_else_is_found_out_by_asking_for_its_version() {
+    fn node_of_another_driver_is_refused() {
         let (error, errno) = refusal("/dev/null");
         assert_eq!(error.to_string(), "DM_VERSION failed");
         assert_eq!(errno, Some(libc::ENOTTY));
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_an_error_of_the_ioctl_that_was_tried() {
+    fn failed_ioctl_is_named_in_error() {
         let descriptor = File::options().read(true).write(true).open("/dev/null").unwrap().into();
         let control = Control { descriptor, version: Version { major: 4, minor: 0, patch: 0 } };
         let device = DeviceNumber { major: 253, minor: 0 };
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_may_share_the_control() {
+    fn control_is_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Control>();
     }

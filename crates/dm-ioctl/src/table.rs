@@ -1,31 +1,31 @@
-//! What a device of the device-mapper is made of.
+//! The table of a device of the device-mapper.
 
 use std::{ffi::CString, fmt};
 
 /// A device of the device-mapper and its live table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// The device's name, at most 127 bytes, any but `/` and NUL. Its node below `/dev/mapper` can have another: udev
-    /// writes some bytes there as `\xNN`.
+    /// The device's name: at most 127 bytes, any except `/` and NUL. Its node below `/dev/mapper` can have another
+    /// name: udev writes some bytes there as `\xNN`.
     pub name: CString,
-    /// The device's UUID, at most 128 bytes, which need not be that of a UUID: who creates a device chooses them, and
-    /// multipath-tools choose `mpath-` and the WWID of the disk. Empty, if the device has none.
+    /// The device's UUID: at most 128 bytes, not necessarily in the format of a UUID. The program that creates a device
+    /// chooses it: multipath-tools uses `mpath-` and the WWID of the disk. Empty if the device has none.
     pub uuid: CString,
     /// The device's state.
     pub flags: Flags,
-    /// How often the device is open now, also by other devices of the device-mapper.
+    /// How many times the device is currently open, including by other devices of the device-mapper.
     pub open_count: i32,
-    /// How many events the device has had. It wraps.
+    /// Number of events of the device. It wraps.
     pub event_nr: u32,
-    /// The targets, in the order of the sectors that they serve. None, if the device has no live table.
+    /// The targets, in the order of their sectors. Empty if the device has no live table.
     pub targets: Vec<Target>,
 }
 
 impl Table {
-    /// The target, if there is exactly one and it is `multipath`.
+    /// Returns the target, if there is exactly one and its type is `multipath`.
     ///
-    /// Only such a device is another face of a whole disk. One with a multipath target beside others, or with one
-    /// linear target on a multipath map, is a part of something or made of several things.
+    /// Only such a device represents a whole disk. A device with a multipath target and other targets, or with a linear
+    /// target on a multipath map, is a part of a disk or consists of several parts.
     pub fn multipath_target(&self) -> Option<&Target> {
         match self.targets.as_slice() {
             [target] if target.kind.as_c_str() == c"multipath" => Some(target),
@@ -35,7 +35,7 @@ impl Table {
 }
 
 bitflags::bitflags! {
-    /// The state of a device: what the kernel sets of `flags` in `struct dm_ioctl`, with the header's names.
+    /// The state of a device: the bits of `flags` in `struct dm_ioctl` that the kernel sets, with the header's names.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Flags: u32 {
         /// The device has a live table and is read-only.
@@ -44,29 +44,29 @@ bitflags::bitflags! {
         const SUSPEND = 1 << 1;
         /// The device has a live table.
         const ACTIVE_PRESENT = 1 << 5;
-        /// Another table is loaded, which the next resume will make the live one.
+        /// An inactive table is loaded, which the next resume makes live.
         const INACTIVE_PRESENT = 1 << 6;
-        /// The device will be removed when the last user closes it.
+        /// The device is removed when its last user closes it.
         const DEFERRED_REMOVE = 1 << 17;
         /// The device is suspended by the kernel itself, on behalf of another device.
         const INTERNAL_SUSPEND = 1 << 18;
     }
 }
 
-/// A run of a device's sectors and what serves it.
+/// A target: the driver of a contiguous range of a device's sectors.
 ///
-/// `{:?}` leaves the [`parameters`](Self::parameters) out.
+/// `{:?}` omits the [`parameters`](Self::parameters).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     /// The first sector, in units of 512 bytes from the start of the device.
     pub start: u64,
-    /// How many sectors of 512 bytes.
+    /// Number of sectors of 512 bytes.
     pub length: u64,
     /// The target's type, at most 15 bytes: `multipath`, `linear`, `crypt` and so on.
     pub kind: CString,
-    /// What follows in the table, in the target's own language.
+    /// The rest of the target's entry, in the format of the target's type.
     ///
-    /// **Can be secret**: `crypt` writes the volume's key here, unless that is in the kernel's keyring.
+    /// **Can be secret**: with `crypt` it has the volume's key, unless that is in the kernel's keyring.
     pub parameters: CString,
 }
 
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_multipath_map_is_one_target_of_that_type_and_nothing_else() {
+    fn multipath_target_must_be_the_only_one() {
         for (kinds, is_multipath) in [
             (&[c"multipath"][..], true),
             (&[], false),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_do_not_reach_a_log_by_way_of_debug() {
+    fn debug_output_omits_target_parameters() {
         let printed = format!("{:?}", target(c"crypt"));
         assert_eq!(printed, r#"Target { start: 0, length: 8, kind: "crypt", .. }"#);
     }

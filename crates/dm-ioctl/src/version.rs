@@ -4,15 +4,15 @@ use std::fmt;
 
 /// The version of the ioctl interface, not of the kernel or of libdevmapper.
 ///
-/// Interfaces of one major number understand each other, a greater minor number adds to a smaller one
-/// (`struct dm_ioctl` of `<linux/dm-ioctl.h>`).
+/// Versions with the same major number are compatible; a greater minor number adds features (`struct dm_ioctl` of
+/// `<linux/dm-ioctl.h>`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// What must be equal on both sides.
+    /// Differs between incompatible versions.
     pub major: u32,
-    /// What grows with additions.
+    /// Grows with added features.
     pub minor: u32,
-    /// What makes no difference to callers.
+    /// Grows with changes that do not affect callers.
     pub patch: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Finding the library and its symbols when the program runs.
+//! Loads the library and looks up its symbols at run time.
 
 use std::{
     error,
@@ -16,24 +16,24 @@ use crate::{prin_resp, prout_param_descriptor};
 /// The library's soname.
 pub const SONAME: &str = "libmpathpersist.so.0";
 
-/// Why the library, or one of its symbols, cannot be had: the dynamic loader's words.
+/// The reason why the library or one of its symbols is not available: the dynamic loader's message.
 #[derive(Debug)]
 pub struct LoadError {
     error: libloading::Error,
 }
 
 impl LoadError {
-    /// Whether the dynamic loader finds no file of this name. If not, the file is there, but a library or symbol that it
-    /// needs is missing, or it is not such a library.
+    /// Returns whether the dynamic loader found no file with the library's name. Otherwise the file exists, but a
+    /// library or symbol that it needs is missing, or the file is not a valid library.
     pub fn is_not_installed(&self) -> bool {
-        // The loader has no other way to tell: `NAME: cannot open shared object file: No such file or directory` (glibc)
-        // names the file that is missing, which may be that of a library below.
-        let words = self.to_string();
-        words.strip_prefix(SONAME).is_some_and(|rest| rest.starts_with(':') && rest.ends_with(NO_SUCH_FILE))
+        // Only the text has this information: `NAME: cannot open shared object file: No such file or directory`
+        // (glibc), where NAME is the missing file, which may be a dependency of the library.
+        let message = self.to_string();
+        message.strip_prefix(SONAME).is_some_and(|rest| rest.starts_with(':') && rest.ends_with(NO_SUCH_FILE))
     }
 }
 
-/// ENOENT, as strerror(3) has it in a program that has set no locale.
+/// Text of strerror(3) for ENOENT in a program that has set no locale.
 const NO_SUCH_FILE: &str = "No such file or directory";
 
 impl fmt::Display for LoadError {
@@ -56,25 +56,26 @@ impl From<libloading::Error> for LoadError {
 
 macro_rules! symbols {
     ($($(#[$doc:meta])* $name:ident = $symbol:literal: $type:ty,)+) => {
-        /// The library's functions and its variable, and those of libmpathcmd, which comes along with it.
+        /// The library's functions and its variable, and the functions of libmpathcmd, which the library depends on.
         ///
-        /// Found in a library that is never unloaded: they are valid as long as the process lives.
+        /// The library is never unloaded, so the pointers are valid until the process ends.
         #[derive(Clone, Copy, Debug)]
         #[non_exhaustive]
         pub struct Symbols {
             $($(#[$doc])* pub $name: $type,)+
-            /// Whether there is `mpath_persistent_reserve_in__`: since multipath-tools 0.10.
+            /// The library has `mpath_persistent_reserve_in__`: since multipath-tools 0.10.
             pub has_reserve_in__: bool,
-            /// Whether there is `update_map_pr`: until multipath-tools 0.12.
+            /// The library has `update_map_pr`: until multipath-tools 0.12.
             pub has_update_map_pr: bool,
         }
 
         impl Symbols {
-            /// All of them, or which one is missing.
+            /// Looks up all symbols. An error names the missing one.
             ///
             /// # Safety
             ///
-            /// `library` must be multipath-tools' and stay loaded: what has these names there must have these types.
+            /// `library` must be that of multipath-tools and stay loaded: its symbols must have the types of the
+            /// fields.
             unsafe fn resolve(library: &Library) -> Result<Self, LoadError> {
                 Ok(Self {
                     $($name: {
@@ -91,107 +92,112 @@ macro_rules! symbols {
 }
 
 symbols! {
-    /// Reads multipath.conf; 0 is success. It must be the first call, must not be repeated after
-    /// `libmpathpersist_exit`, and leaks what was read when it is repeated without.
+    /// Reads multipath.conf. Returns 0 for success. It must be the first call, and must not be repeated after
+    /// `libmpathpersist_exit`. Repeating it without leaks the earlier configuration.
     libmpathpersist_init = c"libmpathpersist_init": unsafe extern "C" fn() -> c_int,
-    /// Frees everything; 0 always.
+    /// Frees all memory of the library. Always returns 0.
     libmpathpersist_exit = c"libmpathpersist_exit": unsafe extern "C" fn() -> c_int,
-    /// PERSISTENT RESERVE IN: map's descriptor, service action, answer, noisy, verbosity. An `MPATH_PR_` code.
+    /// Executes PERSISTENT RESERVE IN. Arguments: map's descriptor, service action, answer, noisy, verbosity. Returns
+    /// an `MPATH_PR_` code.
     mpath_persistent_reserve_in = c"mpath_persistent_reserve_in": unsafe extern "C" fn(c_int, c_int, *mut prin_resp, c_int, c_int) -> c_int,
-    /// PERSISTENT RESERVE OUT: map's descriptor, service action, scope, type, parameters (it writes to them), noisy,
-    /// verbosity. An `MPATH_PR_` code.
+    /// Executes PERSISTENT RESERVE OUT. Arguments: map's descriptor, service action, scope, type, parameters (which the
+    /// library overwrites), noisy, verbosity. Returns an `MPATH_PR_` code.
     mpath_persistent_reserve_out = c"mpath_persistent_reserve_out":
         unsafe extern "C" fn(c_int, c_int, c_int, c_uint, *mut prout_param_descriptor, c_int, c_int) -> c_int,
-    /// The allocation length of all PERSISTENT RESERVE IN, also of those that are part of an OUT and go to small
-    /// buffers of the library's own. 0: that of the structure, and 8192 at most. Leave it 0.
+    /// The allocation length of all PERSISTENT RESERVE IN, including those that an OUT sends with small buffers of the
+    /// library. 0 selects the length of the structure, at most 8192. It must stay 0.
     mpath_mx_alloc_len = c"mpath_mx_alloc_len": *mut c_uint,
-    /// libmpathcmd's `__mpath_connect`, which newer headers call `mpath_connect__` and all versions have under this name:
-    /// connects to multipathd, without waiting for room in its queue if the argument is not 0. A descriptor, or -1 and
-    /// errno.
+    /// libmpathcmd: `__mpath_connect`, which newer headers call `mpath_connect__`; all versions export it by this name.
+    /// Connects to multipathd. If the argument is not 0, fails instead of waiting for space in its queue. Returns a
+    /// descriptor, or -1 and errno.
     mpath_connect = c"__mpath_connect": unsafe extern "C" fn(c_int) -> c_int,
-    /// libmpathcmd: closes what `mpath_connect` returned.
+    /// libmpathcmd: closes a descriptor of `mpath_connect`.
     mpath_disconnect = c"mpath_disconnect": unsafe extern "C" fn(c_int) -> c_int,
-    /// libmpathcmd: sends a command and waits for the reply: descriptor, command, reply (to be freed with `free`),
-    /// timeout in milliseconds for each piece of the reply. 0, or -1 and errno.
+    /// libmpathcmd: sends a command and waits for the reply. Arguments: descriptor, command, reply (which the caller
+    /// must `free`), timeout in milliseconds for each piece of the reply. Returns 0, or -1 and errno.
     mpath_process_cmd = c"mpath_process_cmd": unsafe extern "C" fn(c_int, *const c_char, *mut *mut c_char, c_uint) -> c_int,
 }
 
 impl Symbols {
-    /// Loads the library that the dynamic loader finds by its soname, never to unload it. With the feature `link`, it has
-    /// been loaded with the program.
+    /// Loads the library that the dynamic loader finds by its soname, and never unloads it. With the feature `link`, it
+    /// was loaded with the program.
     ///
-    /// The symbols are versioned; what is found are the default versions, which are the only ones there are.
+    /// The symbols are versioned. This uses the default versions, which are the only ones.
     ///
     /// # Errors
     ///
-    /// [`LoadError`], if there is no such library, or something that it needs is missing.
+    /// [`LoadError`] if there is no such library, or a library or symbol that it needs is missing.
     ///
     /// # Safety
     ///
-    /// The library must be multipath-tools', 0.9.4 or later: it is run (its initialisers, and those of the libraries that
-    /// it needs), and its symbols are believed to have the types that they have here.
+    /// The library must be that of multipath-tools, 0.9.4 or later: its initialisers and those of its dependencies are
+    /// executed, and its symbols must have the types declared here.
     pub unsafe fn load() -> Result<Self, LoadError> {
         // SAFETY: by this function's contract the library's initialisers may run.
         let library = unsafe { open() }?;
-        // SAFETY: by this function's contract it is multipath-tools'; it is not unloaded, see below.
+        // SAFETY: by this function's contract it is that of multipath-tools; it is not unloaded, see below.
         let symbols = unsafe { Self::resolve(&library) };
-        // Nothing unloads it: the symbols would dangle, and libraries below it have data of threads.
+        // It must not be unloaded: the symbols would dangle, and its dependencies have thread-local data.
         mem::forget(library);
         symbols
     }
 
-    /// The file that the library was loaded from, as the dynamic loader names it.
+    /// Returns the file of the library, as the dynamic loader names it.
     pub fn file(&self) -> Option<PathBuf> {
         let mut info = MaybeUninit::<libc::Dl_info>::zeroed();
         let address = self.libmpathpersist_init as *const c_void;
-        // SAFETY: dladdr takes any address, and writes no more than the structure it is given.
+        // SAFETY: dladdr accepts any address, and writes only the given structure.
         if unsafe { libc::dladdr(address, info.as_mut_ptr()) } == 0 {
             return None;
         }
-        // SAFETY: zeroed, it is valid: all of its fields are pointers.
+        // SAFETY: the structure was zeroed, which is valid: all of its fields are pointers.
         let info = unsafe { info.assume_init() };
         if info.dli_fname.is_null() {
             return None;
         }
-        // SAFETY: the name belongs to the loaded library, which is never unloaded, and ends in a zero.
+        // SAFETY: the name belongs to the loaded library, which is never unloaded, and is terminated by a zero.
         let name = unsafe { CStr::from_ptr(info.dli_fname) };
         Some(OsStr::from_bytes(name.to_bytes()).into())
     }
 }
 
-/// Whether the library has such a symbol.
+/// Returns whether the library has this symbol.
 fn has(library: &Library, name: &CStr) -> bool {
-    // SAFETY: the symbol's address is looked up and not used.
+    // SAFETY: the symbol's address is only looked up, not used.
     unsafe { library.get::<*const c_void>(name.to_bytes_with_nul()) }.is_ok()
 }
 
+/// Loads the library.
+///
 /// # Safety
 ///
-/// What has the soname must be multipath-tools'.
+/// The library with the soname must be that of multipath-tools.
 #[cfg(not(feature = "link"))]
 unsafe fn open() -> Result<Library, LoadError> {
-    // All symbols at once: a missing one is an error here, and not the process's end later.
-    // SAFETY: by this function's contract its initialisers may run.
+    // Resolve all symbols at once: a missing one is an error here, instead of ending the process later.
+    // SAFETY: by this function's contract the library's initialisers may run.
     Ok(unsafe { Library::open(Some(SONAME), libc::RTLD_NOW | libc::RTLD_LOCAL) }?)
 }
 
+/// Returns the library, which was loaded with the program.
+///
 /// # Safety
 ///
-/// None: the library is loaded already. The name is that of the other form.
+/// No requirements. The function is unsafe only to match the version without the feature `link`.
 #[cfg(feature = "link")]
-#[allow(clippy::unnecessary_wraps, reason = "the other form can fail")]
+#[allow(clippy::unnecessary_wraps, reason = "the version without `link` can fail")]
 unsafe fn open() -> Result<Library, LoadError> {
     #[link(name = "mpathpersist")]
     unsafe extern "C" {}
 
-    // A library of which nothing is used would not be linked.
+    // The linker omits a library without a used symbol.
     std::hint::black_box(crate::libmpathpersist_init as *const c_void);
     Ok(Library::this())
 }
 
-/// The types above are those that bindgen read in the header, and would not compile here if they were others.
+/// Checks at compile time that the types above are those that bindgen read from the header.
 const _: () = {
-    #[allow(dead_code, reason = "it is there to be compiled")]
+    #[allow(dead_code, reason = "only compiled")]
     fn agree(symbols: &mut Symbols) {
         symbols.libmpathpersist_init = crate::libmpathpersist_init;
         symbols.libmpathpersist_exit = crate::libmpathpersist_exit;

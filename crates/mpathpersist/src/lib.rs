@@ -1,9 +1,8 @@
-//! A persistent reservation on a multipath map is one on each of its paths: a key has to be registered through all of
-//! them, and through those that appear later. On Linux multipath-tools does that, and libmpathpersist is how a program
-//! asks for it: a C library with static state, one call at a time, that writes where it was not asked to, does what
-//! nobody asked for (see [`behaviour`]), and says in one number what went wrong. This crate is that library with those
-//! properties in types: there is one [`Library`] in a process, each call needs it exclusively, and an error says what an
-//! operator can do.
+//! A persistent reservation on a multipath map needs a registration through each of its paths, including paths that
+//! appear later. On Linux, multipath-tools provides this through libmpathpersist: a C library with static state that
+//! allows one call at a time, overwrites its arguments, has unexpected side effects (see [`behaviour`]), and reports a
+//! failure as a single number. This crate expresses these properties in types: a process has at most one [`Library`],
+//! each call needs exclusive access to it, and an error has advice for an operator.
 //!
 //! ```no_run
 //! use std::{error::Error, fs::File, os::fd::AsFd};
@@ -24,27 +23,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The library is found when it is [opened](Library::open), so a program that uses this crate is built and runs without
-//! it. With the feature `link` it is linked instead.
+//! The library is loaded when it is [opened](Library::open), so a program that uses this crate can be built and run
+//! without it. With the feature `link` it is linked instead.
 //!
-//! Run it in a process of its own, as root, with one thread. A call can take minutes, can end the process (the library
-//! calls `exit` where device-mapper or its multipath target is missing), raises the limit of open files, and uses
-//! `SIGALRM`; and its errors are crashes. But do not kill that process without need: see "Suspended maps" in
+//! Run the library in a separate process, as root, with one thread. A call can take minutes, can end the process (the
+//! library calls `exit` if device-mapper or its multipath target is missing), raises the limit of open files, and uses
+//! `SIGALRM`. A bug in the library can crash the process. Do not kill the process without need: see "Suspended maps" in
 //! [`behaviour`].
 //!
 //! # What this crate does not do
 //!
-//! - It does not mend the library. What is known of it is in [`behaviour`]; what would harm others is refused
-//!   ([`Error`]).
-//! - It bounds no call's time.
+//! - It does not fix the library's faults. [`behaviour`] documents the known ones; calls that would harm other hosts
+//!   are refused ([`Error`]).
+//! - It does not limit the duration of a call.
 //! - It has no REGISTER AND MOVE and no REPLACE LOST RESERVATION: the library has neither.
-//! - It does not tell a map from another device: the library does ([`Failure::MapError`]).
-//! - It has no PERSISTENT RESERVE IN: send it to the map itself by `SG_IO`, since any path knows the answer. The
-//!   library's own cuts or overwrites lists ([`behaviour`](behaviour#read-full-status)).
+//! - It does not check that a device is a multipath map: the library does ([`Failure::MapError`]).
+//! - It has no PERSISTENT RESERVE IN: send that to the map itself by `SG_IO`, since every path returns the same data.
+//!   The library's own functions truncate lists or write beyond them ([`behaviour`](behaviour#read-full-status)).
 
 #![warn(missing_docs)]
 
-// The README's example is compiled with the other ones.
+// Compiles the README's example with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
@@ -54,7 +53,7 @@ mod error;
 mod failure;
 mod ffi;
 mod library;
-mod outbound;
+mod out_command;
 mod returned;
 mod version;
 

@@ -1,4 +1,4 @@
-//! The library, opened.
+//! The opened library.
 
 use std::{
     ffi::{CString, c_int},
@@ -13,13 +13,13 @@ use scsi_sense::pr::{
 };
 
 use crate::{
-    Error, Failure, Generation, OpenError, Version, ffi::Calls, outbound::Outbound, returned::Answer,
+    Error, Failure, Generation, OpenError, Version, ffi::Calls, out_command::OutCommand, returned::Answer,
 };
 
 /// libmpathpersist, loaded and initialised.
 ///
-/// There is one in a process at most, and it stays in the thread that opened it; each command needs it exclusively. So the
-/// library's rule, one call at a time, cannot be broken:
+/// Invariant: at most one call of the library is in progress. A process has at most one `Library`, which cannot be sent
+/// to another thread, and each command needs exclusive access to it:
 ///
 /// ```compile_fail,E0277
 /// fn elsewhere(library: mpathpersist::Library) {
@@ -27,51 +27,52 @@ use crate::{
 /// }
 /// ```
 ///
-/// It reads `/etc/multipath.conf` when it is opened, and never again: to follow a change, start a new process.
+/// The library reads `/etc/multipath.conf` only when it is opened: to apply a change, start a new process.
 ///
-/// # When it is dropped
+/// # Drop
 ///
-/// Then `libmpathpersist_exit` is **not** called. The library could not be initialised again after it. It frees memory and
-/// closes the control device of device-mapper (also for other users of libdevmapper in this process), both of which the
-/// process's end does as well; and it unloads path checkers. Nothing is written by it.
+/// Dropping a `Library` does **not** call `libmpathpersist_exit`, after which the library could not be initialised
+/// again. That function frees memory, closes the control device of device-mapper (also for other users of libdevmapper
+/// in this process) and unloads path checkers. The end of the process has the same effect: the function writes nothing.
 #[derive(Debug)]
 pub struct Library {
     calls: Calls,
     verbosity: Verbosity,
 }
 
-/// How much the library writes to standard error, each line with the seconds since boot in front.
+/// The amount of messages that the library writes to standard error. Each line starts with the seconds since boot.
 ///
-/// Without effect on [`Library::open`], during which it writes errors, warnings and notes, or what `verbosity` in
-/// multipath.conf says.
+/// Does not apply to [`Library::open`], which writes errors, warnings and notes, or the messages that `verbosity` in
+/// multipath.conf selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verbosity {
-    /// Errors: among them, that no key is configured or the configured key is another.
+    /// Errors, including that no key is configured or that the configured key differs.
     #[default]
     Errors = 0,
-    /// And warnings: among them, until 0.12, paths that are not used.
+    /// Also warnings, including, until 0.12, unused paths.
     Warnings = 1,
-    /// And notes: among them, until 0.12, what is sent to multipathd.
+    /// Also notes, including, until 0.12, the messages to multipathd.
     Notes = 2,
-    /// And each path's answer.
+    /// Also the answer of each path.
     Answers = 3,
-    /// And the commands.
+    /// Also the commands.
     Everything = 4,
 }
 
-/// Whether the library was, or is being, initialised in this process.
+/// The library was initialised in this process, or is being initialised.
 static OPENED: AtomicBool = AtomicBool::new(false);
 
 impl Library {
     /// Loads the library that the dynamic loader finds as `libmpathpersist.so.0`, and initialises it.
     ///
-    /// Initialising reads multipath.conf and raises the limit of open files (to `max_fds` of multipath.conf, by default the
-    /// highest that the kernel allows). It needs neither multipathd nor privilege.
+    /// Initialisation reads multipath.conf and raises the limit of open files (to `max_fds` of multipath.conf, by
+    /// default the highest that the kernel allows). It needs neither multipathd nor privileges.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NotInstalled`] if there is no such library, [`OpenError::Load`] if there is one that cannot be loaded
-    /// (both may be mended, and the library opened then); [`OpenError::Initialise`] if multipath.conf cannot be read; [`OpenError::AlreadyOpen`] ever after.
+    /// [`OpenError::NotInstalled`] if there is no such library, [`OpenError::Load`] if it cannot be loaded: `open` can
+    /// be called again after the cause is fixed. [`OpenError::Initialise`] if multipath.conf cannot be read.
+    /// [`OpenError::AlreadyOpen`] in every call after one that loaded the library.
     pub fn open() -> Result<Self, OpenError> {
         if OPENED.swap(true, Ordering::SeqCst) {
             return Err(OpenError::AlreadyOpen);
@@ -87,7 +88,7 @@ impl Library {
         Ok(Self { calls, verbosity: Verbosity::default() })
     }
 
-    /// What can be known of the library that was loaded.
+    /// Returns the version of the loaded library, as far as it can be determined.
     pub fn version(&self) -> Version {
         let symbols = self.calls.symbols();
         Version {
@@ -96,20 +97,19 @@ impl Library {
         }
     }
 
-    /// How much the commands that follow write to standard error.
+    /// Sets the amount of messages that subsequent commands write to standard error.
     pub fn set_verbosity(&mut self, verbosity: Verbosity) {
         self.verbosity = verbosity;
     }
 
-    /// Whether multipathd answers: it is asked `show daemon`, as the library itself would ask it, on whichever socket this
-    /// version of the library looks for it.
+    /// Returns whether multipathd is running: sends `show daemon` to the socket that this version of the library uses.
     ///
-    /// Where systemd listens on multipathd's behalf, this starts it. multipathd answers this to any user.
+    /// This starts multipathd if systemd listens on its socket. multipathd answers this command to any user.
     ///
     /// # Errors
     ///
-    /// Whatever kept it from answering other than that nobody listens: it did not do so for `timeout` (`ETIMEDOUT`), has
-    /// too much to do to be connected to (`EAGAIN`), or its socket is not for this process (`EACCES`).
+    /// The socket exists, but multipathd does not answer: it sent no reply within `timeout` (`ETIMEDOUT`), its queue of
+    /// connections is full (`EAGAIN`), or this process may not connect to its socket (`EACCES`).
     pub fn multipathd_is_running(&self, timeout: Duration) -> io::Result<bool> {
         match self.calls.ask_multipathd(c"show daemon", timeout) {
             Ok(_) => Ok(true),
@@ -122,26 +122,26 @@ impl Library {
         }
     }
 
-    /// The key that multipathd has on record for a map (`getprkey map NAME`): the configured key, or with
-    /// `reservation_key file` the one that was registered last. `None` if it has none.
+    /// Returns the key that multipathd has recorded for a map (`getprkey map NAME`): the configured key, or with
+    /// `reservation_key file` the last registered key. `None` if there is no key.
     ///
-    /// `map` is the map's name as device-mapper has it. multipathd tells this only to root.
+    /// `map` is the map's device-mapper name. multipathd answers this command only to root.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the name has characters that a command cannot hold (a quotation mark, a backslash, control
-    /// characters), `InvalidData` if the reply is neither a key nor `none` (multipathd does not know the map), and what
-    /// kept it from answering, as with [`multipathd_is_running`](Self::multipathd_is_running).
+    /// `InvalidInput` if the name has characters that a command cannot contain (a quotation mark, a backslash, control
+    /// characters); `InvalidData` if the reply is neither a key nor `none` (multipathd does not have the map); and the
+    /// errors of [`multipathd_is_running`](Self::multipathd_is_running), or that multipathd does not run.
     pub fn registered_key(&self, map: &[u8], timeout: Duration) -> io::Result<Option<RegisteredKey>> {
-        RegisteredKey::parse(&self.ask_about(b"getprkey", map, b"", timeout)?)
+        RegisteredKey::parse(&self.send_map_command(b"getprkey", map, b"", timeout)?)
     }
 
-    /// Has multipathd put another key on record for a map, in `/etc/multipath/prkeys` (`setprkey`, `unsetprkey`). Nothing
-    /// is registered by that.
+    /// Changes the key that multipathd has recorded for a map in `/etc/multipath/prkeys` (`setprkey`, `unsetprkey`).
+    /// Registers nothing.
     ///
     /// # Errors
     ///
-    /// As with [`registered_key`](Self::registered_key); `InvalidData` if multipathd did not do it.
+    /// The errors of [`registered_key`](Self::registered_key); `InvalidData` if multipathd refused.
     pub fn set_registered_key(
         &self,
         map: &[u8],
@@ -149,13 +149,21 @@ impl Library {
         timeout: Duration,
     ) -> io::Result<()> {
         let reply = match key {
-            Some(key) => self.ask_about(b"setprkey", map, format!(" key {key}").as_bytes(), timeout)?,
-            None => self.ask_about(b"unsetprkey", map, b"", timeout)?,
+            Some(key) => {
+                self.send_map_command(b"setprkey", map, format!(" key {key}").as_bytes(), timeout)?
+            }
+            None => self.send_map_command(b"unsetprkey", map, b"", timeout)?,
         };
         if reply.trim_ascii() == b"ok" { Ok(()) } else { Err(unexpected(&reply)) }
     }
 
-    fn ask_about(&self, command: &[u8], map: &[u8], rest: &[u8], timeout: Duration) -> io::Result<Vec<u8>> {
+    fn send_map_command(
+        &self,
+        command: &[u8],
+        map: &[u8],
+        rest: &[u8],
+        timeout: Duration,
+    ) -> io::Result<Vec<u8>> {
         if map.iter().any(|byte| matches!(byte, b'"' | b'\\') || byte.is_ascii_control()) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -164,19 +172,19 @@ impl Library {
         self.calls.ask_multipathd(&command, timeout)
     }
 
-    /// Executes a PERSISTENT RESERVE OUT on a multipath map: as far as that is needed, on all of its paths.
+    /// Executes a PERSISTENT RESERVE OUT on a multipath map, on as many of its paths as the service action requires.
     ///
-    /// The library does more than pass the command on; [`behaviour`](crate::behaviour) says what, and how long it may take.
-    /// RELEASE is preceded by a READ RESERVATION, and refused if the key does not hold the reservation.
+    /// The library does more than send the command: [`behaviour`](crate::behaviour) documents this, and how long it can
+    /// take. A RELEASE is preceded by a READ RESERVATION, and refused if the key does not hold the reservation.
     ///
-    /// Of TransportIDs, those of Fibre Channel, iSCSI and SAS are passed on, 32 at most, byte for byte but for reserved
-    /// bytes, which are sent as zeros. **Where the map has more than one usable path they are lost in most cases**, and the
-    /// command succeeds without them: see [`behaviour`](crate::behaviour#spec_i_pt).
+    /// Up to 32 TransportIDs of Fibre Channel, iSCSI and SAS are sent unchanged, except for reserved bytes, which are
+    /// sent as zero. **If the map has more than one usable path, they are lost in most cases**, and the command
+    /// succeeds without them: see [`behaviour`](crate::behaviour#spec_i_pt).
     ///
     /// # Errors
     ///
-    /// [`Error::Library`] with the library's code: the command may have been executed on some paths. With all others,
-    /// nothing was done.
+    /// [`Error::Library`] with the library's code: the command may have been executed on some paths. With any other
+    /// error, nothing was done.
     pub fn reserve_out(
         &mut self,
         map: BorrowedFd<'_>,
@@ -185,21 +193,22 @@ impl Library {
         kind: ReservationType,
         parameters: &BasicParameters<'_>,
     ) -> Result<(), Error> {
-        let outbound = Outbound::new(action, scope, kind, parameters)?;
+        let command = OutCommand::new(action, scope, kind, parameters)?;
         if action == OutServiceAction::Release {
             self.check_release(map, scope, kind, parameters)?;
         }
-        success(self.calls.reserve_out(map, &outbound, self.verbosity as c_int))
+        success(self.calls.reserve_out(map, &command, self.verbosity as c_int))
     }
 
-    /// READ RESERVATION, of the first path that answers.
+    /// Reads the reservation from the first path that answers.
     fn reservation(&mut self, map: BorrowedFd<'_>) -> Result<Option<Reservation>, Error> {
         let mut answer = Answer::new();
         success(self.calls.read_reservation(map, &mut answer, self.verbosity as c_int))?;
         Ok(answer.reservation()?)
     }
 
-    /// Refuses a RELEASE that would not release: see [`Error::NotReservationHolder`] and [`Error::InvalidRelease`].
+    /// Refuses a RELEASE that a device would not execute: see [`Error::NotReservationHolder`] and
+    /// [`Error::InvalidRelease`].
     fn check_release(
         &mut self,
         map: BorrowedFd<'_>,
@@ -220,17 +229,17 @@ impl Library {
     }
 }
 
-/// A key that multipathd has on record: see [`Library::registered_key`].
+/// A key that multipathd has recorded: see [`Library::registered_key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegisteredKey {
     /// The key.
     pub key: ReservationKey,
-    /// Whether it was registered with APTPL.
+    /// The key was registered with APTPL.
     pub aptpl: bool,
 }
 
 impl RegisteredKey {
-    /// Reads `0x123abc`, `0x123abc:aptpl` or `none`.
+    /// Parses `0x123abc`, `0x123abc:aptpl` or `none`.
     fn parse(reply: &[u8]) -> io::Result<Option<Self>> {
         let text = String::from_utf8_lossy(reply);
         let text = text.trim();
@@ -245,7 +254,7 @@ impl RegisteredKey {
     }
 }
 
-/// As multipathd takes and tells it: `0x123abc:aptpl`.
+/// Shows the key in multipathd's format: `0x123abc:aptpl`.
 impl fmt::Display for RegisteredKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}{}", self.key.0, if self.aptpl { ":aptpl" } else { "" })
@@ -253,7 +262,7 @@ impl fmt::Display for RegisteredKey {
 }
 
 fn unexpected(reply: &[u8]) -> io::Error {
-    let text = format!("multipathd said \"{}\"", reply.trim_ascii().escape_ascii());
+    let text = format!("multipathd answered \"{}\"", reply.trim_ascii().escape_ascii());
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
@@ -266,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn multipathds_keys_are_read_and_written() {
+    fn registered_key_is_read_and_written() {
         let key = |key, aptpl| Some(RegisteredKey { key: ReservationKey(key), aptpl });
         for (text, expected) in [
             ("none", None),

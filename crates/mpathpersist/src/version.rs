@@ -1,24 +1,24 @@
-//! What can be known of the library that was loaded.
+//! The version of the loaded library.
 
 use std::{fmt, path::PathBuf};
 
-/// What can be known of the library that was loaded: it has no version number to ask for.
+/// The version of the loaded library, as far as it can be determined: the library does not export a version number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// The file that it was loaded from, as the dynamic loader names it.
+    /// The file of the library, as the dynamic loader names it.
     pub file: Option<PathBuf>,
-    /// Which versions of multipath-tools have its symbols.
+    /// The range of multipath-tools versions that have the library's symbols.
     pub generation: Generation,
 }
 
-/// Which versions of multipath-tools a library can be of, by the symbols that it has.
+/// A range of multipath-tools versions, determined by the symbols of the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Generation {
     /// 0.9 or older.
     UpTo9,
     /// 0.10, 0.11 or 0.12.
     From10To12,
-    /// 0.13 or newer: multipathd is asked who holds the reservation, and maps are suspended while it moves.
+    /// 0.13 or newer: the library asks multipathd for the holder of a reservation, and suspends maps while it moves.
     From13,
 }
 
@@ -32,7 +32,7 @@ impl Generation {
     }
 }
 
-/// For example `/lib/libmpathpersist.so.0 (multipath-tools 0.9 or older)`.
+/// Shows, for example, `/lib/libmpathpersist.so.0 (multipath-tools 0.9 or older)`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.file {

@@ -1,5 +1,5 @@
-//! All of the crate with a library that was compiled for the purpose: it writes down what it is called with and answers
-//! what it is told to. Each test is a process of its own, since the library is opened once in a process.
+//! Tests the whole crate with a fake library, compiled for each test, that records its arguments and returns prepared
+//! answers. Each test runs in a separate process, since a process can open the library only once.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,14 +28,15 @@ use scsi_sense::pr::{
     ReservationType, Scope, TransportId, TransportIds,
 };
 
-/// The directory with the fake library, what it is told and what it has seen: in the process where it is the library.
+/// The directory of the fake library, with the files of its prepared answers and recorded calls. Used in the process
+/// that loads the fake library.
 struct Fake {
     directory: PathBuf,
 }
 
 impl Fake {
-    /// What the library returns from now on.
-    fn result(&self, code: i32) {
+    /// Sets the code that the library returns from now on.
+    fn set_result(&self, code: i32) {
         self.write("result", code.to_string().as_bytes());
     }
 
@@ -43,20 +44,20 @@ impl Fake {
         fs::write(self.directory.join(name), bytes).unwrap();
     }
 
-    /// What the library was called with since this was asked last.
-    fn seen(&self) -> String {
-        let seen = fs::read_to_string(self.directory.join("seen")).unwrap_or_default();
-        self.write("seen", b"");
-        seen
+    /// Returns the calls of the library since the last call of this method.
+    fn take_calls(&self) -> String {
+        let calls = fs::read_to_string(self.directory.join("calls")).unwrap_or_default();
+        self.write("calls", b"");
+        calls
     }
 
-    /// The parameter list that the device would have got last.
+    /// Returns the last parameter list that a device would have received.
     fn list(&self) -> Vec<u8> {
         fs::read(self.directory.join("list")).unwrap()
     }
 }
 
-/// Runs `body` in a process in which the library is the fake, compiled with `flags`. `test` is the name of the caller.
+/// Runs `body` in a process that loads the fake library, compiled with `flags`. `test` is the name of the calling test.
 fn run(test: &str, flags: &[&str], body: impl FnOnce(&Fake)) -> Output {
     if let Some(directory) = env::var_os("FAKE") {
         let fake = Fake { directory: directory.into() };
@@ -88,7 +89,7 @@ fn with_fake(test: &str, body: impl FnOnce(&Fake)) {
     with_fake_of(test, &[], body);
 }
 
-/// Compiles `source` as the library, in `directory`.
+/// Compiles `source` as the library in `directory`.
 fn compile(source: &[u8], directory: &Path, flags: &[&str]) {
     let mut compiler = Command::new("cc")
         .args(["-shared", "-fPIC", "-Wall", "-Werror", "-Wl,-soname,libmpathpersist.so.0"])
@@ -102,12 +103,12 @@ fn compile(source: &[u8], directory: &Path, flags: &[&str]) {
     assert!(compiler.wait().unwrap().success());
 }
 
-/// The dynamic loader's words.
-fn words(error: &OpenError) -> String {
+/// Returns the dynamic loader's message.
+fn loader_message(error: &OpenError) -> String {
     std::error::Error::source(error).unwrap().to_string()
 }
 
-/// Any descriptor: the fake looks at none.
+/// Returns a descriptor for the map. The fake library does not use it, so any file will do.
 fn map() -> File {
     File::open("/dev/null").unwrap()
 }
@@ -123,50 +124,50 @@ fn release(library: &mut Library) -> Result<(), Error> {
     library.reserve_out(map().as_fd(), OutServiceAction::Release, scope, kind, &BasicParameters::default())
 }
 
-/// The header of a listing, as the library leaves it.
+/// Returns the header of an answer in the format of the library, which converts it to the host's byte order.
 fn header(generation: u32, length: u32) -> Vec<u8> {
     [generation.to_ne_bytes(), length.to_ne_bytes()].concat()
 }
 
 #[test]
-fn it_is_opened_once_in_a_process() {
-    with_fake("it_is_opened_once_in_a_process", |fake| {
+fn library_is_opened_once_in_a_process() {
+    with_fake("library_is_opened_once_in_a_process", |fake| {
         let library = Library::open().unwrap();
         assert!(matches!(Library::open(), Err(OpenError::AlreadyOpen)));
         assert_eq!(library.version().file, Some(fake.directory.join("libmpathpersist.so.0")));
         assert!(matches!(Library::open(), Err(OpenError::AlreadyOpen)));
-        assert_eq!(fake.seen(), "", "libmpathpersist_exit is not called");
+        assert_eq!(fake.take_calls(), "", "libmpathpersist_exit is not called");
     });
 }
 
 #[test]
-fn what_cannot_be_loaded_can_be_opened_later() {
-    with_fake("what_cannot_be_loaded_can_be_opened_later", |fake| {
+fn open_succeeds_after_load_failure_is_fixed() {
+    with_fake("open_succeeds_after_load_failure_is_fixed", |fake| {
         let file = fake.directory.join("libmpathpersist.so.0");
         fs::rename(&file, fake.directory.join("kept")).unwrap();
         fs::write(&file, "no library").unwrap();
         let error = Library::open().unwrap_err();
         assert!(matches!(error, OpenError::Load(_)), "{error:?}");
-        assert!(words(&error).contains("libmpathpersist.so.0"));
+        assert!(loader_message(&error).contains("libmpathpersist.so.0"));
         fs::rename(fake.directory.join("kept"), &file).unwrap();
         Library::open().unwrap();
     });
 }
 
 #[test]
-fn a_library_without_a_symbol_is_not_opened() {
-    with_fake("a_library_without_a_symbol_is_not_opened", |fake| {
+fn library_without_symbol_is_not_opened() {
+    with_fake("library_without_symbol_is_not_opened", |fake| {
         fs::remove_file(fake.directory.join("libmpathpersist.so.0")).unwrap();
         compile(b"int libmpathpersist_init(void) { return 0; }", &fake.directory, &[]);
         let error = Library::open().unwrap_err();
         assert!(matches!(error, OpenError::Load(_)), "{error:?}");
-        assert!(words(&error).contains("undefined symbol: libmpathpersist_exit"), "{error:?}");
+        assert!(loader_message(&error).contains("undefined symbol: libmpathpersist_exit"), "{error:?}");
     });
 }
 
 #[test]
-fn missing_dependency_is_not_a_missing_library() {
-    with_fake("missing_dependency_is_not_a_missing_library", |fake| {
+fn missing_dependency_is_not_missing_library() {
+    with_fake("missing_dependency_is_not_missing_library", |fake| {
         let (file, below) =
             (fake.directory.join("libmpathpersist.so.0"), fake.directory.join("libbelow.so.8"));
         fs::rename(&file, &below).unwrap();
@@ -177,15 +178,15 @@ fn missing_dependency_is_not_a_missing_library() {
         fs::remove_file(&below).unwrap();
         let error = Library::open().unwrap_err();
         let expected = "libbelow.so.8: cannot open shared object file: No such file or directory";
-        assert!(matches!(&error, OpenError::Load(words) if words.to_string() == expected), "{error:?}");
+        assert!(matches!(&error, OpenError::Load(message) if message.to_string() == expected), "{error:?}");
 
-        // The search goes on behind this directory, and this host may have the library.
+        // The loader continues its search in the host's directories, which may have the library.
         fs::remove_file(&file).unwrap();
         match Library::open() {
-            Err(OpenError::NotInstalled(words)) => {
+            Err(OpenError::NotInstalled(message)) => {
                 let expected =
                     "libmpathpersist.so.0: cannot open shared object file: No such file or directory";
-                assert_eq!(words.to_string(), expected);
+                assert_eq!(message.to_string(), expected);
             }
             other => assert!(other.is_ok(), "{other:?}"),
         }
@@ -193,8 +194,8 @@ fn missing_dependency_is_not_a_missing_library() {
 }
 
 #[test]
-fn a_library_that_cannot_be_initialised_is_not_tried_again() {
-    with_fake("a_library_that_cannot_be_initialised_is_not_tried_again", |fake| {
+fn failed_initialisation_is_not_repeated() {
+    with_fake("failed_initialisation_is_not_repeated", |fake| {
         fake.write("init", b"1");
         assert!(matches!(Library::open(), Err(OpenError::Initialise)));
         fake.write("init", b"0");
@@ -202,7 +203,7 @@ fn a_library_that_cannot_be_initialised_is_not_tried_again() {
     });
 }
 
-/// The generation is what its symbols say.
+/// Checks that a library compiled with `flags` has the `expected` generation.
 fn generation(test: &str, flags: &[&str], expected: Generation, shown: &str) {
     with_fake_of(test, flags, |_| {
         let version = Library::open().unwrap().version();
@@ -212,30 +213,30 @@ fn generation(test: &str, flags: &[&str], expected: Generation, shown: &str) {
 }
 
 #[test]
-fn a_library_up_to_0_9_is_known() {
-    generation("a_library_up_to_0_9_is_known", &[], Generation::UpTo9, "(multipath-tools 0.9 or older)");
+fn library_up_to_0_9_is_recognised() {
+    generation("library_up_to_0_9_is_recognised", &[], Generation::UpTo9, "(multipath-tools 0.9 or older)");
 }
 
 #[test]
-fn a_library_of_0_10_to_0_12_is_known() {
+fn library_of_0_10_to_12_is_recognised() {
     let (flags, shown) = (&["-DGENERATION_10"], "(multipath-tools 0.10 to 0.12)");
-    generation("a_library_of_0_10_to_0_12_is_known", flags, Generation::From10To12, shown);
+    generation("library_of_0_10_to_12_is_recognised", flags, Generation::From10To12, shown);
 }
 
 #[test]
-fn a_library_from_0_13_is_known() {
+fn library_from_0_13_is_recognised() {
     let (flags, shown) = (&["-DGENERATION_10", "-DGENERATION_13"], "(multipath-tools 0.13 or newer)");
-    generation("a_library_from_0_13_is_known", flags, Generation::From13, shown);
+    generation("library_from_0_13_is_recognised", flags, Generation::From13, shown);
 }
 
 #[test]
-fn each_code_comes_out() {
-    with_fake("each_code_comes_out", |fake| {
+fn every_failure_code_is_returned() {
+    with_fake("every_failure_code_is_returned", |fake| {
         let mut library = Library::open().unwrap();
         let codes =
             Failure::ALL.iter().map(|failure| failure.code()).chain([-2, 18, 255, i32::MIN, i32::MAX]);
         for code in codes {
-            fake.result(code);
+            fake.set_result(code);
             for error in [register(&mut library, None).unwrap_err(), release(&mut library).unwrap_err()] {
                 let failure = error.failure().unwrap();
                 assert_eq!(failure.code(), code);
@@ -244,14 +245,14 @@ fn each_code_comes_out() {
                 assert_eq!(error.advice(), failure.advice());
             }
         }
-        fake.result(0);
+        fake.set_result(0);
         register(&mut library, None).unwrap();
     });
 }
 
 #[test]
-fn the_library_is_called_with_what_was_given() {
-    with_fake("the_library_is_called_with_what_was_given", |fake| {
+fn library_gets_the_given_arguments() {
+    with_fake("library_gets_the_given_arguments", |fake| {
         let mut library = Library::open().unwrap();
         let map = map();
         let fd = map.as_raw_fd();
@@ -265,7 +266,7 @@ fn the_library_is_called_with_what_was_given() {
             let action = OutServiceAction::new(code);
             let (scope, kind) = (Scope::new(code), ReservationType::new(15 - code));
             library.reserve_out(map.as_fd(), action, scope, kind, &parameters).unwrap();
-            assert_eq!(fake.seen(), format!("out {fd} {code} {code} {} 0 0\n", 15 - code));
+            assert_eq!(fake.take_calls(), format!("out {fd} {code} {code} {} 0 0\n", 15 - code));
             assert_eq!(fake.list(), parameters.to_bytes());
         }
         for (verbosity, number) in [
@@ -278,19 +279,19 @@ fn the_library_is_called_with_what_was_given() {
             library.set_verbosity(verbosity);
             let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
             library.reserve_out(map.as_fd(), OutServiceAction::Clear, scope, kind, &parameters).unwrap();
-            assert_eq!(fake.seen(), format!("out {fd} 3 0 1 0 {number}\n"));
+            assert_eq!(fake.take_calls(), format!("out {fd} 3 0 1 0 {number}\n"));
         }
         fake.write("answer", &header(1, 0));
         let action = OutServiceAction::Release;
         let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
         library.reserve_out(map.as_fd(), action, scope, kind, &parameters).unwrap();
-        assert_eq!(fake.seen(), format!("in {fd} 1 0 0\nout {fd} 2 0 1 0 0\n"));
+        assert_eq!(fake.take_calls(), format!("in {fd} 1 0 0\nout {fd} 2 0 1 0 0\n"));
     });
 }
 
 #[test]
-fn thirty_two_transport_ids_reach_the_device_and_thirty_three_are_refused() {
-    let test = "thirty_two_transport_ids_reach_the_device_and_thirty_three_are_refused";
+fn at_most_32_transport_ids_are_sent() {
+    let test = "at_most_32_transport_ids_are_sent";
     with_fake(test, |fake| {
         let mut library = Library::open().unwrap();
         let names: Vec<_> = (0..33).map(|number| format!("iqn.1994-05.com.example:host{number}")).collect();
@@ -323,17 +324,17 @@ fn thirty_two_transport_ids_reach_the_device_and_thirty_three_are_refused() {
             let length = parameters.write(&mut expected).unwrap();
             assert_eq!(fake.list(), &expected[..length]);
         }
-        fake.seen();
+        fake.take_calls();
         let error =
             register(&mut library, Some(TransportIds::build(&ids, &mut buffer).unwrap())).unwrap_err();
         assert!(matches!(error, Error::TransportIdCount(33)));
-        assert_eq!(fake.seen(), "", "the library is not called");
+        assert_eq!(fake.take_calls(), "", "the library is not called");
     });
 }
 
 #[test]
-fn what_the_library_does_not_have_does_not_reach_it() {
-    with_fake("what_the_library_does_not_have_does_not_reach_it", |fake| {
+fn unsupported_service_actions_are_refused() {
+    with_fake("unsupported_service_actions_are_refused", |fake| {
         let mut library = Library::open().unwrap();
         for action in [
             OutServiceAction::RegisterAndMove,
@@ -345,13 +346,13 @@ fn what_the_library_does_not_have_does_not_reach_it() {
             let error = library.reserve_out(map().as_fd(), action, scope, kind, &parameters).unwrap_err();
             assert!(matches!(error, Error::ServiceAction(it) if it == action));
         }
-        assert_eq!(fake.seen(), "");
+        assert_eq!(fake.take_calls(), "");
     });
 }
 
 #[test]
-fn only_what_is_held_is_released() {
-    with_fake("only_what_is_held_is_released", |fake| {
+fn release_needs_the_held_reservation() {
+    with_fake("release_needs_the_held_reservation", |fake| {
         let mut library = Library::open().unwrap();
         let held = |key: u64, scope_type: u8| {
             [&header(1, 16)[..], &key.to_be_bytes(), &[0, 0, 0, 0, 0, scope_type, 0, 0]].concat()
@@ -360,10 +361,10 @@ fn only_what_is_held_is_released() {
         let kind = ReservationType::WriteExclusiveRegistrantsOnly;
         let mut release = |answer: &[u8], kind| {
             fake.write("answer", answer);
-            fake.seen();
+            fake.take_calls();
             let action = OutServiceAction::Release;
             let result = library.reserve_out(map().as_fd(), action, Scope::LogicalUnit, kind, &parameters);
-            assert_eq!(fake.seen().contains("out"), result.is_ok(), "{result:?}");
+            assert_eq!(fake.take_calls().contains("out"), result.is_ok(), "{result:?}");
             result
         };
         release(&held(7, 0x05), kind).unwrap();
@@ -378,24 +379,24 @@ fn only_what_is_held_is_released() {
         for (key, scope_type) in [(7, 0x06), (7, 0x15), (0, 0x07)] {
             assert!(matches!(release(&held(key, scope_type), kind), Err(Error::InvalidRelease(_))));
         }
-        fake.result(15);
+        fake.set_result(15);
         assert_eq!(release(&held(7, 0x05), kind).unwrap_err().failure(), Some(Failure::Other));
     });
 }
 
 /// RELEASE reads the reservation first, and sends nothing if that fails.
 #[test]
-fn unreadable_reservations_are_not_released() {
-    with_fake("unreadable_reservations_are_not_released", |fake| {
+fn unreadable_reservation_is_not_released() {
+    with_fake("unreadable_reservation_is_not_released", |fake| {
         let mut library = Library::open().unwrap();
         let parameters =
             BasicParameters { reservation_key: ReservationKey(0x0012_3abc), ..BasicParameters::default() };
         let mut release = |answer: &[u8]| {
             fake.write("answer", answer);
-            fake.seen();
+            fake.take_calls();
             let (action, kind) = (OutServiceAction::Release, ReservationType::ExclusiveAccessRegistrantsOnly);
             let result = library.reserve_out(map().as_fd(), action, Scope::LogicalUnit, kind, &parameters);
-            assert_eq!(fake.seen().contains("out"), result.is_ok(), "{result:?}");
+            assert_eq!(fake.take_calls().contains("out"), result.is_ok(), "{result:?}");
             result
         };
         let body = [0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x06, 0, 0];
@@ -406,19 +407,19 @@ fn unreadable_reservations_are_not_released() {
         assert!(matches!(error, Error::Answer(InDataError::Length(8))), "{error:?}");
         let error = release(&[]).unwrap_err();
         assert!(matches!(error, Error::Answer(InDataError::TooShort { needed: 8, got: 0 })), "{error:?}");
-        // As many bytes as the library's structure has.
+        // The size of the library's structure.
         release(&[&header(1, 0)[..], &[0xff; 8192]].concat()).unwrap();
     });
 }
 
 #[test]
-fn multipathd_is_asked() {
-    with_fake("multipathd_is_asked", |fake| {
+fn multipathd_state_is_queried() {
+    with_fake("multipathd_state_is_queried", |fake| {
         let library = Library::open().unwrap();
         let ask = || library.multipathd_is_running(Duration::from_millis(1500));
         fake.write("multipathd", b"running");
         assert!(ask().unwrap());
-        assert_eq!(fake.seen(), "multipathd show daemon 1500\n");
+        assert_eq!(fake.take_calls(), "multipathd show daemon 1500\n");
         fake.write("multipathd", b"refused");
         assert!(!ask().unwrap());
         fake.write("multipathd", b"busy");

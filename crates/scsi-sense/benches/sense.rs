@@ -1,4 +1,4 @@
-//! What it costs to read sense data, in both formats.
+//! Measures the time to read sense data in both formats.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use scsi_sense::{Sense, SenseCode, SenseError};
 const FIXED: [u8; 18] = [0xf0, 0, 6, 0, 0, 0, 9, 10, 0, 0, 0, 0, 0x2a, 3, 0, 0, 0, 0];
 const DESCRIPTOR: [u8; 20] = [0x72, 6, 0x2a, 3, 0, 0, 0, 12, 0, 10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 9];
 
-/// What a program wants to know.
+/// Reads the fields that most programs need.
 fn read(bytes: &[u8]) -> Result<(Option<SenseCode>, Option<u64>), SenseError> {
     let sense = Sense::parse(bytes)?;
     Ok((sense.code(), sense.information()))

@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-/// What happened, in detail: ADDITIONAL SENSE CODE and ADDITIONAL SENSE CODE QUALIFIER (SPC-4 clause 4.5.6,
+/// The detailed cause of an event: ADDITIONAL SENSE CODE and ADDITIONAL SENSE CODE QUALIFIER (SPC-4 clause 4.5.6
 /// and annex F.2).
 ///
-/// Any pair of bytes is one. Those that a user of disks meets have names and texts here.
+/// Every pair of bytes is valid. The codes that disks return have names and texts here.
 ///
 /// ```
 /// use scsi_sense::AdditionalSense;
@@ -17,9 +17,9 @@ use core::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AdditionalSense {
-    /// ADDITIONAL SENSE CODE: what it is about.
+    /// ADDITIONAL SENSE CODE: the kind of cause.
     pub asc: u8,
-    /// ADDITIONAL SENSE CODE QUALIFIER: which of the cases; zero if nothing more is known.
+    /// ADDITIONAL SENSE CODE QUALIFIER: the specific cause; zero if it is not known.
     pub ascq: u8,
 }
 
@@ -31,10 +31,10 @@ macro_rules! additional_sense {
                 pub const $name: Self = Self { asc: $asc, ascq: $ascq };
             )+
 
-            /// All that have a name here, in the order of the standard's list.
+            /// All codes that have a name here, in the order of the standard's list.
             pub const NAMED: &[Self] = &[$(Self::$name),+];
 
-            /// The standard's text, if this crate knows it.
+            /// Returns the standard's text, if this crate has it.
             pub const fn text(self) -> Option<&'static str> {
                 match (self.asc, self.ascq) {
                     $(($asc, $ascq) => Some($text),)+
@@ -186,14 +186,14 @@ additional_sense! {
 }
 
 impl AdditionalSense {
-    /// Whether the standard leaves the meaning to the vendor: code or qualifier of 80h or above.
+    /// Returns whether the meaning is vendor specific: the code or the qualifier is 80h or above.
     ///
-    /// The qualifiers of 40h, 4Dh and 70h are the exception: they are a component, a tag, an algorithm.
+    /// The qualifiers of codes 40h, 4Dh and 70h are exceptions: they number a component, a tag or an algorithm.
     pub const fn is_vendor_specific(self) -> bool {
         self.asc >= 0x80 || (self.ascq >= 0x80 && !matches!(self.asc, 0x40 | 0x4d | 0x70))
     }
 
-    /// The text, or words to say that there is none.
+    /// Returns the text, or a placeholder for a code without one.
     pub(crate) const fn text_or_unknown(self) -> &'static str {
         match self.text() {
             Some(text) => text,
@@ -203,7 +203,7 @@ impl AdditionalSense {
     }
 }
 
-/// The text and both codes in hexadecimal: `INVALID FIELD IN CDB (24/00)`.
+/// Shows the text and both codes in hexadecimal: `INVALID FIELD IN CDB (24/00)`.
 impl fmt::Display for AdditionalSense {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:02X}/{:02X})", self.text_or_unknown(), self.asc, self.ascq)
@@ -217,12 +217,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_in_order_and_has_no_code_twice() {
+    fn named_codes_are_sorted_and_unique() {
         assert!(AdditionalSense::NAMED.is_sorted_by(|a, b| a < b));
     }
 
     #[test]
-    fn every_pair_of_bytes_can_be_shown() {
+    fn every_code_pair_is_shown() {
         for asc in 0..=u8::MAX {
             for ascq in 0..=u8::MAX {
                 let shown = AdditionalSense { asc, ascq }.to_string();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_without_a_text_say_so() {
+    fn codes_without_text_are_shown() {
         for (asc, ascq, text) in [
             (0x40, 0x85, "DIAGNOSTIC FAILURE ON COMPONENT (40/85)"),
             (0x4d, 0x07, "TAGGED OVERLAPPED COMMANDS (4D/07)"),

@@ -1,25 +1,25 @@
-//! Writing into a buffer that the caller owns.
+//! Writes data into a buffer of the caller.
 
 use core::fmt;
 
-/// Why something could not be written.
+/// The reason why data could not be written.
 ///
-/// What the buffer holds after an error is not specified.
+/// The contents of the buffer are unspecified after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The buffer has not enough room.
+    /// The buffer is too small.
     BufferTooSmall {
-        /// Bytes that are needed.
+        /// Needed size in bytes.
         needed: usize,
-        /// Bytes that the buffer has.
+        /// Size of the buffer in bytes.
         got: usize,
     },
-    /// What is to be written is longer than the length field of the format, or the standard, allows.
+    /// The data are longer than the standard or the format's length field allows.
     TooLong {
-        /// The longest that is allowed, in bytes.
+        /// The greatest allowed length in bytes.
         limit: u64,
-        /// Its length in bytes.
+        /// Length of the data in bytes.
         got: u64,
     },
 }
@@ -30,7 +30,8 @@ impl BuildError {
         Self::TooLong { limit: wide(limit), got: wide(got) }
     }
 
-    /// The length as a field of four bytes has it. What a [`Cursor`] lost count of has none, on 32 bits neither.
+    /// Returns the value of a four-byte length field. Fails for `usize::MAX`, at which [`Cursor::position`] saturates:
+    /// on a 32-bit machine that would fit the field, but the true length is unknown.
     pub(crate) fn length_field(length: usize) -> Result<u32, Self> {
         let limit = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
         match u32::try_from(length) {
@@ -53,9 +54,9 @@ impl fmt::Display for BuildError {
 
 impl core::error::Error for BuildError {}
 
-/// A position in a buffer that goes on counting behind the buffer's end.
+/// A write position in a buffer that keeps counting after the end of the buffer.
 ///
-/// So one pass writes what there is room for and learns how much room the whole needs.
+/// One pass therefore writes the bytes that fit and computes the size that all of them need.
 pub(crate) struct Cursor<'b> {
     buffer: &'b mut [u8],
     position: usize,
@@ -66,7 +67,7 @@ impl<'b> Cursor<'b> {
         Self { buffer, position: 0 }
     }
 
-    /// Bytes put so far, whether there was room for them or not; `usize::MAX` if they are more than that.
+    /// Returns the number of bytes put so far, including those that did not fit. Saturates at `usize::MAX`.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
@@ -82,7 +83,7 @@ impl<'b> Cursor<'b> {
         self.position = self.position.saturating_add(count);
     }
 
-    /// Overwrites what was put before, for lengths that are known at the end only.
+    /// Overwrites bytes that were put before, such as a length field whose value is known only at the end.
     pub(crate) fn set(&mut self, at: usize, bytes: &[u8]) {
         let room = self.buffer.get_mut(at..).unwrap_or_default();
         for (to, from) in room.iter_mut().zip(bytes) {
@@ -90,13 +91,13 @@ impl<'b> Cursor<'b> {
         }
     }
 
-    /// The whole length, if all of it is in the buffer.
+    /// Returns the length in bytes, if everything fits in the buffer.
     pub(crate) fn finish(self) -> Result<usize, BuildError> {
         let (needed, got) = (self.position, self.buffer.len());
         if needed > got { Err(BuildError::BufferTooSmall { needed, got }) } else { Ok(needed) }
     }
 
-    /// How much of it is in the buffer, for data that may be cut at an allocation length.
+    /// Returns how many bytes are in the buffer, for data that may be cut at an allocation length.
     pub(crate) fn finish_cut(self) -> usize {
         self.position.min(self.buffer.len())
     }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::opcode;
 
-/// A command descriptor block, cut to the length that its operation code gives it (SPC-4 clause 4.2).
+/// A command descriptor block, cut to the length that its operation code implies (SPC-4 clause 4.2).
 ///
 /// ```
 /// use scsi_sense::{Cdb, Transfer};
@@ -26,7 +26,7 @@ pub struct Cdb<'a> {
     opcode: u8,
 }
 
-/// The bytes that a PERSISTENT RESERVE command announces to move between initiator and device.
+/// The data transfer that the CDB of a PERSISTENT RESERVE command announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transfer {
     /// From the device: it returns at most this many bytes.
@@ -41,20 +41,20 @@ pub enum Transfer {
     },
 }
 
-/// Why bytes are not the CDB that they were taken for.
+/// The reason why bytes are not the expected CDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CdbError {
-    /// There are fewer bytes than the operation code calls for.
+    /// There are fewer bytes than the operation code requires.
     TooShort {
-        /// Bytes that are needed at the least.
+        /// Minimum length in bytes.
         needed: usize,
-        /// Bytes that are there.
+        /// Number of bytes given.
         got: usize,
     },
-    /// The operation code is another one than that of the command asked for.
+    /// The operation code belongs to another command.
     WrongOpcode {
-        /// The operation code of the command asked for.
+        /// The operation code of the expected command.
         expected: u8,
         /// The operation code in byte 0.
         got: u8,
@@ -65,10 +65,10 @@ impl<'a> Cdb<'a> {
     /// The length of the longest CDB: 7Fh with an ADDITIONAL CDB LENGTH of 255.
     pub const MAX_LENGTH: usize = 8 + 255;
 
-    /// Takes the command that `bytes` start with; bytes behind its end (padding) are ignored.
+    /// Reads the command at the start of `bytes`; bytes after its end (padding) are ignored.
     ///
-    /// The length follows from the group code (operation code bits 7-5): 6, 10, 10, 12, 16, 12, 10, 10 bytes;
-    /// 7Fh says itself how long it is (byte 7, plus 8).
+    /// The group code (operation code bits 7-5) determines the length: 6, 10, 10, 12, 16, 12, 10 or 10 bytes.
+    /// A variable-length CDB (7Fh) states its own length: byte 7, plus 8.
     ///
     /// # Errors
     ///
@@ -86,23 +86,23 @@ impl<'a> Cdb<'a> {
         Ok(Self { bytes, opcode })
     }
 
-    /// OPERATION CODE, byte 0. The known ones are in [`opcode`](crate::opcode).
+    /// Returns OPERATION CODE, byte 0. The module [`opcode`](crate::opcode) has the known codes.
     pub const fn opcode(&self) -> u8 {
         self.opcode
     }
 
-    /// The command's bytes, exactly as many as it has: 10 for PERSISTENT RESERVE IN and OUT.
+    /// Returns the command's bytes without padding: 10 for PERSISTENT RESERVE IN and OUT.
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// SERVICE ACTION, byte 1 bits 4-0, for those operation codes that have one there
+    /// Returns SERVICE ACTION, byte 1 bits 4-0, for the operation codes that have this field
     /// ([`opcode::has_service_action`]).
     pub fn service_action(&self) -> Option<u8> {
         if opcode::has_service_action(self.opcode) { self.bytes.get(1).map(|byte| byte & 0x1f) } else { None }
     }
 
-    /// SERVICE ACTION of a variable-length CDB (7Fh), bytes 8-9.
+    /// Returns SERVICE ACTION of a variable-length CDB (7Fh), bytes 8-9.
     pub fn variable_length_service_action(&self) -> Option<u16> {
         if self.opcode != opcode::VARIABLE_LENGTH_CDB {
             return None;
@@ -110,7 +110,7 @@ impl<'a> Cdb<'a> {
         self.bytes.get(8..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
     }
 
-    /// What a PERSISTENT RESERVE IN or OUT moves; `None` for every other command.
+    /// Returns the data transfer of a PERSISTENT RESERVE IN or OUT; `None` for every other command.
     pub fn transfer(&self) -> Option<Transfer> {
         match *self.bytes {
             [opcode::PERSISTENT_RESERVE_IN, _, _, _, _, _, _, high, low, ..] => {
@@ -124,8 +124,8 @@ impl<'a> Cdb<'a> {
     }
 }
 
-/// Returns the length of a CDB by its group code (SPC-4 clause 4.2.5.1). For groups 3, 6 and 7 (reserved and vendor
-/// specific), for which the standard gives none, these are the customary values.
+/// Returns the length of a CDB by its group code (SPC-4 clause 4.2.5.1). The standard gives none for groups 3, 6 and 7
+/// (reserved and vendor specific): these are the customary values.
 const fn group_length(opcode: u8) -> usize {
     match opcode >> 5 {
         0 => 6,
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_group_code_gives_the_length() {
+    fn group_code_gives_cdb_length() {
         for (opcode, length) in [
             (0x00, 6),
             (0x12, 6),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_length_cdb_says_how_long_it_is() {
+    fn variable_length_cdb_states_its_length() {
         let mut bytes = [0; Cdb::MAX_LENGTH];
         bytes[0] = opcode::VARIABLE_LENGTH_CDB;
         assert_eq!(Cdb::new(&bytes[..7]), Err(CdbError::TooShort { needed: 8, got: 7 }));

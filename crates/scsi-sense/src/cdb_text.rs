@@ -1,11 +1,11 @@
-//! Commands in words.
+//! Formats commands as text.
 
 use core::fmt;
 
 use crate::pr::{PersistentReserveIn, PersistentReserveOut};
 use crate::{Cdb, opcode};
 
-/// The command's name; for PERSISTENT RESERVE also service action, scope, type and length.
+/// Shows the command's name; for PERSISTENT RESERVE also service action, scope, type and length.
 impl fmt::Display for Cdb<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Ok(command) = PersistentReserveIn::try_from(*self) {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_operator_can_read_a_command() {
+    fn cdb_is_shown_by_name() {
         for (bytes, text) in [
             (&[0u8; 6][..], "TEST UNIT READY"),
             (&[0x12, 0, 0, 0, 36, 0], "INQUIRY"),

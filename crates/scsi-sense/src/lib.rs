@@ -1,21 +1,21 @@
 //! SCSI as types: commands, status, sense data and persistent reservations, without an allocator.
 //!
-//! A program that passes SCSI commands on, emulates a disk or explains a disk's errors parses bytes that it does not
-//! control: a guest's, a device's, a peer's. Length fields lie, data end early, codes are new. This crate turns such
+//! A program that forwards SCSI commands, emulates a disk or explains a disk's errors parses bytes that it does not
+//! control: from a guest, a device, a peer. Length fields lie, data end early, codes are new. This crate turns such
 //! bytes into types and back, and keeps three promises:
 //!
-//! - **No panic and no read beyond the end**, whatever the bytes are. Lengths of up to 2^32-1 do not wrap, not even on
+//! - **No panic and no read beyond the end** for any input. Lengths of up to 2^32-1 do not wrap, not even on
 //!   32-bit machines.
 //! - **Truncated data are not misread.** Sense data and reservation data may end at any byte; the fields before the
 //!   end are available, and missing ones are `None` or an error, never zero.
-//! - **Unknown values are kept.** A status, a type, a service action, a descriptor or a TransportID without a name is
+//! - **Unknown values are kept.** A status, type, service action, descriptor or TransportID without a name is
 //!   written as it was read.
 //!
 //! It has no dependencies, needs neither `std` nor `alloc`, and forbids `unsafe`.
 //!
 //! # Example
 //!
-//! Reading a device's answer to a PREEMPT:
+//! This reads a device's answer to a PREEMPT:
 //!
 //! ```
 //! use scsi_sense::pr::{BasicParameters, OutServiceAction, PersistentReserveOut};
@@ -52,7 +52,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
-//! # Where to find what
+//! # Overview
 //!
 //! - [`Cdb`], [`Transfer`], [`opcode`]: command descriptor blocks of any command, by name.
 //! - [`Status`]; [`Sense`] to read sense data, [`SenseCode::to_fixed`], [`FixedSense`] and [`DescriptorSense`] to
@@ -62,19 +62,19 @@
 //! # Conventions
 //!
 //! All fields are big-endian on the wire and native in the types. Lengths are in bytes. Builders return an array or
-//! write into a buffer of the caller's ([`BuildError`] says how much room it needs). Reserved and obsolete fields are
+//! write into a buffer of the caller ([`BuildError`] states the size it needs). Reserved and obsolete fields are
 //! ignored when read and zero when built. Clause numbers are those of SPC-4 (T10/BSR INCITS 513) revision 36 unless
 //! another standard is named.
 //!
 //! # What this crate does not do
 //!
-//! - It does no I/O and knows no operating system's interfaces. On Linux, the crate `sg-io` sends commands and
+//! - It does no I/O and uses no operating system interface. On Linux, the crate `sg-io` sends commands and
 //!   translates the kernel's results into the types of this crate.
-//! - It does not decide what a reservation permits: that is for a device, or an emulation of one.
-//! - It decodes no other command's parameters or data (INQUIRY, MODE SENSE, READ CAPACITY, ...), and names no
-//!   operation codes that are special to tapes, changers and the like.
-//! - It does not have every text of the standard's list of additional sense codes, only those of disks. The codes
-//!   themselves are never lost.
+//! - It does not decide which commands a reservation permits: that is up to a device, or an emulation of one.
+//! - It decodes no parameters or data of other commands (INQUIRY, MODE SENSE, READ CAPACITY, ...), and does not name
+//!   the operation codes that only tapes, changers and similar devices have.
+//! - It has the texts of the additional sense codes of disks, not of the standard's whole list. Codes without a text
+//!   are kept.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -7,10 +7,10 @@ macro_rules! opcodes {
             pub const $name: u8 = $code;
         )+
 
-        /// The standard's name of an operation code, if this crate knows it.
+        /// Returns the standard's name of an operation code, if this crate has it.
         ///
-        /// Names are those of SPC-4 and of the block device command set; codes that mean something else to
-        /// other device types (tapes, changers) have the block device's name.
+        /// The names are those of SPC-4 and of the block device command set. A code that other device types (tapes,
+        /// changers) use for another command has the block device's name.
         pub const fn name(opcode: u8) -> Option<&'static str> {
             match opcode {
                 $($code => Some($text),)+
@@ -94,9 +94,9 @@ opcodes! {
     0xb7 READ_DEFECT_DATA_12 "READ DEFECT DATA(12)",
 }
 
-/// Whether byte 1 bits 4-0 of a command with this operation code are a SERVICE ACTION field.
+/// Returns whether byte 1 bits 4-0 of a command with this operation code are a SERVICE ACTION field.
 ///
-/// 7Fh has its service action elsewhere (bytes 8-9) and is not among them.
+/// They are not in a variable-length CDB (7Fh), whose service action is in bytes 8-9.
 pub const fn has_service_action(opcode: u8) -> bool {
     matches!(
         opcode,

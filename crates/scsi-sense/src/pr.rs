@@ -1,6 +1,6 @@
 //! Persistent reservations: PERSISTENT RESERVE IN and PERSISTENT RESERVE OUT (SPC-4 clauses 6.15 and 6.16).
 //!
-//! | what | type |
+//! | item | type |
 //! |---|---|
 //! | the commands | [`PersistentReserveIn`], [`PersistentReserveOut`] |
 //! | parameter lists of OUT | [`OutParameters`], [`BasicParameters`], [`RegisterAndMoveParameters`] |
@@ -10,8 +10,8 @@
 //! | data of READ FULL STATUS | [`FullStatus`], [`Registration`] |
 //! | names of initiator ports | [`TransportId`], [`TransportIds`], [`TransportIdBuf`] |
 //!
-//! Data may come cut: a device returns as much as the allocation length allows and says in ADDITIONAL LENGTH how
-//! much there would be. Both numbers are kept apart here, and the iterators give what is there in whole.
+//! Data may be truncated: a device returns at most the allocation length, and states the full length in ADDITIONAL
+//! LENGTH. Both lengths are available here, and the iterators return only complete entries.
 
 mod action;
 mod capabilities;

@@ -12,15 +12,15 @@ pub use specific::SenseKeySpecific;
 
 use crate::{AdditionalSense, SenseCode, SenseKey};
 
-/// Sense data as a device returned them, in either format, whole or cut (SPC-4 clause 4.5).
+/// Sense data as a device returned them, in either format, complete or truncated (SPC-4 clause 4.5).
 ///
-/// Every accessor returns `None` where the bytes that it needs are not there: because the buffer was too small,
-/// the device stopped early, or the format has no such field.
+/// Every accessor returns `None` if the bytes that it needs are missing: the buffer was too small, the device
+/// returned less, or the format has no such field.
 ///
 /// ```
 /// use scsi_sense::{Sense, SenseCode};
 ///
-/// // What a protocol with a fixed frame delivers: sense data with zeros behind them.
+/// // A protocol with a fixed frame delivers sense data followed by zeros.
 /// let mut frame = [0; 96];
 /// frame[..18].copy_from_slice(&[0xf0, 0, 3, 0, 0, 0x12, 0x34, 10, 0, 0, 0, 0, 0x11, 0, 0, 0, 0, 0]);
 ///
@@ -44,23 +44,23 @@ pub struct Sense<'a> {
 /// The two layouts of sense data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SenseFormat {
-    /// Every field has its place: response codes 70h and 71h (SPC-4 clause 4.5.3).
+    /// Every field has a fixed offset: response codes 70h and 71h (SPC-4 clause 4.5.3).
     Fixed,
-    /// A header with descriptors behind it: response codes 72h and 73h (SPC-4 clause 4.5.2).
+    /// A header, then descriptors: response codes 72h and 73h (SPC-4 clause 4.5.2).
     Descriptor,
 }
 
-/// Why bytes are not sense data.
+/// The reason why bytes are not sense data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SenseError {
     /// There are no bytes.
     Empty,
-    /// The response code (byte 0 bits 6-0) is none of 70h to 73h: zeros, or a vendor's own format.
+    /// The response code (byte 0 bits 6-0) is not 70h to 73h: zeros, or a vendor specific format.
     ResponseCode(u8),
 }
 
-/// Response codes and flags that reading and building share.
+/// Response codes and flags that both reading and building use.
 mod bits {
     pub(super) const FIXED_CURRENT: u8 = 0x70;
     pub(super) const FIXED_DEFERRED: u8 = 0x71;
@@ -78,14 +78,14 @@ mod bits {
 }
 
 impl<'a> Sense<'a> {
-    /// Takes the sense data that `bytes` start with.
+    /// Reads the sense data at the start of `bytes`.
     ///
-    /// ADDITIONAL SENSE LENGTH (byte 7), where it is there, ends them: bytes behind are ignored. Fewer bytes
-    /// than it says are no error ([`is_truncated`](Self::is_truncated)).
+    /// Bytes after the end that ADDITIONAL SENSE LENGTH (byte 7) states are ignored. Missing bytes, byte 7 included,
+    /// are no error (see [`is_truncated`](Self::is_truncated)).
     ///
     /// # Errors
     ///
-    /// [`SenseError`] if this is not sense data of a known format.
+    /// [`SenseError`] if `bytes` are not sense data of a known format.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, SenseError> {
         let (format, deferred) = match bytes.first().ok_or(SenseError::Empty)? & 0x7f {
             bits::FIXED_CURRENT => (SenseFormat::Fixed, false),
@@ -98,17 +98,17 @@ impl<'a> Sense<'a> {
         Ok(Self { bytes: bytes.get(..whole).unwrap_or(bytes), format, deferred })
     }
 
-    /// The bytes, ended by ADDITIONAL SENSE LENGTH.
+    /// Returns the bytes up to the end that ADDITIONAL SENSE LENGTH states.
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Which of the two layouts this is.
+    /// Returns the layout.
     pub const fn format(&self) -> SenseFormat {
         self.format
     }
 
-    /// RESPONSE CODE, byte 0 bits 6-0: 70h to 73h.
+    /// Returns RESPONSE CODE, byte 0 bits 6-0: 70h to 73h.
     pub const fn response_code(&self) -> u8 {
         match (self.format, self.deferred) {
             (SenseFormat::Fixed, false) => bits::FIXED_CURRENT,
@@ -118,17 +118,17 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// Whether this is about an earlier command, not the one that it came with (71h, 73h).
+    /// Returns whether the error belongs to an earlier command than the one that returned it (71h, 73h).
     pub const fn is_deferred(&self) -> bool {
         self.deferred
     }
 
-    /// Whether bytes are missing at the end: fewer than ADDITIONAL SENSE LENGTH says, or not even that.
+    /// Returns whether bytes are missing: there are fewer than ADDITIONAL SENSE LENGTH states, or it is missing itself.
     pub fn is_truncated(&self) -> bool {
         whole_length(self.bytes).is_none_or(|whole| self.bytes.len() < whole)
     }
 
-    /// `SDAT_OVFL`: whether the device had more sense data than it could deliver.
+    /// Returns `SDAT_OVFL`: whether the device had more sense data than it could deliver.
     pub fn has_overflow(&self) -> Option<bool> {
         match self.format {
             SenseFormat::Fixed => self.fixed_flag(bits::FIXED_OVERFLOW),
@@ -136,7 +136,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// SENSE KEY.
+    /// Returns SENSE KEY.
     pub fn key(&self) -> Option<SenseKey> {
         let at = match self.format {
             SenseFormat::Fixed => 2,
@@ -145,7 +145,7 @@ impl<'a> Sense<'a> {
         self.bytes.get(at).map(|byte| SenseKey::new(*byte))
     }
 
-    /// ADDITIONAL SENSE CODE and its qualifier.
+    /// Returns ADDITIONAL SENSE CODE and its qualifier.
     pub fn additional(&self) -> Option<AdditionalSense> {
         let at = match self.format {
             SenseFormat::Fixed => 12,
@@ -154,12 +154,12 @@ impl<'a> Sense<'a> {
         self.array(at).map(|[asc, ascq]| AdditionalSense { asc, ascq })
     }
 
-    /// Sense key, additional sense code and qualifier together.
+    /// Returns sense key, additional sense code and qualifier together.
     pub fn code(&self) -> Option<SenseCode> {
         Some(SenseCode { key: self.key()?, additional: self.additional()? })
     }
 
-    /// INFORMATION, if VALID says that there is one: an address or a residue, as the command defines it.
+    /// Returns INFORMATION, if VALID is set: an address or a residue, as the command defines it.
     pub fn information(&self) -> Option<u64> {
         match self.format {
             SenseFormat::Fixed if self.bytes.first()? & bits::VALID == 0 => None,
@@ -172,7 +172,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// COMMAND-SPECIFIC INFORMATION. Fixed format always has one; zero there may mean none.
+    /// Returns COMMAND-SPECIFIC INFORMATION. Fixed format always has this field; zero there may mean no information.
     pub fn command_specific(&self) -> Option<u64> {
         match self.format {
             SenseFormat::Fixed => self.array(8).map(|bytes| u64::from(u32::from_be_bytes(bytes))),
@@ -184,7 +184,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// FIELD REPLACEABLE UNIT CODE, if there is one other than zero (which names none).
+    /// Returns FIELD REPLACEABLE UNIT CODE, unless it is zero (no unit).
     pub fn field_replaceable_unit(&self) -> Option<u8> {
         let code = match self.format {
             SenseFormat::Fixed => self.bytes.get(14).copied(),
@@ -197,7 +197,7 @@ impl<'a> Sense<'a> {
         code.filter(|code| *code != 0)
     }
 
-    /// SENSE KEY SPECIFIC, if SKSV says that there is one.
+    /// Returns SENSE KEY SPECIFIC, if SKSV is set.
     pub fn sense_key_specific(&self) -> Option<SenseKeySpecific> {
         match self.format {
             SenseFormat::Fixed => SenseKeySpecific::decode(self.key()?, self.array(15)?),
@@ -209,7 +209,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// FILEMARK: a filemark or setmark was read.
+    /// Returns FILEMARK: whether a filemark or setmark was read.
     pub fn is_filemark(&self) -> Option<bool> {
         match self.format {
             SenseFormat::Fixed => self.fixed_flag(bits::FILEMARK),
@@ -220,7 +220,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// EOM: end of medium or partition.
+    /// Returns EOM: whether the end of the medium or partition was reached.
     pub fn is_end_of_medium(&self) -> Option<bool> {
         match self.format {
             SenseFormat::Fixed => self.fixed_flag(bits::END_OF_MEDIUM),
@@ -231,7 +231,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// ILI: the block had another length than the command asked for.
+    /// Returns ILI: whether the length of the block differs from that in the command.
     pub fn is_incorrect_length(&self) -> Option<bool> {
         match self.format {
             SenseFormat::Fixed => self.fixed_flag(bits::INCORRECT_LENGTH),
@@ -244,7 +244,7 @@ impl<'a> Sense<'a> {
         }
     }
 
-    /// The whole descriptors, in their order. Fixed format has none.
+    /// Returns the complete descriptors, in their order. Fixed format has none.
     pub fn descriptors(&self) -> Descriptors<'a> {
         match (self.format, self.key(), self.bytes.get(8..)) {
             (SenseFormat::Descriptor, Some(key), Some(bytes)) => Descriptors::new(key, bytes),
@@ -256,21 +256,21 @@ impl<'a> Sense<'a> {
         self.bytes.get(at..)?.first_chunk().copied()
     }
 
-    /// A flag in byte 2 of fixed format.
+    /// Returns a flag in byte 2 of fixed format.
     fn fixed_flag(&self, mask: u8) -> Option<bool> {
         self.bytes.get(2).map(|byte| byte & mask != 0)
     }
 }
 
-/// How many bytes the sense data have by their own account.
+/// Returns the length in bytes that ADDITIONAL SENSE LENGTH states; `None` if it is missing.
 fn whole_length(bytes: &[u8]) -> Option<usize> {
     bytes.get(7).map(|additional| 8 + usize::from(*additional))
 }
 
-/// For example `ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00), CDB byte 1, bit 4`.
+/// Shows, for example, `ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00), CDB byte 1, bit 4`.
 ///
-/// Behind the code comes what else there is and is not zero: whether it is deferred, the flags, information,
-/// command-specific information, the field or progress, the unit.
+/// The other fields follow the code if they are present and not zero: deferred, the flags, information,
+/// command-specific information, the field pointer or progress, the unit.
 impl fmt::Display for Sense<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code(), self.key()) {

@@ -1,10 +1,10 @@
-//! The three codes that sense data come down to.
+//! The three codes that summarize sense data.
 
 use core::fmt;
 
 use crate::{AdditionalSense, SenseKey};
 
-/// Sense key, additional sense code and qualifier: what most of us mean by "the sense".
+/// Sense key, additional sense code and qualifier, often called "the sense".
 ///
 /// ```
 /// use scsi_sense::SenseCode;
@@ -15,9 +15,9 @@ use crate::{AdditionalSense, SenseKey};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SenseCode {
-    /// What kind of event it is.
+    /// The kind of event.
     pub key: SenseKey,
-    /// Which one it is.
+    /// The cause of the event.
     pub additional: AdditionalSense,
 }
 
@@ -71,21 +71,21 @@ sense_codes! {
 }
 
 impl SenseCode {
-    /// Puts the three codes together.
+    /// Returns the sense code with these three codes.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> Self {
         Self { key, additional: AdditionalSense { asc, ascq } }
     }
 
-    /// Sense data in fixed format (70h, a current error) that say this and nothing else.
+    /// Returns sense data in fixed format (70h, a current error) with only these codes.
     ///
-    /// ADDITIONAL SENSE LENGTH (byte 7) is 10: eighteen bytes in all (SPC-4 clause 4.5.3).
+    /// ADDITIONAL SENSE LENGTH (byte 7) is 10, for eighteen bytes in total (SPC-4 clause 4.5.3).
     pub const fn to_fixed(self) -> [u8; 18] {
         let AdditionalSense { asc, ascq } = self.additional;
         [0x70, 0, self.key.code(), 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]
     }
 }
 
-/// For example `ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST (05/26/00)`.
+/// Shows, for example, `ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST (05/26/00)`.
 impl fmt::Display for SenseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AdditionalSense { asc, ascq } = self.additional;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_mean_the_codes_of_the_standard() {
+    fn named_sense_codes_match_the_standard() {
         for (code, key, asc, ascq) in [
             (SenseCode::PARAMETER_LIST_LENGTH_ERROR, 0x5, 0x1a, 0x00),
             (SenseCode::INVALID_OPCODE, 0x5, 0x20, 0x00),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_can_read_it() {
+    fn sense_code_is_shown_as_text() {
         for (code, text) in [
             (SenseCode::IO_PROCESS_TERMINATED, "ABORTED COMMAND, I/O PROCESS TERMINATED (0B/00/06)"),
             (
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_format_has_eighteen_bytes_and_says_so() {
+    fn fixed_format_has_eighteen_bytes() {
         assert_eq!(
             SenseCode::INVALID_OPCODE.to_fixed(),
             [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0]

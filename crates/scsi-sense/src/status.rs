@@ -4,7 +4,7 @@ use core::fmt;
 
 /// The status byte with which a command ends (SAM-5 clause 5.3).
 ///
-/// Any byte is a `Status`: those without a name stay what they are.
+/// Every byte is a valid `Status`: codes without a name are kept.
 ///
 /// ```
 /// use scsi_sense::Status;
@@ -17,28 +17,28 @@ use core::fmt;
 pub struct Status(pub u8);
 
 impl Status {
-    /// The command is done.
+    /// The command completed.
     pub const GOOD: Self = Self(0x00);
-    /// Sense data say what happened.
+    /// Sense data state the cause.
     pub const CHECK_CONDITION: Self = Self(0x02);
-    /// A PRE-FETCH or a search found what it was asked for.
+    /// The condition of a PRE-FETCH or a search is met.
     pub const CONDITION_MET: Self = Self(0x04);
-    /// The device cannot take the command now; it may be sent again.
+    /// The device cannot accept the command now; it may be sent again.
     pub const BUSY: Self = Self(0x08);
-    /// A reservation of another I_T nexus forbids the command, or this one has no registration for it.
+    /// A reservation of another I_T nexus forbids the command, or this I_T nexus lacks the registration that it needs.
     pub const RESERVATION_CONFLICT: Self = Self(0x18);
-    /// The device has no room for another command.
+    /// The device's task set is full.
     pub const TASK_SET_FULL: Self = Self(0x28);
     /// An auto contingent allegiance condition exists.
     pub const ACA_ACTIVE: Self = Self(0x30);
     /// Another I_T nexus aborted the command.
     pub const TASK_ABORTED: Self = Self(0x40);
 
-    /// Whether every client takes this status for a failure of the command.
+    /// Returns whether every known client treats this status as a failure of the command.
     ///
-    /// Beside GOOD, Linux takes CONDITION MET and the obsolete 10h, 14h and 22h for success. `sg3_utils` ignores reserved
-    /// bits, so that 80h is GOOD to it, and its `sg_persist` exits 0 for every status that it has no name for. A command
-    /// that failed must not be reported with one of these.
+    /// A command that failed must not be reported with any other status. Beside GOOD, Linux treats CONDITION MET and
+    /// the obsolete 10h, 14h and 22h as success. `sg3_utils` ignores reserved bits, so that it reads 80h as GOOD, and
+    /// its `sg_persist` exits 0 for every status that it has no name for.
     pub const fn is_failure(self) -> bool {
         matches!(
             self,
@@ -51,7 +51,7 @@ impl Status {
         )
     }
 
-    /// The standard's name, if the code has one.
+    /// Returns the standard's name, if the code has one.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::GOOD => "GOOD",
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_statuses_are_no_failures() {
+    fn unknown_statuses_are_not_failures() {
         let failures: std::vec::Vec<u8> = (0..=u8::MAX).filter(|code| Status(*code).is_failure()).collect();
         assert_eq!(failures, [0x02, 0x08, 0x18, 0x28, 0x30, 0x40]);
     }

@@ -21,7 +21,7 @@ const SAS: [u8; 24] =
 const BASIC: [u8; 24] =
     [0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 1, 0, 0, 0, 0, 0x05, 0, 0, 0];
 
-/// The basic list with SPEC_I_PT and these TransportIDs.
+/// Returns the basic list with SPEC_I_PT and these TransportIDs.
 fn with_transport_ids(stated: u32, ids: &[u8]) -> Vec<u8> {
     let mut bytes = BASIC.to_vec();
     bytes[20] |= 0x08;
@@ -30,7 +30,7 @@ fn with_transport_ids(stated: u32, ids: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A REGISTER AND MOVE list with this TransportID.
+/// Returns a REGISTER AND MOVE list with this TransportID.
 fn register_and_move(stated: u32, id: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; 24];
     bytes[7] = 0x11;
@@ -43,7 +43,7 @@ fn register_and_move(stated: u32, id: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_basic_list_has_two_keys_and_flags() {
+fn basic_parameters_have_keys_and_flags() {
     let expected = BasicParameters {
         reservation_key: ReservationKey(0x12_3abc),
         service_action_key: ReservationKey(0xdead_beef_0000_0001),
@@ -67,7 +67,7 @@ fn the_basic_list_has_two_keys_and_flags() {
 }
 
 #[test]
-fn register_may_name_initiator_ports() {
+fn register_accepts_initiator_ports() {
     let ids = [SAS, SAS].concat();
     let bytes = with_transport_ids(48, &ids);
     let list = OutParameters::parse(OutServiceAction::Register, &bytes).unwrap();
@@ -88,7 +88,7 @@ fn register_may_name_initiator_ports() {
 }
 
 #[test]
-fn register_and_move_names_one_initiator_port() {
+fn register_and_move_has_one_initiator_port() {
     let bytes = register_and_move(24, &SAS);
     let list = OutParameters::parse(OutServiceAction::RegisterAndMove, &bytes).unwrap();
     assert_eq!(
@@ -109,7 +109,7 @@ fn register_and_move_names_one_initiator_port() {
 }
 
 #[test]
-fn a_wrong_list_is_refused_as_a_device_does() {
+fn malformed_parameters_are_refused_with_sense() {
     let length = SenseCode::PARAMETER_LIST_LENGTH_ERROR;
     let field = SenseCode::INVALID_FIELD_IN_PARAMETER_LIST;
     let register = OutServiceAction::Register;
@@ -178,7 +178,7 @@ fn a_wrong_list_is_refused_as_a_device_does() {
 }
 
 #[test]
-fn keys_as_a_device_returns_them() {
+fn keys_are_read_and_built() {
     let data = [
         0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x10, 0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0x00,
         0xab, 0xcd,
@@ -196,7 +196,7 @@ fn keys_as_a_device_returns_them() {
 }
 
 #[test]
-fn an_allocation_length_cuts_the_data_and_not_the_length_in_them() {
+fn allocation_length_keeps_additional_length() {
     let keys = [ReservationKey(1), ReservationKey(2), ReservationKey(3)];
     for allocation_length in 0..40 {
         let mut buffer = vec![0xee; allocation_length];
@@ -213,7 +213,7 @@ fn an_allocation_length_cuts_the_data_and_not_the_length_in_them() {
 }
 
 #[test]
-fn a_device_that_claims_four_gigabytes_is_not_believed() {
+fn additional_length_of_four_gigabytes_is_harmless() {
     let mut data = [0; 24];
     data[4..8].fill(0xff);
     data[15] = 1;
@@ -233,7 +233,7 @@ fn a_device_that_claims_four_gigabytes_is_not_believed() {
 }
 
 #[test]
-fn a_length_below_what_follows_ends_the_data() {
+fn additional_length_ends_the_keys() {
     let mut data = [0xff; 64];
     data[4..8].copy_from_slice(&12_u32.to_be_bytes());
     let keys = Keys::parse(&data).unwrap();
@@ -242,7 +242,7 @@ fn a_length_below_what_follows_ends_the_data() {
 }
 
 #[test]
-fn no_reservation_one_reservation_and_one_that_is_cut() {
+fn reservation_is_read_unless_truncated() {
     let none = [0, 0, 0, 3, 0, 0, 0, 0];
     assert_eq!(ReservationData::parse(&none).unwrap().reservation(), Ok(None));
 
@@ -257,7 +257,7 @@ fn no_reservation_one_reservation_and_one_that_is_cut() {
     assert_eq!(parsed.reservation(), Ok(Some(reservation)));
     assert_eq!(reservation.to_string(), "WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), key 0x123abc");
 
-    // Cut, it is not taken for none.
+    // A truncated reservation is not read as no reservation.
     for length in 8..24 {
         let parsed = ReservationData::parse(&data[..length]).unwrap();
         assert!(parsed.is_truncated());
@@ -276,7 +276,7 @@ fn no_reservation_one_reservation_and_one_that_is_cut() {
 }
 
 #[test]
-fn capabilities_bit_by_bit() {
+fn capabilities_are_read_bit_by_bit() {
     let all = Capabilities {
         replace_lost_reservation: true,
         compatible_reservation_handling: true,
@@ -309,7 +309,7 @@ fn capabilities_bit_by_bit() {
 }
 
 #[test]
-fn the_type_mask_has_a_bit_for_each_type() {
+fn type_mask_has_every_type() {
     for (mask, kind) in [
         (0x8000, ReservationType::WriteExclusiveAllRegistrants),
         (0x4000, ReservationType::ExclusiveAccessRegistrantsOnly),
@@ -325,7 +325,7 @@ fn the_type_mask_has_a_bit_for_each_type() {
 }
 
 #[test]
-fn full_status_as_a_device_returns_it() {
+fn full_status_is_read_and_built() {
     let mut data = vec![0, 0, 0, 4, 0, 0, 0, 96];
     for (key, flags, scope_type, port, address) in
         [(0x11, 0x01, 0x06, 0x0001_u16, 0x01), (0x22, 0x02, 0x00, 0x0203, 0x02)]
@@ -358,7 +358,7 @@ fn full_status_as_a_device_returns_it() {
     assert_eq!(FullStatus::build(4, registrations.iter().copied(), &mut buffer), Ok(104));
     assert_eq!(buffer[..104], data);
 
-    // Cut anywhere, only whole registrations are there.
+    // Truncated data have only complete registrations.
     for length in 8..104 {
         let mut cut = vec![0; length];
         assert_eq!(FullStatus::build(4, registrations.iter().copied(), &mut cut), Ok(length));
@@ -372,7 +372,7 @@ fn full_status_as_a_device_returns_it() {
 }
 
 #[test]
-fn a_registration_with_a_malformed_transport_id_is_still_there() {
+fn registration_keeps_malformed_transport_id() {
     let bytes = [6, 0, 0, 0];
     let descriptor = Registration {
         key: ReservationKey(1),
@@ -394,7 +394,7 @@ fn a_registration_with_a_malformed_transport_id_is_still_there() {
 }
 
 #[test]
-fn registration_tells_nexus_and_reservation() {
+fn registration_has_nexus_and_reservation() {
     let registration = Registration {
         key: ReservationKey(1),
         all_target_ports: false,
@@ -418,7 +418,7 @@ fn registration_tells_nexus_and_reservation() {
     assert_eq!(kept.reservation(), registration.reservation());
 }
 
-/// LIO counts in ADDITIONAL LENGTH only the keys that fit: a full answer proves nothing.
+/// LIO counts only the keys that fit in ADDITIONAL LENGTH: a list without room for another key may be incomplete.
 #[test]
 fn keys_are_complete_with_room_left() {
     for (keys, allocation_length, expected) in [
@@ -450,7 +450,7 @@ fn keys_that_end_early_are_malformed() {
     data[7] = 12;
     let list = Keys::parse(&data).unwrap();
     assert_eq!(list.is_complete(512), Err(InDataError::Entry { at: 16 }));
-    assert_eq!(list.iter().count(), 1, "what is there can be had");
+    assert_eq!(list.iter().count(), 1, "the complete entry is available");
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn full_status_is_complete_with_room_left() {
 
 #[test]
 fn full_status_that_ends_early_is_malformed() {
-    // ADDITIONAL DESCRIPTOR LENGTH is 1000000h where 16 bytes follow.
+    // ADDITIONAL DESCRIPTOR LENGTH is 4000h, but only 16 bytes follow.
     let mut data =
         vec![0, 0, 0, 1, 0, 0, 0, 0x28, 0, 0, 0, 0, 0, 0, 0x0a, 0xbc, 0, 0, 0, 0, 1, 5, 0, 0, 0, 0, 0, 1];
     data.extend([0, 0, 0x40, 0, 6, 0, 0, 0, 0x50, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
@@ -485,18 +485,18 @@ fn full_status_that_ends_early_is_malformed() {
     assert_eq!(list.is_complete(data.len()), Ok(false), "cut by the allocation length");
     let list = FullStatus::parse(&data[..40]).unwrap();
     assert_eq!(list.is_complete(8192), Err(InDataError::TooShort { needed: 48, got: 40 }));
-    // Less than a descriptor's head behind the last one.
+    // Fewer bytes than the head of a descriptor follow the last one.
     data[31] = 0x00;
     data[30] = 0x00;
     let list = FullStatus::parse(&data).unwrap();
     assert_eq!(list.is_complete(8192), Err(InDataError::Entry { at: 32 }));
-    assert_eq!(list.iter().count(), 1, "what is there can be had");
+    assert_eq!(list.iter().count(), 1, "the complete entry is available");
     let list = FullStatus::parse(&[0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
     assert_eq!(list.is_complete(8192), Err(InDataError::Entry { at: 8 }));
 }
 
 #[test]
-fn data_without_a_header_are_too_short() {
+fn data_without_header_are_refused() {
     for length in 0..8 {
         let data = vec![0; length];
         let error = InDataError::TooShort { needed: 8, got: length };

@@ -31,7 +31,7 @@ fn reservations_preempted_in_fixed_format() {
 }
 
 #[test]
-fn every_field_of_fixed_format() {
+fn every_fixed_format_field_is_read() {
     let bytes = [
         0xf1, 0x00, 0xf3, 0x00, 0x12, 0x34, 0x56, 0x0a, 0x00, 0x00, 0x00, 0x07, 0x11, 0x04, 0x2c, 0x80, 0x00,
         0x05,
@@ -70,12 +70,12 @@ fn every_field_of_fixed_format() {
 }
 
 #[test]
-fn a_plain_code_is_the_plain_fixed_sense() {
+fn sense_code_builds_plain_fixed_sense() {
     let code = SenseCode::IO_PROCESS_TERMINATED;
     assert_eq!(code.to_fixed(), FixedSense::new(code).to_bytes());
 }
 
-/// Descriptor sense data with one descriptor, and what it is.
+/// Returns cases of a sense key, the bytes of a descriptor, and the expected descriptor.
 fn descriptors() -> Vec<(u8, Vec<u8>, Descriptor<'static>)> {
     vec![
         (
@@ -170,7 +170,7 @@ fn every_descriptor_is_read_and_built() {
 }
 
 #[test]
-fn fields_are_found_in_whatever_descriptor_has_them() {
+fn fields_are_found_in_any_descriptor() {
     for (key, descriptor, _) in descriptors() {
         let length = u8::try_from(descriptor.len()).unwrap();
         let mut bytes = vec![0x73, key, 0x11, 0x22, 0x80, 0, 0, length];
@@ -202,7 +202,7 @@ fn invalid_field_in_cdb_in_descriptor_format() {
 }
 
 #[test]
-fn additional_sense_length_ends_the_sense_data() {
+fn additional_sense_length_ends_sense_data() {
     let mut bytes = [0xff; 32];
     bytes[..18].copy_from_slice(&SenseCode::INVALID_OPCODE.to_fixed());
     assert_eq!(Sense::parse(&bytes).unwrap().as_bytes(), SenseCode::INVALID_OPCODE.to_fixed());
@@ -220,7 +220,7 @@ fn additional_sense_length_ends_the_sense_data() {
 }
 
 #[test]
-fn sense_data_cut_anywhere_still_say_what_is_there() {
+fn truncated_sense_keeps_the_present_fields() {
     let bytes = SenseCode::RESERVATIONS_RELEASED.to_fixed();
     for length in 1..bytes.len() {
         let sense = Sense::parse(&bytes[..length]).unwrap();
@@ -232,7 +232,7 @@ fn sense_data_cut_anywhere_still_say_what_is_there() {
 }
 
 #[test]
-fn zeros_and_vendor_formats_are_not_sense_data() {
+fn zeros_and_vendor_formats_are_refused() {
     assert_eq!(Sense::parse(&[]), Err(SenseError::Empty));
     assert_eq!(Sense::parse(&[0; 18]), Err(SenseError::ResponseCode(0)));
     assert_eq!(Sense::parse(&[0xff; 18]), Err(SenseError::ResponseCode(0x7f)));
@@ -240,7 +240,7 @@ fn zeros_and_vendor_formats_are_not_sense_data() {
 }
 
 #[test]
-fn sense_data_too_long_for_their_length_field_are_refused() {
+fn sense_data_over_length_limit_are_refused() {
     let body = [0; 240];
     let fits = Descriptor::Other { kind: 0x80, body: &body };
     let mut buffer = [0; 600];
@@ -257,7 +257,7 @@ fn sense_data_too_long_for_their_length_field_are_refused() {
 }
 
 #[test]
-fn a_descriptor_that_is_cut_ends_the_list() {
+fn truncated_descriptor_ends_the_list() {
     let bytes = [0x72, 0x04, 0x44, 0x00, 0, 0, 0, 10, 0x03, 0x02, 0, 0x11, 0x00, 0x0a, 0x80, 0, 0, 0];
     let sense = Sense::parse(&bytes).unwrap();
     assert!(!sense.is_truncated(), "the outer length is right");

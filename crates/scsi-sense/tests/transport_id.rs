@@ -14,7 +14,7 @@ use scsi_sense::pr::{
     TransportIds,
 };
 
-/// An iSCSI TransportID with this text, padded to `field` bytes behind its header.
+/// Returns an iSCSI TransportID with this text, padded to `field` bytes after its header.
 fn iscsi(first: u8, text: &[u8], field: usize) -> Vec<u8> {
     let mut bytes = vec![first, 0];
     bytes.extend(u16::try_from(field).unwrap().to_be_bytes());
@@ -85,7 +85,7 @@ fn every_protocol_is_read_built_and_shown() {
 }
 
 #[test]
-fn a_transport_id_can_be_kept() {
+fn transport_id_buf_keeps_transport_id() {
     for (bytes, id, shown) in examples() {
         let kept = TransportIdBuf::new(id).unwrap();
         assert_eq!(kept.as_bytes(), bytes);
@@ -96,7 +96,7 @@ fn a_transport_id_can_be_kept() {
 }
 
 #[test]
-fn a_cut_transport_id_is_too_short_at_every_byte() {
+fn truncated_transport_id_is_refused() {
     for (bytes, _, shown) in examples() {
         for got in 0..bytes.len() {
             let Err(TransportIdError::TooShort { needed, got: reported }) = TransportId::parse(&bytes[..got])
@@ -110,7 +110,7 @@ fn a_cut_transport_id_is_too_short_at_every_byte() {
 }
 
 #[test]
-fn protocols_and_formats_without_a_layout_are_kept_as_bytes() {
+fn transport_id_without_layout_is_kept() {
     for first in [0x02, 0x07, 0x08, 0x09, 0x0b, 0x0f, 0x40, 0x86, 0xca] {
         let bytes = at(first, 1, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
         let id = TransportId::parse(&bytes).unwrap();
@@ -125,7 +125,7 @@ fn protocols_and_formats_without_a_layout_are_kept_as_bytes() {
 }
 
 #[test]
-fn a_malformed_iscsi_transport_id_says_what_is_wrong() {
+fn malformed_iscsi_transport_id_is_refused() {
     let mut hole = iscsi(0x05, b"iqn.a", 20);
     hole[20] = b'x';
     let long = [b'a'; 252];
@@ -148,7 +148,7 @@ fn a_malformed_iscsi_transport_id_says_what_is_wrong() {
 }
 
 #[test]
-fn the_longest_iscsi_name_fits() {
+fn longest_iscsi_name_fits() {
     let name = [b'n'; 223];
     let session = IscsiSessionId::from_bytes([0xff; 6]);
     let id = TransportId::IscsiPort { name: IscsiName::new(&name).unwrap(), session };
@@ -165,7 +165,7 @@ fn the_longest_iscsi_name_fits() {
 }
 
 #[test]
-fn a_list_is_read_to_its_end_or_not_at_all() {
+fn truncated_transport_id_list_is_refused() {
     let ids: Vec<_> = examples().into_iter().map(|(_, id, _)| id).collect();
     let mut buffer = [0; 512];
     let list = TransportIds::build(&ids, &mut buffer).unwrap();
@@ -187,7 +187,7 @@ fn a_list_is_read_to_its_end_or_not_at_all() {
 }
 
 #[test]
-fn exactly_one_means_one() {
+fn bytes_after_transport_id_are_refused() {
     let bytes = [at(0x06, 4, &[0x50]), at(0x06, 4, &[0x51])].concat();
     assert_eq!(TransportId::parse(&bytes), Err(TransportIdError::TrailingBytes(24)));
     let (first, rest) = TransportId::split_first(&bytes).unwrap();

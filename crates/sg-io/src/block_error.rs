@@ -8,10 +8,10 @@ impl Verdict {
     /// Returns the meaning of a block I/O error: the error number of a read or a write, of an ioctl such as
     /// `IOC_PR_RESERVE`, or of `SG_IO` itself.
     ///
-    /// The block layer turns a device's answer into one of a few error numbers (`blk_errors` in the kernel's
-    /// block/blk-core.c). This is the way back, as far as there is one: `EBADE`, for example, is a RESERVATION
-    /// CONFLICT. Drivers add `EDOM`, `EINVAL` and `ENOMEDIUM`. The result is a [`Verdict::Host`] for every number, 0
-    /// and unknown ones included, so it is never GOOD.
+    /// The block layer maps a device's answer to one of a few error numbers (`blk_errors` in the kernel's
+    /// block/blk-core.c). This function reverses the mapping, as far as possible: `EBADE`, for example, is a
+    /// RESERVATION CONFLICT. Drivers add `EDOM`, `EINVAL` and `ENOMEDIUM`. The result is a [`Verdict::Host`] for every
+    /// number, 0 and unknown ones included, so it is never GOOD.
     ///
     /// ```
     /// use scsi_sense::Status;

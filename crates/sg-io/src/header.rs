@@ -1,11 +1,11 @@
-//! `struct sg_io_hdr` of `<scsi/sg.h>`, proven against that header in the test below.
+//! `struct sg_io_hdr` of `<scsi/sg.h>`. The test below compares its layout with that header.
 
 use std::mem::offset_of;
 
 /// The ioctl's number, `SG_IO` of `<scsi/sg.h>`.
 pub(crate) const SG_IO: libc::Ioctl = 0x2285;
 
-/// Which way the data goes: `SG_DXFER_*` of `<scsi/sg.h>`.
+/// Direction of the data transfer: `SG_DXFER_*` of `<scsi/sg.h>`.
 #[derive(Debug, Clone, Copy)]
 #[repr(i32)]
 pub(crate) enum Direction {
@@ -43,7 +43,7 @@ pub(crate) struct SgIoHdr {
 }
 
 impl SgIoHdr {
-    /// A header of version 3 without command, data or sense buffer.
+    /// Returns a header of version 3 without command, data or sense buffer.
     pub(crate) fn new(direction: Direction) -> Self {
         Self {
             interface_id: i32::from(b'S'),
@@ -74,7 +74,7 @@ impl SgIoHdr {
 
 macro_rules! layout {
     ($($field:ident),+ $(,)?) => {
-        /// Every field's name and offset, for the comparison with the kernel's header.
+        /// Name and offset of every field, to compare with the kernel's header.
         #[cfg(test)]
         const OFFSETS: &[(&str, usize)] = &[$((stringify!($field), offset_of!(SgIoHdr, $field))),+];
     };
@@ -126,9 +126,9 @@ mod tests {
 
     use super::*;
 
-    /// Has the C compiler say what `<scsi/sg.h>` says, and compares.
+    /// Compares layout and constants with `<scsi/sg.h>`, by a C program.
     #[test]
-    fn the_layout_is_that_of_the_kernels_header() {
+    fn layout_matches_the_kernel_header() {
         let mut source =
             String::from("#include <stddef.h>\n#include <stdio.h>\n#include <scsi/sg.h>\nint main(void) {\n");
         let mut expected = String::new();

@@ -1,7 +1,7 @@
 //! A SCSI command reaches a Linux device through one ioctl, `SG_IO`, and a C structure of eighty-eight bytes in which
-//! three pointers, three lengths and a direction must agree, or the kernel writes where it should not. This crate is
-//! that ioctl with the agreement made by types: [`Command::read`] takes a mutable buffer, [`Command::write`] a shared
-//! one, and a command has at most one of the two.
+//! three pointers, three lengths and a direction must agree, or the kernel overwrites unrelated memory. In this crate,
+//! types enforce that agreement: [`Command::read`] takes a mutable buffer, [`Command::write`] a shared one, and a
+//! command has at most one of the two.
 //!
 //! ```no_run
 //! use std::{fs::File, os::fd::AsFd};
@@ -17,9 +17,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A returned [`Completion`] says that the kernel took the command, **not** that the command succeeded:
+//! A returned [`Completion`] means that the kernel accepted the command, **not** that the command succeeded:
 //! [`Completion::verdict`] and [`Error::verdict`] translate the kernel's result into a SCSI status and sense, and never
-//! report a failure as GOOD. [`Verdict::of_block_error`] does that for the error numbers of other calls on block
+//! report a failure as GOOD. [`Verdict::of_block_error`] translates the error numbers of other calls on block
 //! devices.
 //!
 //! # What this crate does not do
@@ -77,19 +77,19 @@ enum Data<'a> {
 impl<'a> Command<'a> {
     /// Returns a command without data, without a sense buffer and with a timeout of thirty seconds.
     ///
-    /// `cdb` is sent unchanged: its length is the command's, so leave out any padding.
+    /// `cdb` is sent unchanged. Its length is the length of the command, so it must have no padding.
     pub fn new(cdb: &'a [u8]) -> Self {
         Self { cdb, data: Data::None, sense: &mut [], timeout: Duration::from_secs(30) }
     }
 
     /// Receives the device's data in `buffer`. An empty buffer means a command without data.
     ///
-    /// The kernel may write any part of the buffer; the first [`Completion::transferred`] bytes are the device's.
+    /// The kernel may write any part of the buffer; the first [`Completion::transferred`] bytes are the device's data.
     ///
-    /// On block devices, the kernel maps a buffer if its address and length are multiples of four (in general, of the
-    /// device's DMA alignment), and the device writes to it directly; to any other buffer the kernel copies. A target
-    /// in the same kernel that writes more than it was asked for (LIO does, in READ FULL STATUS, up to 32 bytes)
-    /// overwrites the memory behind a mapped buffer. For small transfers choose an odd address.
+    /// On block devices, the kernel maps a buffer whose address and length are multiples of four (in general, of the
+    /// device's DMA alignment), and the device writes to it directly. For any other buffer the kernel copies the data.
+    /// A target in the same kernel that exceeds the transfer length (LIO does, in READ FULL STATUS, by up to 32 bytes)
+    /// overwrites the memory after a mapped buffer. For small transfers, use a buffer at an odd address.
     pub fn read(mut self, buffer: &'a mut [u8]) -> Self {
         self.data = if buffer.is_empty() { Data::None } else { Data::FromDevice(buffer) };
         self
@@ -101,7 +101,7 @@ impl<'a> Command<'a> {
         self
     }
 
-    /// Receives sense data in `buffer`, of which [`SENSE_MAX`] bytes at most are used.
+    /// Receives sense data in `buffer`, of which at most [`SENSE_MAX`] bytes are used.
     pub fn sense(mut self, buffer: &'a mut [u8]) -> Self {
         self.sense = buffer;
         self
@@ -110,21 +110,22 @@ impl<'a> Command<'a> {
     /// Sets the time after which the kernel aborts the command and recovers the device (which takes more time:
     /// [`execute`](Self::execute) can last longer than this).
     ///
-    /// It is counted in milliseconds, at least one. Block devices raise it to seven seconds (`BLK_MIN_SG_TIMEOUT`),
-    /// `/dev/sgN` does not.
+    /// Its unit is one millisecond, which is also the minimum. Block devices raise it to at least seven seconds
+    /// (`BLK_MIN_SG_TIMEOUT`), `/dev/sgN` does not.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sends the command and waits for its end.
+    /// Sends the command and blocks until it ends.
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] if the kernel did not take the command (no SCSI device, no permission, a device that is gone).
-    /// This crate never repeats a command that was sent, also when a signal interrupts the wait on `/dev/sgN` (`EINTR`):
-    /// block signals in threads that call this. The kernel does repeat it on `/dev/sgN` when the process is stopped and
-    /// continued, frozen or traced meanwhile.
+    /// [`Error::CdbLength`] and [`Error::DataLength`] before anything is sent; [`Error::Os`] if the kernel did not
+    /// accept the command (no SCSI device, no permission, a device that is gone). This crate never repeats a command
+    /// that was sent, not even when a signal interrupts the wait on `/dev/sgN` (`EINTR`): block signals in threads that
+    /// call this. The kernel does repeat it on `/dev/sgN` when the process is stopped and continued, frozen or traced
+    /// meanwhile.
     pub fn execute(self, device: BorrowedFd<'_>) -> Result<Completion, Error> {
         let cdb_len = u8::try_from(self.cdb.len()).map_err(|_| Error::CdbLength(self.cdb.len()))?;
         if cdb_len == 0 || self.cdb.len() > CDB_MAX {
@@ -163,33 +164,33 @@ impl<'a> Command<'a> {
             host_status: header.host_status,
             driver_status: header.driver_status,
             sense_len: header.sb_len_wr.min(header.mx_sb_len),
-            // `resid` is the device's claim, passed on by its driver: never believed beyond the buffer.
+            // `resid` comes from the device and is not trusted: the result stays between 0 and `length`.
             transferred: length.saturating_sub(usize::try_from(header.resid).unwrap_or(0)),
             duration: Duration::from_millis(header.duration.into()),
         })
     }
 }
 
-/// The kernel's answer to a command that it took. [`verdict`](Self::verdict) returns its meaning.
+/// The kernel's answer to a command that it accepted. [`verdict`](Self::verdict) returns its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a command that was sent may still have failed"]
 pub struct Completion {
     /// The SCSI status byte as the device sent it (SAM-5 5.3).
     pub status: u8,
-    /// The host adapter's code (`DID_*` of the kernel); 0 is no error.
+    /// The host adapter's code (`DID_*` of the kernel); 0 means no error.
     pub host_status: u16,
-    /// The driver's code (`DRIVER_*`); 0 is no error, `08h` means that there is sense data.
+    /// The driver's code (`DRIVER_*`); 0 means no error, `08h` that there is sense data.
     pub driver_status: u16,
-    /// Bytes of sense data written to the sense buffer, never more than its length.
+    /// Bytes of sense data written to the sense buffer; at most its length.
     pub sense_len: u8,
-    /// Bytes of data transferred, never more than the buffer's length.
+    /// Bytes of data transferred; at most the buffer's length.
     pub transferred: usize,
     /// The command's duration, in whole milliseconds as the kernel counted them.
     pub duration: Duration,
 }
 
-/// A command that does not fit the interface, or a failure of the ioctl, which rarely (`EINTR`) comes after the command
-/// was sent. [`verdict`](Self::verdict) returns its meaning.
+/// A command that does not fit the interface, or a failure of the ioctl. In rare cases (`EINTR`) the ioctl fails after
+/// the command was sent. [`verdict`](Self::verdict) returns the meaning.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -199,13 +200,13 @@ pub enum Error {
     /// The data buffer is longer than 4 GiB - 1.
     #[error("a data buffer of {0} bytes: the SG_IO interface takes at most {max}", max = u32::MAX)]
     DataLength(usize),
-    /// The kernel refused.
+    /// The ioctl failed.
     #[error("SG_IO failed")]
     Os(#[source] io::Error),
 }
 
 impl Error {
-    /// Returns the kernel's error number, if the kernel refused.
+    /// Returns the kernel's error number, if the ioctl failed.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Os(error) => error.raw_os_error(),

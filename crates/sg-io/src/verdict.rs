@@ -4,13 +4,13 @@ use scsi_sense::{Sense, SenseCode, Status};
 
 use crate::{Completion, Error};
 
-/// The result of a command in SCSI terms: the device's own answer, or the status that stands for a failure on the way
-/// to it.
+/// The result of a command in SCSI terms: the device's own answer, or a status that represents a failure between the
+/// program and the device.
 ///
 /// A command sent by `SG_IO` can fail in four places: in the ioctl itself (`errno`), in the host adapter
 /// (`host_status`), in the kernel's driver (`driver_status`) and in the device (`status`). A program that reports the
 /// result as a SCSI status must take all four into account: a command that never reached the device has `status` 0,
-/// which reads as GOOD. [`Completion::verdict`] and [`Error::verdict`] do that. Invariant: a verdict is GOOD only if
+/// which reads as GOOD. [`Completion::verdict`] and [`Error::verdict`] do so. Invariant: a verdict is GOOD only if
 /// the ioctl succeeded and all three fields are zero.
 ///
 /// ```
@@ -39,9 +39,9 @@ use crate::{Completion, Error};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// The device's own status. With CHECK CONDITION, its sense data is in the sense buffer; use
-    /// [`Sense::parse`](scsi_sense::Sense::parse) to find out whether those bytes are sense data at all.
+    /// [`Sense::parse`](scsi_sense::Sense::parse) to check that these bytes are sense data.
     Device(Status),
-    /// The device did not answer; this status stands for the failure. It is never GOOD.
+    /// The device did not answer; this status represents the failure. It is never GOOD.
     Host {
         /// The status to report.
         status: Status,
@@ -67,7 +67,7 @@ impl Verdict {
         Self::Host { status: Status::CHECK_CONDITION, sense: Some(sense) }
     }
 
-    /// A status without sense. It must be neither GOOD nor CHECK CONDITION.
+    /// Returns a verdict without sense. `status` must be neither GOOD nor CHECK CONDITION.
     pub(crate) const fn bare(status: Status) -> Self {
         Self::Host { status, sense: None }
     }
@@ -76,7 +76,7 @@ impl Verdict {
 impl Completion {
     /// Returns the meaning of the four fields of this result.
     ///
-    /// The device's own answer takes precedence where there is one: RESERVATION CONFLICT always, CHECK CONDITION if
+    /// The device's own answer takes precedence, if there is one: RESERVATION CONFLICT always, CHECK CONDITION if
     /// its sense data was delivered, any other status if the host adapter reports no error. Otherwise `host_status` is
     /// translated, then `driver_status`. The result is GOOD only if all three are zero.
     pub const fn verdict(&self) -> Verdict {
@@ -87,17 +87,18 @@ impl Completion {
             Status::CHECK_CONDITION if has_sense => Verdict::Device(status),
             _ if host_status != 0 => host_verdict(host_status),
             Status::CHECK_CONDITION => Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED),
-            // Some initiators take more statuses than GOOD for success.
+            // Some initiators treat other statuses than GOOD as success.
             _ if driver_status != 0 && !status.is_failure() => driver_verdict(driver_status, has_sense),
             _ => Verdict::Device(status),
         }
     }
 
-    /// Returns the meaning of this result and of the sense data that came with it. `sense` is the command's sense buffer.
+    /// Returns the meaning of this result and of the sense data that came with it. `sense` is the command's sense
+    /// buffer.
     ///
-    /// Differs from [`verdict`](Self::verdict) for CHECK CONDITION. Malformed sense data is no answer: the verdict is
-    /// ABORTED COMMAND, I/O PROCESS TERMINATED. And if the host adapter or the driver reports an error, but the sense key
-    /// is one that initiators take for success, then the error counts: the sense data may be left over from before.
+    /// Differs from [`verdict`](Self::verdict) for CHECK CONDITION. With malformed sense data the verdict is ABORTED
+    /// COMMAND, I/O PROCESS TERMINATED. If the host adapter or the driver reports an error, and initiators treat the
+    /// sense key as success, the error takes precedence: the sense data may be left over from an earlier command.
     pub fn verdict_with_sense(&self, sense: &[u8]) -> Verdict {
         match self.verdict() {
             Verdict::Device(Status::CHECK_CONDITION) => {
@@ -115,7 +116,7 @@ impl Completion {
     /// Returns the meaning of `host_status` and `driver_status` alone; `None` if neither reports an error.
     const fn transport_verdict(&self) -> Option<Verdict> {
         match (self.host_status, self.driver_status & 0x0f) {
-            // `DRIVER_SENSE` only says that sense data was delivered.
+            // `DRIVER_SENSE` only means that sense data was delivered.
             (0, 0 | DRIVER_SENSE) => None,
             (0, _) => Some(driver_verdict(self.driver_status, false)),
             (host_status, _) => Some(host_verdict(host_status)),
@@ -126,12 +127,12 @@ impl Completion {
 impl Error {
     /// Returns the meaning of this error for the sender of the command. It is always a [`Verdict::Host`].
     ///
-    /// The kernel's refusals are read as [block I/O errors](Verdict::of_block_error). A command that does not fit the
+    /// Error numbers are read as [block I/O errors](Verdict::of_block_error). A command that does not fit the
     /// interface is reported as INVALID FIELD IN CDB, as the kernel does with `EINVAL`.
     pub fn verdict(&self) -> Verdict {
         match self {
             Self::CdbLength(_) | Self::DataLength(_) => Verdict::of_block_error(libc::EINVAL),
-            // An error without a number is none of the kernel's: 0, like every unknown number, is never GOOD.
+            // Errors of the kernel always have a number. 0 stands for a missing one: no number is translated to GOOD.
             Self::Os(error) => Verdict::of_block_error(error.raw_os_error().unwrap_or(0)),
         }
     }
@@ -202,13 +203,13 @@ pub(crate) mod tests {
         Verdict::check_condition(SenseCode::new(SenseKey::new(key), asc, ascq))
     }
 
-    /// Asserts that no client can take this for success, and that sense is there exactly with CHECK CONDITION.
-    pub(crate) fn assert_is_failure(verdict: Verdict, what: fmt::Arguments<'_>) {
-        let Verdict::Host { status, sense } = verdict else { panic!("{what}: {verdict:?}") };
-        assert_ne!(status, Status::GOOD, "{what}");
-        assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION, "{what}: {verdict:?}");
+    /// Asserts that no client can read the verdict as success, and that it has sense exactly with CHECK CONDITION.
+    pub(crate) fn assert_is_failure(verdict: Verdict, context: fmt::Arguments<'_>) {
+        let Verdict::Host { status, sense } = verdict else { panic!("{context}: {verdict:?}") };
+        assert_ne!(status, Status::GOOD, "{context}");
+        assert_eq!(sense.is_some(), status == Status::CHECK_CONDITION, "{context}: {verdict:?}");
         let reads_as_success = [SenseKey::NO_SENSE, SenseKey::RECOVERED_ERROR, SenseKey::COMPLETED];
-        assert!(!sense.is_some_and(|sense| reads_as_success.contains(&sense.key)), "{what}: {verdict:?}");
+        assert!(!sense.is_some_and(|sense| reads_as_success.contains(&sense.key)), "{context}: {verdict:?}");
     }
 
     fn assert_is_good_only_if_all_zero(status: u8, host_status: u16, driver_status: u16, sense_len: u8) {
@@ -359,7 +360,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Whatever the device said beside an error of the host adapter or the driver: its sense data may be left over.
+    /// An error of the host adapter or the driver is a failure with any status and sense data, which may be left over.
     #[test]
     fn no_transport_error_reads_as_success() {
         for status in 0..=u8::MAX {
@@ -393,9 +394,10 @@ pub(crate) mod tests {
         }
     }
 
-    /// Without a transport error the device's own sense data is the guest's to judge.
+    /// Without a transport error, the device's sense data reaches the guest even if initiators treat its key as
+    /// success.
     #[test]
-    fn sense_data_of_a_device_counts() {
+    fn device_sense_data_is_passed_on() {
         for key in 0..=0xf {
             let sense = SenseCode::new(SenseKey::new(key), 0, 0).to_fixed();
             let verdict = completion(2, 0, 8, 18).verdict_with_sense(&sense);

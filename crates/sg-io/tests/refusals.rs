@@ -1,4 +1,4 @@
-//! Refusals of the ioctl where there is no SCSI device: on any host, without privilege.
+//! Refusals of the ioctl for descriptors without a SCSI device. These tests need neither a device nor privileges.
 
 use std::{fs::File, os::fd::AsFd};
 

@@ -1,5 +1,6 @@
-//! Keeps the processors from sleeping. How long a processor takes to wake depends on how deeply it sleeps, which depends on
-//! what else the host does: by a factor of four in the figures of one client. One that never sleeps is always as fast.
+//! Keeps the processors from sleeping. The time in which a processor wakes depends on the depth of its sleep,
+//! and that on the other load of the host; it changes the figures of one client by a factor of four.
+//! Processors that never sleep always have the same speed.
 
 use std::{
     io,
@@ -8,11 +9,13 @@ use std::{
 
 use crate::process::busy_ticks;
 
-/// Processes that do nothing, one for each processor, and only when nobody else wants it (`SCHED_IDLE`). Dropped, they end.
+/// Processes in an endless loop, one for each processor, that run only when the processor is otherwise idle
+/// (`SCHED_IDLE`). They are killed on drop.
 #[derive(Debug, Default)]
 pub struct Awake(Vec<Child>);
 
 impl Awake {
+    /// Starts the processes.
     pub fn keep() -> io::Result<Self> {
         let mut awake = Self::default();
         for _ in 0..std::thread::available_parallelism()?.get() {
@@ -24,7 +27,7 @@ impl Awake {
         Ok(awake)
     }
 
-    /// Ticks of processor time that they have used.
+    /// Returns the ticks of processor time that the processes have used.
     pub fn ticks(&self) -> io::Result<u64> {
         self.0.iter().map(|child| busy_ticks(&child.id().to_string())).sum()
     }

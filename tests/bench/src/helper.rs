@@ -1,4 +1,4 @@
-//! The helpers that are compared, as processes.
+//! The compared helpers, as processes.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -6,18 +6,18 @@ use test_support::Client;
 
 use crate::{kind::Kind, programs::Programs};
 
-/// The simulated disk's settings. Minor numbers are those of `/dev/loopN`.
+/// The settings of the simulated disk. Minor numbers are those of `/dev/loopN`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk {
     /// How long a command takes.
     pub delay: Duration,
-    /// The one that never answers.
+    /// The minor number of the disk that never answers.
     pub hanging: Option<u32>,
-    /// For strace: each command makes a system call.
+    /// Each command makes a system call, for strace to count.
     pub syscall: bool,
 }
 
-/// A running helper. Dropped, it is killed.
+/// A running helper. It is killed on drop.
 #[derive(Debug)]
 pub struct Helper {
     pub kind: Kind,
@@ -25,7 +25,7 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper, and does not wait. Without a disk it runs without the simulation.
+    /// Starts a helper without waiting for it. If `disk` is `None`, it runs without the simulation.
     pub fn spawn(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
         let process = test_support::Helper::spawn(|socket| {
             let mut command = programs.command(kind, socket);
@@ -44,14 +44,14 @@ impl Helper {
         Ok(Self { kind, process })
     }
 
-    /// Starts a helper and waits until it greets.
+    /// Starts a helper and waits until it greets a client.
     pub fn start(programs: &Programs, kind: Kind, disk: Option<&Disk>) -> io::Result<Self> {
         let mut helper = Self::spawn(programs, kind, disk)?;
         helper.first_client()?;
         Ok(helper)
     }
 
-    /// Connects as soon as that is possible.
+    /// Connects as soon as the helper listens.
     pub fn first_client(&mut self) -> io::Result<Client> {
         let client = self.process.first_client();
         client.map_err(|error| io::Error::other(format!("{}: {error}", self.kind)))

@@ -1,8 +1,8 @@
-//! How long many things took: all of them counted, each to within one percent.
+//! A histogram of durations with a precision of one percent.
 
 use std::time::Duration;
 
-/// Significant decimal digits of what is counted.
+/// Significant decimal digits of a duration.
 const DIGITS: u8 = 2;
 
 /// Counts of durations, in nanoseconds.
@@ -11,39 +11,39 @@ pub struct Histogram(hdrhistogram::Histogram<u64>);
 
 impl Default for Histogram {
     fn default() -> Self {
-        let counts = hdrhistogram::Histogram::new(DIGITS).expect("so many digits are supported");
+        let counts = hdrhistogram::Histogram::new(DIGITS).expect("two digits are supported");
         Self(counts)
     }
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Adds a duration.
     pub fn record(&mut self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.0.record(nanoseconds).expect("it grows");
     }
 
-    /// Counts all that another one has.
+    /// Adds all durations of another histogram.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("it grows");
     }
 
-    /// Returns how many were counted.
+    /// Returns the number of durations.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// Returns the longest.
+    /// Returns the longest duration.
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.0.max())
     }
 
-    /// Returns what `share` of all (0 to 1) do not exceed: 0.5 is the median. Zero, if none was counted.
+    /// Returns the quantile for `share` (0 to 1): 0.5 is the median. Zero if the histogram is empty.
     pub fn quantile(&self, share: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(share))
     }
 
-    /// Returns each bucket that is not empty: the nanoseconds that are the most it holds, and its count.
+    /// Returns each bucket that is not empty: its upper bound in nanoseconds, and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         let buckets = self.0.iter_recorded();
         buckets.map(|bucket| {

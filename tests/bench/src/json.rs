@@ -1,4 +1,4 @@
-//! The report for programs.
+//! The report as JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,8 @@ use crate::{
     report::{Bound, Figure, Goal, Row, Section, p50, p99, rate},
 };
 
-/// Returns all that was measured, with every histogram: pairs of a bucket's upper bound in nanoseconds and its count.
+/// Returns all results. A histogram is a list of pairs: the upper bound of a bucket in nanoseconds and its
+/// count.
 pub fn report(sections: &[Section], effort: Effort) -> String {
     let report = json!({
         "effort": format!("{effort:?}").to_lowercase(),

@@ -2,18 +2,20 @@
 
 use std::fmt;
 
-/// Which helper.
+/// A kind of helper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// pr-floor, the minimal helper.
     Floor,
     PrHelper,
-    /// Another build of pr-helper, by its name.
+    /// Another build of pr-helper, with this name.
     Also(&'static str),
+    /// QEMU's helper.
     C,
 }
 
 impl Kind {
-    /// For JSON.
+    /// Returns the name in JSON.
     pub fn id(self) -> &'static str {
         match self {
             Self::Floor => "floor",

@@ -1,4 +1,4 @@
-//! Clients that send one command after the other, each from a thread of its own, and look at every answer.
+//! Clients that send one command after the other, each from a thread of its own, and check every reply.
 
 use std::{
     fs::File,
@@ -13,13 +13,13 @@ use test_support::{Client, Reply};
 
 use crate::{helper::Helper, histogram::Histogram};
 
-/// Before this, the threads of a run have not all started.
+/// The time in which all threads of a run start.
 const RAMP: Duration = Duration::from_millis(20);
 
-/// Every so many changes there is one that the disk refuses.
+/// One of this many OUT commands is one that the disk refuses.
 const REFUSED: u64 = 16;
 
-/// Which commands.
+/// The commands that clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// PERSISTENT RESERVE IN, READ KEYS.
@@ -28,15 +28,15 @@ pub enum Direction {
     Out,
 }
 
-/// What a run of commands brought.
+/// The results of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
-    /// Commands per second. `None` where clients come one after the other.
+    /// Commands per second. `None` if the scenario does not measure a rate.
     pub rate: Option<f64>,
     pub latencies: Histogram,
 }
 
-/// One client and its device.
+/// A client and its device.
 pub struct Member {
     client: Client,
     device: File,
@@ -45,24 +45,24 @@ pub struct Member {
 }
 
 impl Member {
-    /// Connects. What a client asks for depends on its `number`, so that an answer meant for another is not taken for
-    /// its own.
+    /// Connects. The commands depend on `number`, so that a client recognises a reply to another client as
+    /// wrong.
     pub fn connect(socket: &Path, device: File, number: usize) -> io::Result<Self> {
         let client = Client::connect(socket)?;
         Ok(Self::new(client, device, number))
     }
 
-    /// The same for a client that has connected.
+    /// Takes a connected client. `number` has the same meaning as for [`connect`](Self::connect).
     pub fn new(client: Client, device: File, number: usize) -> Self {
         Self { client, device, number: u8::try_from(number % 8).expect("below eight"), sent: 0 }
     }
 
-    /// From now on no answer for so long is an error.
-    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.client.stream().set_read_timeout(Some(patience))
+    /// Makes a reply that takes longer than `timeout` an error.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.client.stream().set_read_timeout(Some(timeout))
     }
 
-    /// Sends a command and fails unless the answer is what the simulated disk said.
+    /// Sends a command. Fails unless the reply is that of the simulated disk.
     pub fn command(&mut self, direction: Direction) -> io::Result<()> {
         let (reply, expected) = match direction {
             Direction::In => self.read()?,
@@ -71,13 +71,13 @@ impl Member {
         self.sent += 1;
         let sense_is_clear = reply.sense.iter().all(|byte| *byte == 0);
         if (reply.status, &reply.payload) != (expected.status, &expected.payload) || !sense_is_clear {
-            return Err(io::Error::other(format!("a wrong answer: {reply:02x?} instead of {expected:02x?}")));
+            return Err(io::Error::other(format!("wrong reply: {reply:02x?} instead of {expected:02x?}")));
         }
         Ok(())
     }
 
     fn read(&mut self) -> io::Result<(Reply, Reply)> {
-        // 24 to 80 bytes; the whole answer is 72.
+        // 24 to 80 bytes; the whole data are 72.
         let allocation_length = 24 + 8 * self.number;
         let reply = self.client.read(&self.device, &[0x5e, 0, 0, 0, 0, 0, 0, 0, allocation_length, 0])?;
         let mut payload = vec![0, 0, 0, 7, 0, 0, 0, 64];
@@ -89,7 +89,7 @@ impl Member {
     fn write(&mut self) -> io::Result<(Reply, Reply)> {
         let refused = self.sent % REFUSED == REFUSED - 1;
         let mut parameters = [0; 24];
-        // RESERVATION KEY, of which the disk knows 1 to 8, and SERVICE ACTION RESERVATION KEY.
+        // RESERVATION KEY, of which 1 to 8 are registered, and SERVICE ACTION RESERVATION KEY.
         parameters[7] = if refused { 0x99 } else { self.number + 1 };
         parameters[15] = self.number + 1;
         let cdb = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
@@ -98,7 +98,7 @@ impl Member {
         Ok((reply, Reply { status, sense: [0; pr_proto::SENSE_LEN], payload: Vec::new() }))
     }
 
-    /// Sends commands from now to `end`, and counts those from `begin` on.
+    /// Sends commands from now until `end`, and counts those that begin at `begin` or later.
     fn run(&mut self, direction: Direction, begin: Instant, end: Instant) -> io::Result<(u64, Histogram)> {
         let (mut done, mut latencies) = (0, Histogram::default());
         let mut last = Instant::now();
@@ -106,7 +106,7 @@ impl Member {
             let sent = last;
             self.command(direction)?;
             last = Instant::now();
-            // One that lasts beyond the end is late, not lost.
+            // A command that ends after `end` counts for the latency but not for the rate.
             if sent >= begin {
                 latencies.record(last - sent);
             }
@@ -118,11 +118,11 @@ impl Member {
     }
 }
 
-/// Clients of one helper.
+/// The clients of one helper.
 pub struct Crowd(Vec<Member>);
 
 impl Crowd {
-    /// Connects so many clients, each with a descriptor of its own of this device.
+    /// Connects this number of clients, each with a descriptor of its own for the device.
     pub fn connect(helper: &Helper, device: &Path, clients: usize) -> io::Result<Self> {
         let socket = helper.socket();
         let open = || File::options().read(true).write(true).open(device);
@@ -136,7 +136,7 @@ impl Crowd {
         &mut self.0
     }
 
-    /// Has all of them send commands for `time`, once they are warm.
+    /// Lets all clients send commands, and measures for `time` after `warm_up`.
     pub fn run(&mut self, direction: Direction, warm_up: Duration, time: Duration) -> io::Result<Measured> {
         let begin = Instant::now() + RAMP + warm_up;
         let end = begin + time;

@@ -1,8 +1,9 @@
-//! `cargo xtask bench`: pr-helper beside the floor and QEMU's C helper, with a simulated disk. docs/performance.md says
-//! what the numbers mean.
+//! `cargo xtask bench`: compares pr-helper with a minimal helper (the floor) and QEMU's C helper, with a
+//! simulated disk. docs/performance.md explains the numbers.
 //!
-//! All helpers of a scenario run at once and are measured in turns, a fraction of a second each: the speed of a host
-//! changes from one second to the next, and only what was measured side by side can be compared.
+//! All helpers of a scenario run at the same time and are measured in turns of a fraction of a second. The
+//! speed of a host changes from one second to the next, so that only measurements taken side by side can be
+//! compared.
 
 #![forbid(unsafe_code)]
 
@@ -34,19 +35,19 @@ use scenario::{Scenario, flood};
 use table::Table;
 use tools::workspace;
 
-/// Measures the daemon beside a bare helper and QEMU's own, with a simulated disk; as root.
+/// Compares the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Take about a minute, for numbers that are only about right
+    /// Take about a minute, for approximate numbers
     #[arg(long)]
     quick: bool,
 
-    /// Take as little time as possible: does it run, and are all answers right?
+    /// Take as little time as possible, to check that it runs and that all replies are right
     #[arg(long, hide = true, conflicts_with = "quick")]
     smoke: bool,
 
-    /// Run this scenario only; may be repeated
+    /// Run only this scenario; may be repeated
     #[arg(long, value_enum, value_name = "SCENARIO")]
     only: Vec<Scenario>,
 
@@ -57,11 +58,11 @@ struct Args {
     #[command(flatten)]
     programs: programs::Options,
 
-    /// Where bench.json and latency.svg go [default: target/bench]
+    /// The directory for bench.json and latency.svg [default: target/bench]
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 
-    /// Be one of the processes that connect to this socket and close, in a loop
+    /// Connect to this socket and close, in a loop: a process of the scenario flood
     #[arg(long, hide = true, value_name = "SOCKET")]
     flood: Option<PathBuf>,
 }
@@ -91,7 +92,7 @@ fn run(args: Args) -> io::Result<()> {
         return flood::flood(&socket);
     }
     Bench::check()?;
-    // A thousand clients, each with its connection and its device.
+    // A thousand clients need a descriptor each for connection and device.
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
 
@@ -115,6 +116,6 @@ fn run(args: Args) -> io::Result<()> {
         fs::write(output.join("latency.svg"), svg)?;
     }
     print!("{}", Table(&sections));
-    eprintln!("bench: all numbers, and the plot if there is one, are in {}", output.display());
+    eprintln!("bench: all numbers and, if drawn, the plot are in {}", output.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The plot: latency over the number of clients, both logarithmic, as SVG.
+//! The plot of latency over the number of clients as SVG, with both axes logarithmic.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::{
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;
-/// The margins around the axes; to the right of them the lines' names.
+/// The margins around the axes. The right one has the names of the lines.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 130.0;
 const TOP: f64 = 46.0;
@@ -18,7 +18,7 @@ const BOTTOM: f64 = 56.0;
 /// Colors of other builds of the daemon.
 const OTHERS: [&str; 3] = ["#06c", "#90c", "#a80"];
 
-/// Draws p50 and p99 of each helper. `None` if there are no points to draw.
+/// Draws p50 and p99 of each helper. Returns `None` if there are no points.
 pub fn latency_over_clients(section: &Section) -> Option<String> {
     let latencies = section.rows.iter().flat_map(|row| [row.median(p50), row.median(p99)]).flatten();
     let (lowest, highest) = latencies
@@ -112,10 +112,10 @@ fn draw_axes(svg: &mut String, scale: &Scale) {
         writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">clients</text>", bottom + 40.0);
 }
 
-/// Where values are on the paper.
+/// The positions of values in the plot.
 struct Scale {
     clients: usize,
-    /// Powers of ten, of microseconds.
+    /// The lowest and the highest latency, as powers of ten of microseconds.
     low: f64,
     high: f64,
 }
@@ -132,7 +132,7 @@ impl Scale {
     }
 }
 
-/// Moves names down that would lie over others.
+/// Moves names down that would overlap.
 fn apart<T, U>(mut names: Vec<(f64, T, U)>) -> Vec<(f64, T, U)> {
     names.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
     let mut free = f64::NEG_INFINITY;

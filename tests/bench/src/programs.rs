@@ -1,4 +1,4 @@
-//! The programs that are measured, and what they are measured with: found, or built.
+//! The measured programs and those needed to measure them. They are found or built.
 
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
@@ -16,11 +16,11 @@ pub struct Options {
     #[arg(long, value_name = "PATH", value_parser = file)]
     pr_helper: Option<PathBuf>,
 
-    /// Another build of the daemon, to be measured beside the first under this name; may be repeated
+    /// Another build of the daemon to compare with the first, under this name; may be repeated
     #[arg(long, value_name = "NAME=PATH", value_parser = Also::parse)]
     also: Vec<Also>,
 
-    /// QEMU's qemu-pr-helper [default: the host's, or else that of a Debian package]
+    /// QEMU's qemu-pr-helper [default: the host's, else that of a Debian package]
     #[arg(long, value_name = "PATH", value_parser = file)]
     c_helper: Option<PathBuf>,
 
@@ -44,14 +44,14 @@ impl Also {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let (name, program) = text.split_once('=').ok_or("not of the form NAME=PATH")?;
         if name.is_empty() || [Kind::Floor, Kind::PrHelper, Kind::C].iter().any(|kind| kind.id() == name) {
-            return Err(format!("{name:?} cannot be its name"));
+            return Err(format!("the name {name:?} is not allowed"));
         }
-        // Names are few, and needed until the end.
+        // Leaks the name, which lives as long as the process.
         Ok(Self { name: name.to_owned().leak(), program: file(program)? })
     }
 }
 
-/// Returns the absolute path of a file: helpers are started elsewhere.
+/// Returns the absolute path of a file, because helpers are started in another directory.
 fn file(path: &str) -> std::result::Result<PathBuf, String> {
     let absolute = path::absolute(path).map_err(|error| error.to_string())?;
     if absolute.is_file() { Ok(absolute) } else { Err("there is no such file".into()) }
@@ -84,7 +84,7 @@ impl Programs {
             eprintln!("bench: without {}: {error}", c_helper::NAME);
         }
         Ok(Self {
-            // By itself: built together with others it would have what these ask of the crates they share.
+            // Built alone: together with other packages, it would get their features of shared crates.
             pr_helper: or_built(pr_helper, &["--package", "pr-helper"], "pr-helper")?,
             also,
             floor: or_built(floor, &["--package", env!("CARGO_PKG_NAME"), "--bin", "pr-floor"], "pr-floor")?,
@@ -93,7 +93,7 @@ impl Programs {
         })
     }
 
-    /// Returns the helpers there are, in the order in which they are shown.
+    /// Returns the available helpers, in the order of the report.
     pub fn kinds(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::Floor, Kind::PrHelper];
         kinds.extend(self.others());
@@ -106,8 +106,8 @@ impl Programs {
         self.also.iter().map(|also| Kind::Also(also.name))
     }
 
-    /// Returns the builds of the daemon, all of which have goals.
-    pub fn ours(&self) -> impl Iterator<Item = Kind> {
+    /// Returns all builds of the daemon: those that have goals.
+    pub fn daemons(&self) -> impl Iterator<Item = Kind> {
         std::iter::once(Kind::PrHelper).chain(self.others())
     }
 
@@ -115,7 +115,7 @@ impl Programs {
     ///
     /// # Panics
     ///
-    /// If there is no such helper.
+    /// If the helper is not available.
     pub fn command(&self, kind: Kind, socket: &Path) -> Command {
         let daemon = |program: &Path| {
             let mut command = Command::new(program);
@@ -140,7 +140,7 @@ impl Programs {
     }
 }
 
-/// Builds a package for release, and returns the directory with what was built.
+/// Builds a package for release and returns the directory of the result.
 fn build(arguments: &[&str]) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--quiet", "--release", "--locked"]).args(arguments);

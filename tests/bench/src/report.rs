@@ -1,19 +1,19 @@
-//! What a benchmark brought, and what can be said of it.
+//! The results of the benchmark, and figures derived from them.
 
 use std::time::Duration;
 
 use crate::{kind::Kind, load::Measured};
 
-/// What one scenario brought.
+/// The results of one scenario.
 #[derive(Debug)]
 pub struct Section {
-    /// As `--only` has it.
+    /// The name of the scenario for `--only`.
     pub id: &'static str,
     pub title: String,
     pub rows: Vec<Row>,
     pub figures: Vec<Figure>,
     pub goals: Vec<Goal>,
-    /// The share of the processors, 0 to 1, that others used meanwhile.
+    /// The share of the time of all processors, 0 to 1, that other processes used meanwhile.
     pub neighbours: f64,
 }
 
@@ -23,45 +23,45 @@ impl Section {
         Self { id, title, rows: Vec::new(), figures: Vec::new(), goals: Vec::new(), neighbours: 0.0 }
     }
 
-    /// What was measured of a helper under this name.
+    /// Returns the row with this name and helper.
     pub fn row(&self, what: &str, helper: Kind) -> Option<&Row> {
         self.rows.iter().find(|row| row.what == what && row.helper == helper)
     }
 
-    /// How one row compares with another: the median of the ratios in each round, whose measurements were made one right
-    /// after the other.
+    /// Compares a row with that of another helper, by [`ratio`].
     pub fn ratio(&self, of: &Row, to: Kind, value: Value) -> Option<f64> {
         ratio(of, self.row(&of.what, to)?, value)
     }
 }
 
-/// The median over the rounds of what one row's value is to another's.
+/// Returns the ratio of a value in two rows: the median of the ratios of all rounds. The measurements of a
+/// round were made one right after the other.
 pub fn ratio(of: &Row, to: &Row, value: Value) -> Option<f64> {
     let rounds = of.rounds.iter().zip(&to.rounds);
     let ratios = rounds.filter_map(|(of, to)| Some(value(of)? / value(to)?));
-    // In a short round a helper may have done nothing at all.
+    // In a short round a helper may have completed no command.
     median(ratios.filter(|ratio| ratio.is_finite()).collect())
 }
 
-/// Something that a round has.
+/// A function that computes a value of a round.
 pub type Value = fn(&Measured) -> Option<f64>;
 
-/// Commands per second.
+/// Returns the commands per second.
 pub fn rate(measured: &Measured) -> Option<f64> {
     measured.rate
 }
 
-/// The median latency in microseconds.
+/// Returns the median latency in microseconds.
 pub fn p50(measured: &Measured) -> Option<f64> {
     (measured.latencies.count() > 0).then(|| microseconds(measured.latencies.quantile(0.5)))
 }
 
-/// The latency in microseconds that one in a hundred exceeds.
+/// Returns the 99th percentile of latency in microseconds.
 pub fn p99(measured: &Measured) -> Option<f64> {
     (measured.latencies.count() > 0).then(|| microseconds(measured.latencies.quantile(0.99)))
 }
 
-/// How much longer the slow ones wait than most: p99 to p50.
+/// Returns the ratio of p99 to p50: how unevenly clients are served.
 pub fn spread(measured: &Measured) -> Option<f64> {
     Some(p99(measured)? / p50(measured)?)
 }
@@ -70,10 +70,10 @@ pub fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// What was measured of one helper, round by round. Without rounds, it gave no answer.
+/// The measurements of one helper. If it has no rounds, the helper did not reply.
 #[derive(Debug)]
 pub struct Row {
-    /// What was measured; empty, if there is but one thing.
+    /// The name of the measurement; empty if the scenario has only one.
     pub what: String,
     pub clients: usize,
     pub helper: Kind,
@@ -81,12 +81,12 @@ pub struct Row {
 }
 
 impl Row {
-    /// The median of all rounds.
+    /// Returns the median of all rounds.
     pub fn median(&self, value: Value) -> Option<f64> {
         median(self.rounds.iter().filter_map(value).collect())
     }
 
-    /// The worst of all rounds, in microseconds.
+    /// Returns the longest latency of all rounds, in microseconds.
     pub fn max(&self) -> Option<f64> {
         self.rounds.iter().map(|round| microseconds(round.latencies.max())).reduce(f64::max)
     }
@@ -106,7 +106,7 @@ impl Figure {
     }
 }
 
-/// What a build of pr-helper has to reach.
+/// A goal for a build of pr-helper.
 #[derive(Debug)]
 pub struct Goal {
     pub what: String,
@@ -131,7 +131,7 @@ impl Goal {
     }
 }
 
-/// The one in the middle, or between the two in the middle.
+/// Returns the median: the middle value, or the mean of the two in the middle.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_in_the_middle() {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0]), Some(3.0));
         assert_eq!(median(vec![3.0, 1.0]), Some(2.0));
@@ -160,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_that_of_rounds_and_not_of_medians() {
-        let (floor, ours) =
+    fn ratio_is_the_median_of_rounds() {
+        let (floor, daemon) =
             (row(Kind::Floor, &[10.0, 100.0, 1000.0]), row(Kind::PrHelper, &[9.0, 90.0, 100.0]));
-        assert_eq!(ratio(&ours, &floor, rate), Some(0.9));
-        assert_eq!(ratio(&ours, &floor, p50), None, "nothing was counted");
+        assert_eq!(ratio(&daemon, &floor, rate), Some(0.9));
+        assert_eq!(ratio(&daemon, &floor, p50), None, "no latencies");
     }
 
     #[test]
-    fn a_goal_that_was_not_measured_is_neither_met_nor_missed() {
+    fn unmeasured_goal_is_neither_met_nor_missed() {
         let goal = |value, bound| Goal { what: String::new(), helper: Kind::PrHelper, value, bound }.is_met();
         assert_eq!(goal(None, Bound::AtLeast(1.0)), None);
         assert_eq!(goal(Some(1.0), Bound::AtLeast(1.0)), Some(true));

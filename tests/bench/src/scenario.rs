@@ -17,28 +17,28 @@ use crate::{
     report::{Bound, Goal, Section, Value, p50, rate},
 };
 
-/// What to measure.
+/// A scenario of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
-    /// One client that asks
+    /// One client that sends IN commands
     OneIn,
-    /// One client that changes
+    /// One client that sends OUT commands
     OneOut,
-    /// 64 clients that ask
+    /// 64 clients that send IN commands
     ManyIn,
-    /// 64 clients that change
+    /// 64 clients that send OUT commands
     ManyOut,
     /// 256 clients of a disk that takes 5 ms
     Slow,
-    /// One client, while 256 wait for a disk that never answers
+    /// One client, while 256 others wait for a disk that never answers
     Hung,
-    /// Clients, while others connect and close as fast as they can
+    /// Clients, while other processes connect and close as fast as they can
     Flood,
-    /// What a helper and its idle clients take, and the threads that a storm leaves
+    /// Memory of a helper and of idle clients, and threads left after a burst of commands
     Memory,
-    /// From the start to the first answer
+    /// Time from the start to the first reply
     Start,
-    /// System calls of a command
+    /// System calls per command
     Syscalls,
     /// 1 to 256 clients, for the plot
     Clients,
@@ -68,13 +68,13 @@ impl Bench {
     }
 }
 
-/// Goals of pr-helper beside another build: in no row more than five percent worse.
+/// Returns the goals of pr-helper compared with another build: at most five percent worse in each row.
 fn not_worse(section: &Section, other: Kind) -> Vec<Goal> {
-    let ours = section.rows.iter().filter(|row| row.helper == Kind::PrHelper);
+    let rows = section.rows.iter().filter(|row| row.helper == Kind::PrHelper);
     let values = [("rate", rate as Value, Bound::AtLeast(0.95)), ("p50", p50, Bound::AtMost(1.05))];
-    ours.flat_map(|row| {
+    rows.flat_map(|row| {
         values.iter().filter_map(|(name, value, bound)| {
-            // Nothing was measured of it in a row of which there is no median.
+            // A row without a median has no measurements of this value.
             row.median(*value)?;
             let what = format!("{} {name} / {other}'s", row.what).trim_start().to_owned();
             let value = section.ratio(row, other, *value);

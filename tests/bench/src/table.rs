@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as a table.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use crate::{
     report::{Bound, Figure, Goal, Row, Section, Value, p50, p99, rate},
 };
 
-/// Width of the first two columns: what was measured, and of which helper.
+/// The widths of the first two columns: the measurement and the helper.
 const WHAT: usize = 34;
 const HELPER: usize = 10;
 
-/// Sections as one table.
+/// All sections in one table.
 pub struct Table<'a>(pub &'a [Section]);
 
 impl fmt::Display for Table<'_> {
@@ -30,7 +30,11 @@ impl fmt::Display for Table<'_> {
 
 fn write_section(f: &mut fmt::Formatter<'_>, section: &Section) -> fmt::Result {
     let neighbours = section.neighbours * 100.0;
-    writeln!(f, "\n{}: {}  [others used {neighbours:.0} % of the processors]", section.id, section.title)?;
+    writeln!(
+        f,
+        "\n{}: {}  [other processes used {neighbours:.0} % of the processors]",
+        section.id, section.title
+    )?;
     for row in &section.rows {
         write_row(f, section, row)?;
     }
@@ -98,11 +102,11 @@ fn write_goal(f: &mut fmt::Formatter<'_>, goal: &Goal) -> fmt::Result {
         Bound::AtMost(most) => format!("at most {most:.2}"),
     };
     let value = goal.value.map_or_else(|| "-".into(), |value| format!("{value:.2}"));
-    let whose = if goal.helper == Kind::PrHelper { String::new() } else { format!("{}: ", goal.helper) };
-    writeln!(f, "  goal: {whose}{} {bound}: {value}, {verdict}", goal.what)
+    let prefix = if goal.helper == Kind::PrHelper { String::new() } else { format!("{}: ", goal.helper) };
+    writeln!(f, "  goal: {prefix}{} {bound}: {value}, {verdict}", goal.what)
 }
 
-/// With as many digits as mean something.
+/// Formats a number with its significant digits.
 fn number(value: Option<f64>) -> String {
     match value {
         None => String::new(),

@@ -1,4 +1,4 @@
-//! Both helpers' answers, event by event.
+//! Compares what both helpers send, event by event.
 
 use std::{collections::BTreeMap, io};
 
@@ -10,32 +10,33 @@ use crate::{
     request::{Request, requests},
 };
 
-/// How many differences without a reason are shown. One reason is often behind many of them.
+/// How many undocumented differences are printed at most. Many of them often have the same cause.
 const SHOWN: usize = 20;
 
-/// What came of it so far.
+/// The state of the comparison.
 #[derive(Default)]
 pub(crate) struct Comparison {
     pub(crate) cases: usize,
-    /// Requests that were answered, or for which the connection was closed.
+    /// The number of requests in these cases.
     pub(crate) requests: usize,
-    /// How often each difference was seen, by its name.
+    /// How often each documented difference was seen, by its name.
     pub(crate) seen: BTreeMap<&'static str, usize>,
-    /// Differences that have no reason.
-    unexplained: Vec<String>,
-    count: usize,
+    /// Undocumented differences, [`SHOWN`] at most.
+    undocumented: Vec<String>,
+    /// The number of all undocumented differences.
+    undocumented_count: usize,
 }
 
 impl Comparison {
-    /// Sends a case to both.
+    /// Sends a case to both helpers and compares what they send back.
     pub(crate) fn run(
         &mut self,
         case: &Case,
-        [ours, theirs]: &mut [Contestant<'_>; 2],
+        [rust, qemu]: &mut [Contestant<'_>; 2],
         descriptors: &Descriptors,
         answers: &Answers,
     ) -> io::Result<()> {
-        let events = [ours.run(case, descriptors)?, theirs.run(case, descriptors)?];
+        let events = [rust.run(case, descriptors)?, qemu.run(case, descriptors)?];
         let requests = requests(case, answers);
         self.cases += 1;
         self.requests += requests.len();
@@ -43,63 +44,65 @@ impl Comparison {
         Ok(())
     }
 
-    fn compare(&mut self, case: &Case, requests: &[Request], [ours, theirs]: &[Vec<Event>; 2]) {
+    fn compare(&mut self, case: &Case, requests: &[Request], [rust, qemu]: &[Vec<Event>; 2]) {
         let nothing = Request::default();
-        for (index, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-            // The first event is the greeting.
+        for (index, (rust, qemu)) in rust.iter().zip(qemu).enumerate() {
+            // The first event is the greeting, which belongs to no request.
             let request = index.checked_sub(1).and_then(|index| requests.get(index)).unwrap_or(&nothing);
-            for event in [ours, theirs] {
+            for event in [rust, qemu] {
                 if has_forbidden_payload(request, event) {
-                    self.unexplained(format!("{case}\n    nobody may say: {event:?}"));
+                    self.undocumented(format!("{case}\n    no helper may send: {event:?}"));
                 }
             }
-            if *ours == Event::Silence {
-                // Whatever was sent: we say something, or close.
-                return self.unexplained(format!("{case}\n    ours:   {ours:?}"));
+            if *rust == Event::Silence {
+                // Whatever was sent, pr-helper must reply or close the connection.
+                return self.undocumented(format!("{case}\n    pr-helper: {rust:?}"));
             }
-            if ours == theirs {
+            if rust == qemu {
                 continue;
             }
-            match Difference::between(request, ours, theirs) {
+            match Difference::between(request, rust, qemu) {
                 Some(difference) => *self.seen.entry(difference.name).or_default() += 1,
-                None => self.unexplained(format!("{case}\n    ours:   {ours:?}\n    theirs: {theirs:?}")),
+                None => {
+                    self.undocumented(format!("{case}\n    pr-helper: {rust:?}\n    QEMU:      {qemu:?}"));
+                }
             }
-            if !matches!((ours, theirs), (Event::Reply(_), Event::Reply(_))) {
-                // From here on they do not speak of the same.
+            if !matches!((rust, qemu), (Event::Reply(_), Event::Reply(_))) {
+                // From here on the two streams are out of step.
                 return;
             }
         }
-        if ours.len() != theirs.len() {
-            self.unexplained(format!("{case}\n    ours:   {ours:?}\n    theirs: {theirs:?}"));
+        if rust.len() != qemu.len() {
+            self.undocumented(format!("{case}\n    pr-helper: {rust:?}\n    QEMU:      {qemu:?}"));
         }
     }
 
-    fn unexplained(&mut self, what: String) {
-        self.count += 1;
-        if self.unexplained.len() < SHOWN {
-            self.unexplained.push(what);
+    fn undocumented(&mut self, difference: String) {
+        self.undocumented_count += 1;
+        if self.undocumented.len() < SHOWN {
+            self.undocumented.push(difference);
         }
     }
 
-    /// Fails if there is a difference that has no reason, or a reason without a difference.
+    /// Fails if an undocumented difference was seen, or if a documented one was not.
     pub(crate) fn conclude(&self, version: Version) {
         assert!(
-            self.count == 0,
-            "{} differences that docs/compatibility.md does not have; {} of them:\n{}",
-            self.count,
-            self.unexplained.len(),
-            self.unexplained.join("\n")
+            self.undocumented_count == 0,
+            "{} differences are not in docs/compatibility.md; {} of them:\n{}",
+            self.undocumented_count,
+            self.undocumented.len(),
+            self.undocumented.join("\n")
         );
         let expected = DIFFERENCES.iter().filter(|difference| (difference.seen_in)(version));
         let unseen: Vec<&str> =
             expected.map(|difference| difference.name).filter(|name| !self.seen.contains_key(name)).collect();
-        assert!(unseen.is_empty(), "differences that were not seen: {unseen:?}");
+        assert!(unseen.is_empty(), "documented differences that were not seen: {unseen:?}");
     }
 }
 
-/// A payload for which QEMU would end the virtual machine.
+/// Returns whether the payload is longer than the request allows. QEMU would end the virtual machine for it.
 fn has_forbidden_payload(request: &Request, event: &Event) -> bool {
     let Event::Reply(Reply { status, size, .. }) = event else { return false };
-    let most = if request.is_in() && *status == 0 { request.length() } else { 0 };
-    usize::try_from(*size).is_ok_and(|size| size > most)
+    let max = if request.is_in() && *status == 0 { request.length() } else { 0 };
+    usize::try_from(*size).is_ok_and(|size| size > max)
 }

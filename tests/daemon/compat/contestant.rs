@@ -1,4 +1,5 @@
-//! A helper that cases are sent to. It may crash or hang: that is noted, and it is started again.
+//! A helper under comparison. If it crashes or hangs, that is recorded as an event and the helper is
+//! restarted.
 
 use std::{
     fmt,
@@ -26,31 +27,31 @@ use test_support::{Client, Helper};
 
 use crate::corpus::{Case, Kind, Message, Step};
 
-/// A helper that says nothing for so long says nothing.
-const LIMIT: Duration = Duration::from_secs(10);
+/// A helper that sends nothing for this long is silent.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No reply is longer. What announces more is not waited for.
+/// The longest valid payload. If a reply announces more, its payload is not read.
 const PAYLOAD_MAX: usize = 1 << 20;
 
-/// The device that stands for a disk.
+/// The device that the simulated disk takes over.
 pub(crate) const DISK: &str = "/dev/loop0";
 
-/// What a client sees.
+/// What a client receives from the helper.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Greeting(Vec<u8>),
     Reply(Reply),
-    /// A reply that was cut off, or that announces more than a helper could mean.
+    /// A reply that was cut off, or that announces a payload above [`PAYLOAD_MAX`].
     Torn(Vec<u8>),
     Closed,
-    /// Neither a reply nor the end of the connection; or the next client is not greeted.
+    /// Neither a reply nor the end of the connection came in time, or the next client got no greeting.
     Silence,
     /// The helper's process has ended.
     Crashed(ExitStatus),
 }
 
 impl Event {
-    /// Whether there can be no other after it.
+    /// Returns whether it is the last event of its connection.
     fn is_the_end(&self) -> bool {
         !matches!(self, Self::Greeting(_) | Self::Reply(_))
     }
@@ -60,18 +61,19 @@ impl Event {
 pub(crate) struct Reply {
     pub(crate) status: u32,
     pub(crate) size: u32,
-    /// All of it, [`SENSE_LEN`] bytes.
+    /// The whole field of [`SENSE_LEN`] bytes.
     pub(crate) sense: Vec<u8>,
     pub(crate) payload: Vec<u8>,
 }
 
 impl Reply {
-    /// Sense key, additional sense code and qualifier of sense data in fixed format.
+    /// Returns sense key, additional sense code and qualifier of sense data in fixed format.
     pub(crate) fn sense_code(&self) -> (u8, u8, u8) {
         (self.sense[2] & 0xf, self.sense[12], self.sense[13])
     }
 
-    /// Whether it is CHECK CONDITION with this sense code, in fixed format, and zeros behind its eighteen bytes.
+    /// Returns whether this is CHECK CONDITION with 18 bytes of sense data in fixed format, this sense code
+    /// and zeros after it.
     pub(crate) fn is_check_condition(&self, code: (u8, u8, u8)) -> bool {
         let fixed = self.sense[0] == 0x70 && self.sense[18..].iter().all(|byte| *byte == 0);
         self.status == 2 && self.size == 0 && fixed && self.sense_code() == code
@@ -101,7 +103,7 @@ impl fmt::Debug for Event {
     }
 }
 
-/// A descriptor of each kind.
+/// A descriptor of each kind, with the descriptors that keep it usable.
 pub(crate) struct Descriptors(Vec<(Kind, OwnedFd, Vec<OwnedFd>)>);
 
 impl Descriptors {
@@ -122,7 +124,7 @@ impl Descriptors {
     }
 }
 
-/// A descriptor, and what must live as long.
+/// Opens a descriptor, and the other end of a pipe or socket, which must live as long.
 fn open(kind: Kind) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
     let disk = |read, write| File::options().read(read).write(write).open(DISK).map(OwnedFd::from);
     let alone = |descriptor: OwnedFd| (descriptor, Vec::new());
@@ -151,17 +153,17 @@ fn open(kind: Kind) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
 pub(crate) struct Contestant<'a> {
     command: &'a dyn Fn(&Path) -> Command,
     helper: Option<Helper>,
-    /// The next case's, opened to see that the helper has outlived the last one.
+    /// The connection of the next case. It was opened to check that the helper survived the previous case.
     next: Option<Client>,
 }
 
 impl<'a> Contestant<'a> {
-    /// `command` starts it on a socket.
+    /// Creates a helper that `command` starts on a socket at first use.
     pub(crate) fn new(command: &'a dyn Fn(&Path) -> Command) -> Self {
         Self { command, helper: None, next: None }
     }
 
-    /// Sends a case, and returns what its client sees.
+    /// Sends a case and returns what its client receives.
     pub(crate) fn run(&mut self, case: &Case, descriptors: &Descriptors) -> io::Result<Vec<Event>> {
         let mut client = match self.next.take() {
             Some(client) => client,
@@ -176,7 +178,8 @@ impl<'a> Contestant<'a> {
                 Step::Send(Message { bytes, descriptors: kinds }) => {
                     let passed: Vec<BorrowedFd<'_>> =
                         kinds.iter().map(|kind| descriptors.get(*kind)).collect();
-                    // Whoever closes early does not take it. What it has said can still be read.
+                    // Fails if the helper has closed the connection. Bytes that it sent before can still be
+                    // read.
                     let _ = client.send(bytes, &passed);
                 }
                 Step::Reply => events.push(reply(&client)),
@@ -203,7 +206,7 @@ impl<'a> Contestant<'a> {
         Ok(events)
     }
 
-    /// A connection, to a new helper if there is none.
+    /// Connects to the helper, after starting it if none runs.
     fn connect(&mut self) -> io::Result<Client> {
         if self.helper.is_none() {
             let mut helper = Helper::spawn(self.command)?;
@@ -212,12 +215,12 @@ impl<'a> Contestant<'a> {
         }
         let socket = self.helper.as_ref().map(Helper::socket).unwrap_or_default();
         let client = Client::connect_silently(&socket)?;
-        client.stream().set_read_timeout(Some(LIMIT))?;
-        client.stream().set_write_timeout(Some(LIMIT))?;
+        client.stream().set_read_timeout(Some(TIMEOUT))?;
+        client.stream().set_write_timeout(Some(TIMEOUT))?;
         Ok(client)
     }
 
-    /// Whether the helper greets another client; else how it has ended, or that it has not.
+    /// Checks that the helper greets another client. The error is its exit status, or `None` if it hangs.
     fn is_alive(&mut self) -> io::Result<Result<(), Option<ExitStatus>>> {
         if let Ok(client) = self.connect() {
             if peek(&client) {
@@ -227,7 +230,7 @@ impl<'a> Contestant<'a> {
         }
         let Some(helper) = &mut self.helper else { return Ok(Err(None)) };
         let begun = Instant::now();
-        while begun.elapsed() < LIMIT {
+        while begun.elapsed() < TIMEOUT {
             if let Some(status) = helper.ended()? {
                 return Ok(Err(Some(status)));
             }
@@ -237,12 +240,12 @@ impl<'a> Contestant<'a> {
     }
 }
 
-/// Whether there is something to read, before long.
+/// Waits for the first byte. Returns `false` if none comes in time or the connection is closed.
 fn peek(client: &Client) -> bool {
     let mut byte = [0; 1];
     loop {
         match rustix::net::recv(client.stream(), &mut byte, RecvFlags::PEEK) {
-            // A read with a timeout is not taken up again when the process was stopped meanwhile.
+            // The kernel does not restart a read with a timeout if the process was stopped meanwhile.
             Err(Errno::INTR) => {}
             read => return matches!(read, Ok((1.., _))),
         }
@@ -268,7 +271,7 @@ fn reply(client: &Client) -> Event {
     }
 }
 
-/// So many bytes, or what comes instead.
+/// Reads `length` bytes. The error is the event that came instead.
 fn receive(client: &Client, length: usize) -> Result<Vec<u8>, Event> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
@@ -278,7 +281,7 @@ fn receive(client: &Client, length: usize) -> Result<Vec<u8>, Event> {
             Ok(n) => filled += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Event::Silence),
-            // Closed with something unread.
+            // A reset: the helper closed the connection with unread bytes.
             Err(_) => break,
         }
     }

@@ -1,35 +1,36 @@
-//! What is sent: the cases in `corpus.txt`.
+//! The cases to send, parsed from `corpus.txt`.
 //!
-//! A line is a name, a colon, and what a client does on a connection of its own, in steps with `|` between them:
+//! A line is a name, a colon, and the steps of a client on a connection of its own, separated by `|`:
 //!
-//! | step | what |
+//! | step | meaning |
 //! |---|---|
 //! | `5e 00 00*6 40 00*7` | sends a message, in hexadecimal; `00*6` is six zero bytes |
-//! | `[rw+ro] 5e ...` | the same, with descriptors |
-//! | `01 00*@` | the same, filled up with zeros to the length that the last CDB of an OUT command announces |
+//! | `[rw+ro] 5e ...` | sends a message with descriptors |
+//! | `01 00*@` | sends a message, filled up with zeros to the length that the last CDB of an OUT command announces |
 //! | `reply` | waits for a reply |
-//! | `eof` | says that it sends no more, and takes what still comes |
-//! | `prefixes` | the last: a case for each number of bytes that may have come when the stream ends |
-//! | `silent` | the first: does not greet |
+//! | `eof` | last step: shuts down the sending side and reads until the connection ends |
+//! | `prefixes` | last step: makes a case for each number of bytes after which the stream can end |
+//! | `silent` | first step: sends no greeting |
 //!
-//! A line that begins with a space continues the one before. Each client takes the helper's greeting, sends its own, and at
-//! the end waits for a reply; if the connection still lives then, it asks once more, to see whether both ends are in step.
+//! A line that begins with a space continues the previous one. Each client reads the helper's greeting, sends
+//! its own, runs its steps and waits for a reply. If the connection is still open then, it sends one more
+//! request, to check that both ends are in step.
 //!
-//! `{a,b}` in a line makes a case of it for each of the alternatives, `{00-1f}` for each number, and `{answers}` for each
-//! number of an answer that the disk has been prepared to give.
+//! `{a,b}` makes a case of the line for each alternative, `{00-1f}` for each number, and `{answers}` for the
+//! number of each prepared answer of the simulated disk.
 
 use std::fmt;
 
 use crate::prepared::{self, Answers};
 
-/// What one client does.
+/// The steps of one client.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) steps: Vec<Step>,
 }
 
-/// What a client does next.
+/// A step of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Send(Message),
@@ -37,14 +38,14 @@ pub(crate) enum Step {
     End,
 }
 
-/// What is sent at once.
+/// Bytes and descriptors that are sent at once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     pub(crate) descriptors: Vec<Kind>,
 }
 
-/// What a descriptor is of.
+/// The kind of file that a descriptor refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The disk, open for reading and writing.
@@ -79,7 +80,7 @@ impl Kind {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
     }
 
-    /// Whether the disk can be reached by it.
+    /// Returns whether it is a descriptor of the disk that is open for reading or writing.
     pub(crate) fn is_disk(self) -> bool {
         matches!(self, Self::ReadWrite | Self::ReadOnly | Self::WriteOnly)
     }
@@ -108,17 +109,17 @@ impl fmt::Display for Case {
     }
 }
 
-/// The client's greeting: it wants nothing in particular.
+/// The client's greeting: it asks for no features.
 pub(crate) const GREETING: [u8; 4] = [0; 4];
 
-/// READ KEYS with an allocation length of 64, which every helper answers.
+/// READ KEYS with an allocation length of 64, to which every helper replies.
 pub(crate) const PROBE: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0];
 
-/// Reads a corpus. Returns the cases of each line.
+/// Parses a corpus. Returns the cases of each line.
 ///
 /// # Errors
 ///
-/// The line that makes no sense.
+/// Returns the malformed line.
 pub(crate) fn parse(text: &str, answers: &Answers) -> Result<Vec<Vec<Case>>, String> {
     let mut all = Vec::new();
     for line in lines(text) {
@@ -133,7 +134,7 @@ pub(crate) fn parse(text: &str, answers: &Answers) -> Result<Vec<Vec<Case>>, Str
     Ok(all)
 }
 
-/// The lines with what continues them, without comments.
+/// Returns the lines without comments, each joined with its continuation lines.
 fn lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -147,13 +148,13 @@ fn lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Replaces the first braces by each of their alternatives, and so on with what comes of that.
+/// Replaces the first braces by each of their alternatives, and recursively the braces after them.
 fn expand(line: &str, answers: &Answers) -> Option<Vec<String>> {
     let Some((before, rest)) = line.split_once('{') else { return Some(vec![line.to_owned()]) };
     let (inside, behind) = rest.split_once('}')?;
     let mut lines = Vec::new();
     for alternative in alternatives(inside, answers)? {
-        // The name tells them apart.
+        // Adds the alternative to the name, so that names differ.
         let (name, steps) = before.split_once(':')?;
         let name = format!("{name} {}", if alternative.is_empty() { "-" } else { &alternative });
         lines.extend(expand(&format!("{name}:{steps}{alternative}{behind}"), answers)?);
@@ -206,7 +207,7 @@ fn case(name: &str, text: &str) -> Option<Vec<Case>> {
     Some(vec![case(steps)])
 }
 
-/// `announced` is the length of the list that it may be.
+/// Parses a message. `announced` is the parameter list length of the last OUT command, for `*@`.
 fn message(text: &str, announced: usize) -> Option<Message> {
     let (descriptors, digits) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -223,11 +224,11 @@ fn message(text: &str, announced: usize) -> Option<Message> {
         }
         _ => prepared::bytes(&parts.join(","))?,
     };
-    // A stream does not carry empty messages.
+    // An empty message cannot be sent on a stream.
     (!bytes.is_empty()).then_some(Message { bytes, descriptors })
 }
 
-/// A case for each number of bytes after which the stream may end.
+/// Makes a case for each number of bytes after which the stream can end.
 fn prefixes(case: &Case) -> Vec<Case> {
     let messages = || case.steps.iter().filter_map(Step::message);
     let length: usize = messages().map(|message| message.bytes.len()).sum();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_what_a_client_does() {
+    fn line_is_parsed_into_steps() {
         let cases = parsed("# comment\nkeys: [rw] 5e 00*7\n 40 00*7 | reply | 5f | eof # comment\n");
         let [case] = &cases[..] else { panic!("{cases:?}") };
         let send = |bytes: &[u8], descriptors: &[Kind]| {
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_as_long_as_it_was_announced() {
+    fn list_is_filled_to_announced_length() {
         let cases = parsed("a: [rw] 5f 00*4 {00000003,00001000} 00*7 | 01 02 ff*@ | eof");
         let lists = cases.iter().map(|case| case.steps[2].message().unwrap().bytes.as_slice());
         let mut long = vec![0xff; 4096];
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_make_a_case_of_each_alternative() {
+    fn braces_make_one_case_per_alternative() {
         let names = |text| parsed(text).into_iter().map(|case| case.name).collect::<Vec<_>>();
         assert_eq!(names("a: {08-0a}{,ff}"), ["a 08 -", "a 08 ff", "a 09 -", "a 09 ff", "a 0a -", "a 0a ff"]);
         assert_eq!(names("a: [{rw,ro}] {answers}"), ["a rw 0101", "a rw 0316", "a ro 0101", "a ro 0316"]);
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told() {
+    fn malformed_lines_are_refused() {
         for wrong in ["5e", "a: 5", "a: [disk] 5e", "a: [rw 5e", "a: {00 5e", "a: [rw]", "a: eof | 5e"] {
             assert!(parse(wrong, &Answers::new()).is_err(), "{wrong}");
         }

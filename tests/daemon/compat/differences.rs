@@ -1,4 +1,5 @@
-//! Where the C helper's answers differ from ours. The reasons are in docs/compatibility.md, under the same names.
+//! Permitted differences between pr-helper and the C helper. Their reasons are in docs/compatibility.md under
+//! the same names.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -9,21 +10,22 @@ use crate::{
     request::Request,
 };
 
-/// A difference between what the two helpers answer to a request.
+/// A difference between the replies of the two helpers.
 pub(crate) struct Difference {
     pub(crate) name: &'static str,
-    /// Why we differ.
+    /// Why pr-helper differs. It is part of the line in docs/compatibility.md.
     pub(crate) why: &'static str,
-    /// In which versions of QEMU it has been seen; versions between those that were compared are given the benefit.
+    /// Returns whether a version of QEMU has the difference. Versions between the compared ones are assumed
+    /// not to have it.
     pub(crate) seen_in: fn(Version) -> bool,
-    /// Whether it is the reason for these two different answers.
+    /// Returns whether it explains these two different replies.
     applies: fn(Both<'_>) -> bool,
 }
 
 impl Difference {
-    /// The reason for two different answers to a request, ours and the C helper's.
-    pub(crate) fn between(request: &Request, ours: &Event, theirs: &Event) -> Option<&'static Self> {
-        DIFFERENCES.iter().find(|difference| (difference.applies)(Both { request, ours, theirs }))
+    /// Returns the first difference that explains two different events for a request.
+    pub(crate) fn between(request: &Request, rust: &Event, qemu: &Event) -> Option<&'static Self> {
+        DIFFERENCES.iter().find(|difference| (difference.applies)(Both { request, rust, qemu }))
     }
 }
 
@@ -32,7 +34,7 @@ pub(crate) type Version = (u32, u32);
 
 const ALWAYS: fn(Version) -> bool = |_| true;
 
-/// All of them. Each is seen at least once, if the helper is of a version that has it.
+/// All permitted differences. Each must be seen at least once with a version of QEMU that has it.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "stray-descriptor",
@@ -126,20 +128,20 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// A request, and what came of it on either side.
+/// A request with the events of both helpers.
 #[derive(Clone, Copy)]
 struct Both<'a> {
     request: &'a Request,
-    ours: &'a Event,
-    theirs: &'a Event,
+    rust: &'a Event,
+    qemu: &'a Event,
 }
 
-/// Statuses of SAM-5.
+/// SCSI statuses of SAM-5.
 const GOOD: u32 = 0x00;
 const CHECK_CONDITION: u32 = 0x02;
 const BUSY: u32 = 0x08;
 
-/// Sense key, additional sense code and qualifier.
+/// Sense codes: sense key, additional sense code and qualifier.
 const INVALID_OPCODE: (u8, u8, u8) = (0x5, 0x20, 0x00);
 const INVALID_FIELD: (u8, u8, u8) = (0x5, 0x24, 0x00);
 const LIST_LENGTH: (u8, u8, u8) = (0x5, 0x1a, 0x00);
@@ -147,135 +149,136 @@ const TERMINATED: (u8, u8, u8) = (0xb, 0x00, 0x06);
 const TARGET_FAILURE: (u8, u8, u8) = (0x4, 0x44, 0x00);
 const READ_ERROR: (u8, u8, u8) = (0x3, 0x11, 0x00);
 
-/// Numbers of errno.
+/// Linux numbers of errno.
 const EBADF: i32 = 9;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 const ENOTTY: i32 = 25;
 const EILSEQ: i32 = 84;
 
-/// What the C helper always asks the disk for.
-const THEIR_TRANSFER: i64 = 8192;
+/// The transfer length of all IN commands of the C helper.
+const QEMU_TRANSFER: i64 = 8192;
 
 /// `SIGABRT`.
 const ABORTED: i32 = 6;
 
 impl Both<'_> {
-    /// Both replies, if there are two.
+    /// Returns both replies, if both events are replies.
     fn replies(&self) -> Option<(&Reply, &Reply)> {
-        match (self.ours, self.theirs) {
-            (Event::Reply(ours), Event::Reply(theirs)) => Some((ours, theirs)),
+        match (self.rust, self.qemu) {
+            (Event::Reply(rust), Event::Reply(qemu)) => Some((rust, qemu)),
             _ => None,
         }
     }
 
-    /// Both replies, and what the disk has been prepared to answer, if it was asked.
+    /// Returns both replies and the prepared answer of the disk, if the command reached it and has one.
     fn answered(&self) -> Option<(&Reply, &Reply, &Prepared)> {
-        let (ours, theirs) = self.replies()?;
+        let (rust, qemu) = self.replies()?;
         let answer = self.request.answer.as_ref().filter(|_| self.request.reaches_disk())?;
-        Some((ours, theirs, answer))
+        Some((rust, qemu, answer))
     }
 
-    fn we_close(&self) -> bool {
-        *self.ours == Event::Closed && !matches!(self.theirs, Event::Crashed(_))
+    /// Returns whether pr-helper closed the connection and the C helper did not crash.
+    fn rust_closes(&self) -> bool {
+        *self.rust == Event::Closed && !matches!(self.qemu, Event::Crashed(_))
     }
 }
 
 fn stray_descriptor(both: Both<'_>) -> bool {
-    !both.request.stray.is_empty() && both.we_close()
+    !both.request.stray.is_empty() && both.rust_closes()
 }
 
 fn length_above_65535(both: Both<'_>) -> bool {
-    both.request.is_out() && both.request.length() > 0xffff && both.we_close()
+    both.request.is_out() && both.request.length() > 0xffff && both.rust_closes()
 }
 
-/// The loop device, which stands for a disk here, is not known by its number to be one, so that what the kernel says to an
-/// ioctl that there is not counts for it.
+/// pr-helper does not know the loop device, which acts as the disk here, as a disk by its number. It
+/// therefore takes an errno that the kernel returns for an unknown ioctl as proof that it is not a disk.
 fn not_a_disk(both: Both<'_>) -> bool {
     let [kind] = both.request.descriptors[..] else { return false };
     let errno = both.request.answer.as_ref().and_then(|answer| answer.errno).filter(|_| kind.is_disk());
     let refused = !kind.is_disk() || matches!(errno, Some(EBADF | EINVAL | ENOTTY));
     let code = if errno == Some(EINVAL) { INVALID_FIELD } else { TERMINATED };
-    both.replies().is_some_and(|(ours, theirs)| {
-        refused && ours.is_check_condition(INVALID_OPCODE) && theirs.is_check_condition(code)
+    both.replies().is_some_and(|(rust, qemu)| {
+        refused && rust.is_check_condition(INVALID_OPCODE) && qemu.is_check_condition(code)
     })
 }
 
 fn path_only(both: Both<'_>) -> bool {
-    let refused = matches!(both.ours, Event::Reply(reply) if reply.is_check_condition(INVALID_OPCODE));
-    both.request.descriptors == [Kind::Path] && refused && *both.theirs == Event::Closed
+    let refused = matches!(both.rust, Event::Reply(reply) if reply.is_check_condition(INVALID_OPCODE));
+    both.request.descriptors == [Kind::Path] && refused && *both.qemu == Event::Closed
 }
 
-/// The simulated disk says the same, unless it has been prepared to say something else.
+/// The simulated disk has the same reply, unless an answer is prepared for the request.
 fn short_parameter_list(both: Both<'_>) -> bool {
     let short = both.request.is_out() && both.request.length() < 24;
-    both.answered().is_some_and(|(ours, ..)| short && ours.is_check_condition(LIST_LENGTH))
+    both.answered().is_some_and(|(rust, ..)| short && rust.is_check_condition(LIST_LENGTH))
 }
 
 fn memory_in_sense(both: Both<'_>) -> bool {
     let read_only =
         both.request.is_out() && matches!(both.request.descriptors[..], [kind] if kind != Kind::ReadWrite);
-    both.replies().is_some_and(|(ours, theirs)| {
-        let same = theirs.status == CHECK_CONDITION && theirs.sense[..18] == ours.sense[..18];
-        read_only && ours.is_check_condition(INVALID_OPCODE) && same && theirs.sense[18..] != ours.sense[18..]
+    both.replies().is_some_and(|(rust, qemu)| {
+        let same = qemu.status == CHECK_CONDITION && qemu.sense[..18] == rust.sense[..18];
+        read_only && rust.is_check_condition(INVALID_OPCODE) && same && qemu.sense[18..] != rust.sense[18..]
     })
 }
 
 fn false_good(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
-        answer.host_status != 0 && ours.status != GOOD && ours.size == 0 && theirs.status == GOOD
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        answer.host_status != 0 && rust.status != GOOD && rust.size == 0 && qemu.status == GOOD
     })
 }
 
 fn driver_status(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
         let driver = answer.host_status == 0 && answer.driver_status.is_some_and(|status| status != 0);
-        driver && ours.status != GOOD && ours.size == 0 && matches!(theirs.status, GOOD | BUSY)
+        driver && rust.status != GOOD && rust.size == 0 && matches!(qemu.status, GOOD | BUSY)
     })
 }
 
 fn errno(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
         let code = match answer.errno {
             Some(ENODEV) => TARGET_FAILURE,
             Some(EILSEQ) => READ_ERROR,
             _ => return false,
         };
-        ours.is_check_condition(code) && theirs.is_check_condition(TERMINATED)
+        rust.is_check_condition(code) && qemu.is_check_condition(TERMINATED)
     })
 }
 
 fn no_sense(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
-        // Data that end before the sense key: with zeros behind them it is NO SENSE.
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        // Sense data that end before the sense key. Filled up with zeros, they read as NO SENSE.
         let is_cut = matches!(answer.sense[..], [0x70..=0x73 | 0xf0..=0xf3] | [0x70 | 0x71 | 0xf0 | 0xf1, _]);
         let nothing = answer.status == 2 && (is_cut || answer.sense.iter().all(|byte| *byte == 0));
         let sent = if is_cut { &answer.sense[..] } else { &[] };
-        let theirs_says_nothing = theirs.status == CHECK_CONDITION
-            && theirs.sense.starts_with(sent)
-            && theirs.sense.iter().skip(sent.len()).all(|byte| *byte == 0);
-        nothing && ours.is_check_condition(TERMINATED) && theirs_says_nothing
+        let qemu_says_nothing = qemu.status == CHECK_CONDITION
+            && qemu.sense.starts_with(sent)
+            && qemu.sense.iter().skip(sent.len()).all(|byte| *byte == 0);
+        nothing && rust.is_check_condition(TERMINATED) && qemu_says_nothing
     })
 }
 
 fn unknown_sense_format(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
         let unknown = answer.status == 2 && !matches!(answer.sense[..], [0x70..=0x73 | 0xf0..=0xf3, ..] | []);
-        unknown && ours.is_check_condition(TERMINATED) && theirs.sense.starts_with(&answer.sense)
+        unknown && rust.is_check_condition(TERMINATED) && qemu.sense.starts_with(&answer.sense)
     })
 }
 
 fn sense_without_check_condition(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
-        let same = ours.status == u32::from(answer.status) && ours.status == theirs.status;
-        let sent = ours.sense.iter().all(|byte| *byte == 0) && theirs.sense.starts_with(&answer.sense);
-        same && ours.status != CHECK_CONDITION && sent && !answer.sense.is_empty()
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let same = rust.status == u32::from(answer.status) && rust.status == qemu.status;
+        let sent = rust.sense.iter().all(|byte| *byte == 0) && qemu.sense.starts_with(&answer.sense);
+        same && rust.status != CHECK_CONDITION && sent && !answer.sense.is_empty()
     })
 }
 
-/// What the C helper takes the disk to have sent, of what the driver says was not.
-fn their_size(answer: &Prepared) -> Option<i64> {
-    answer.resid.map(|resid| THEIR_TRANSFER - i64::from(resid))
+/// Returns the size that the C helper computes from the prepared residual count.
+fn qemu_size(answer: &Prepared) -> Option<i64> {
+    answer.resid.map(|resid| QEMU_TRANSFER - i64::from(resid))
 }
 
 fn residual_crash(both: Both<'_>) -> bool {
@@ -283,39 +286,40 @@ fn residual_crash(both: Both<'_>) -> bool {
         .request
         .answer
         .as_ref()
-        .and_then(their_size)
-        .is_some_and(|size| !(0..=THEIR_TRANSFER).contains(&size));
-    let aborted = matches!(both.theirs, Event::Crashed(status) if status.signal() == Some(ABORTED));
+        .and_then(qemu_size)
+        .is_some_and(|size| !(0..=QEMU_TRANSFER).contains(&size));
+    let aborted = matches!(both.qemu, Event::Crashed(status) if status.signal() == Some(ABORTED));
     both.request.is_in()
         && impossible
         && aborted
-        && matches!(both.ours, Event::Reply(reply) if reply.status == GOOD)
+        && matches!(both.rust, Event::Reply(reply) if reply.status == GOOD)
 }
 
-/// Whether both payloads begin with what the disk wrote, as far as they reach, and ours has nothing but zeros behind it.
-fn have_the_disks_data(ours: &Reply, theirs: &Reply, answer: &Prepared) -> bool {
-    let usual = || ours.payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let written = answer.data.as_ref().map_or_else(usual, |data| data.len().min(ours.payload.len()));
-    let (before, behind) = ours.payload.split_at(written);
-    let common = before.len().min(theirs.payload.len());
-    theirs.payload[..common] == before[..common] && behind.iter().all(|byte| *byte == 0)
+/// Returns whether both payloads begin with the data that the disk wrote, and pr-helper's has only zeros
+/// after them.
+fn have_same_disk_data(rust: &Reply, qemu: &Reply, answer: &Prepared) -> bool {
+    let usual = || rust.payload.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let written = answer.data.as_ref().map_or_else(usual, |data| data.len().min(rust.payload.len()));
+    let (before, behind) = rust.payload.split_at(written);
+    let common = before.len().min(qemu.payload.len());
+    qemu.payload[..common] == before[..common] && behind.iter().all(|byte| *byte == 0)
 }
 
 fn memory_in_data(both: Both<'_>) -> bool {
-    both.answered().is_some_and(|(ours, theirs, answer)| {
-        let good = (ours.status, ours.size, &ours.sense) == (GOOD, theirs.size, &theirs.sense);
-        good && answer.resid.is_some() && have_the_disks_data(ours, theirs, answer)
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let good = (rust.status, rust.size, &rust.sense) == (GOOD, qemu.size, &qemu.sense);
+        good && answer.resid.is_some() && have_same_disk_data(rust, qemu, answer)
     })
 }
 
 fn residual(both: Both<'_>) -> bool {
     let length = i64::try_from(both.request.length()).unwrap_or(i64::MAX);
-    both.answered().is_some_and(|(ours, theirs, answer)| {
-        let (Some(resid), Some(theirs_sent)) = (answer.resid, their_size(answer)) else { return false };
-        let good = ours.status == GOOD && theirs.status == GOOD && ours.size != theirs.size;
-        let sizes = (i64::from(ours.size), i64::from(theirs.size));
-        let expected = ((length - i64::from(resid)).clamp(0, length), theirs_sent.clamp(0, length));
-        good && sizes == expected && have_the_disks_data(ours, theirs, answer)
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let (Some(resid), Some(qemu_sent)) = (answer.resid, qemu_size(answer)) else { return false };
+        let good = rust.status == GOOD && qemu.status == GOOD && rust.size != qemu.size;
+        let sizes = (i64::from(rust.size), i64::from(qemu.size));
+        let expected = ((length - i64::from(resid)).clamp(0, length), qemu_sent.clamp(0, length));
+        good && sizes == expected && have_same_disk_data(rust, qemu, answer)
     })
 }
 
@@ -323,9 +327,9 @@ fn residual(both: Both<'_>) -> bool {
 mod tests {
     use super::*;
 
-    /// No two answers are equal by a rule alone.
+    /// No permitted difference may match two different replies of a disk without a prepared answer.
     #[test]
-    fn a_reply_for_a_reply_of_a_healthy_disk_has_no_excuse() {
+    fn healthy_disk_has_no_permitted_difference() {
         let reply = |status, payload: &[u8]| {
             Event::Reply(Reply {
                 status,
@@ -347,9 +351,9 @@ mod tests {
                 Event::Closed,
                 Event::Silence,
             ];
-            for ours in &events {
-                for theirs in &events {
-                    assert!(Difference::between(&request, ours, theirs).is_none(), "{ours:?} {theirs:?}");
+            for rust in &events {
+                for qemu in &events {
+                    assert!(Difference::between(&request, rust, qemu).is_none(), "{rust:?} {qemu:?}");
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! How helpers start, live and end: the same is done with both, and what comes of it is put into words and compared.
+//! How helpers start, run and stop. Each scenario runs with both helpers and describes the outcome in words,
+//! which are compared.
 
 use std::{
     fs::{self, File},
@@ -26,13 +27,13 @@ use test_support::{Client, eventually};
 
 use crate::{contestant::DISK, corpus::PROBE};
 
-/// Nothing here takes longer.
-const LIMIT: Duration = Duration::from_secs(10);
+/// The longest wait for an outcome.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Does something with a helper, and says what came of it.
+/// Runs a helper and returns the outcome in words.
 pub(crate) type Scenario = fn(&Stage<'_>) -> io::Result<String>;
 
-/// All of them, by name. `@` in arguments is a directory, which the helper is started in.
+/// All scenarios, by name. In arguments, `@` stands for the directory in which the helper is started.
 pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("help", |stage| stage.starts(&["--help"])),
     ("version", |stage| stage.starts(&["-V"])),
@@ -74,7 +75,8 @@ pub(crate) const SCENARIOS: &[(&str, Scenario)] = &[
     ("activation and a socket path", |stage| activation(stage, 1, &["-k", "@/s"])),
 ];
 
-/// Where our answer is another than the C helper's: scenario, ours, theirs. The reasons are in docs/compatibility.md.
+/// Permitted differences: scenario, pr-helper's outcome, the C helper's outcome. The reasons are in
+/// docs/compatibility.md.
 pub(crate) const DIFFERENCES: [(&str, &str, &str); 10] = [
     ("all options", "serves, exit 0, leaves nothing", "serves, exit 0, leaves p"),
     ("relative socket path", "serves, exit 0, leaves nothing", "exit 1, leaves nothing"),
@@ -102,13 +104,13 @@ pub(crate) const DIFFERENCES: [(&str, &str, &str); 10] = [
     ),
     (
         "background that fails",
-        "the starter: exit 1; nobody runs; leaves nothing",
-        "the starter: exit 0; nobody runs; leaves s",
+        "the starter: exit 1; no daemon; leaves nothing",
+        "the starter: exit 0; no daemon; leaves s",
     ),
     ("flags of the client's descriptor", "O_NONBLOCK is kept: true", "O_NONBLOCK is kept: false"),
 ];
 
-/// A helper and a directory for it.
+/// The command that starts a helper, and a temporary directory for its files.
 pub(crate) struct Stage<'a> {
     command: &'a dyn Fn() -> Command,
     directory: TempDir,
@@ -117,7 +119,7 @@ pub(crate) struct Stage<'a> {
 impl<'a> Stage<'a> {
     pub(crate) fn new(command: &'a dyn Fn() -> Command) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        // A helper that has become another user is to find it, too.
+        // A helper that runs as another user must be able to use it, too.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777))?;
         Ok(Self { command, directory })
     }
@@ -135,14 +137,14 @@ impl<'a> Stage<'a> {
         command
     }
 
-    /// Starts it, and waits until it serves on the socket `s`, or has ended.
+    /// Starts the helper and waits until it serves on the socket `s` or has exited.
     fn start(&self, arguments: &[&str]) -> io::Result<(Running, String)> {
         let mut running = Running(self.command(arguments).spawn()?);
-        let fate = running.fate(&self.path("s"))?;
-        Ok((running, fate))
+        let start_outcome = running.start_outcome(&self.path("s"))?;
+        Ok((running, start_outcome))
     }
 
-    /// What there is in the directory.
+    /// Returns the names of the files in the directory.
     fn left(&self) -> io::Result<String> {
         let entries = fs::read_dir(self.directory.path())?;
         let mut names = entries
@@ -152,37 +154,38 @@ impl<'a> Stage<'a> {
         Ok(if names.is_empty() { "leaves nothing".into() } else { format!("leaves {}", names.join(", ")) })
     }
 
-    /// What comes of these arguments.
+    /// Starts the helper with these arguments, stops it, and returns the outcome.
     fn starts(&self, arguments: &[&str]) -> io::Result<String> {
-        let (mut running, fate) = self.start(arguments)?;
+        let (mut running, start_outcome) = self.start(arguments)?;
         let end = running.end(Signal::TERM)?;
-        Ok(format!("{}, {}", together(&fate, &end), self.left()?))
+        Ok(format!("{}, {}", join_outcomes(&start_outcome, &end), self.left()?))
     }
 
+    /// Starts the helper, sends it a signal, and returns the outcome.
     fn signalled(&self, signal: Signal) -> io::Result<String> {
         let (mut running, _) = self.start(&["-k", "@/s"])?;
         let end = running.end(signal)?;
         Ok(format!("{end}, {}", self.left()?))
     }
 
-    /// Starts a helper, and beside it another with `arguments`.
+    /// Starts a helper and then another with `arguments`, and returns the outcome for both.
     fn second(&self, arguments: &[&str]) -> io::Result<String> {
         let (mut first, _) = self.start(&["-k", "@/s", "-f", "@/p"])?;
         let mut second = Running(self.command(arguments).spawn()?);
-        let fate = second.fate(&self.path("other"))?;
+        let start_outcome = second.start_outcome(&self.path("other"))?;
         let ended = second.end(Signal::TERM)?;
         let serves = if greets(&self.path("s")) { "serves" } else { "cannot be reached" };
-        let second = together(&fate, &ended);
+        let second = join_outcomes(&start_outcome, &ended);
         Ok(format!("the second {second}; the first {serves}; {}; {}", self.left()?, first.end(Signal::TERM)?))
     }
 }
 
-/// A process. Dropped, it is killed.
+/// A running helper. It is killed on drop.
 struct Running(Child);
 
 impl Running {
-    /// Waits until it serves, or has ended, or has done neither for a while.
-    fn fate(&mut self, socket: &Path) -> io::Result<String> {
+    /// Waits until the helper serves or exits, but not longer than five seconds.
+    fn start_outcome(&mut self, socket: &Path) -> io::Result<String> {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(5) {
             if let Some(status) = self.0.try_wait()? {
@@ -196,15 +199,15 @@ impl Running {
         Ok("runs".into())
     }
 
-    /// Sends it a signal and says what comes of it.
+    /// Sends the helper a signal and returns its exit in words, or "goes on".
     fn end(&mut self, signal: Signal) -> io::Result<String> {
         if let Some(status) = self.0.try_wait()? {
             return Ok(shown(status));
         }
         rustix::process::kill_process(Pid::from_child(&self.0), signal)?;
-        let patience = if signal == Signal::PIPE { Duration::from_millis(300) } else { LIMIT };
+        let timeout = if signal == Signal::PIPE { Duration::from_millis(300) } else { TIMEOUT };
         let begun = Instant::now();
-        while begun.elapsed() < patience {
+        while begun.elapsed() < timeout {
             if let Some(status) = self.0.try_wait()? {
                 return Ok(shown(status));
             }
@@ -229,12 +232,12 @@ fn shown(status: ExitStatus) -> String {
     }
 }
 
-/// A life in words: what has ended has nothing to add.
-fn together(fate: &str, end: &str) -> String {
-    if fate == end { fate.to_owned() } else { format!("{fate}, {end}") }
+/// Joins the outcomes of start and stop. They are the same if the helper exited during its start.
+fn join_outcomes(start_outcome: &str, end: &str) -> String {
+    if start_outcome == end { start_outcome.to_owned() } else { format!("{start_outcome}, {end}") }
 }
 
-/// Whether a helper greets on this socket, before long.
+/// Returns whether a helper greets on this socket within a second.
 fn greets(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket) else { return false };
     let timed = stream.set_read_timeout(Some(Duration::from_secs(1)));
@@ -256,41 +259,41 @@ fn pidfile(stage: &Stage<'_>) -> io::Result<String> {
 
 fn file_in_place(stage: &Stage<'_>) -> io::Result<String> {
     fs::write(stage.path("s"), "precious")?;
-    let (mut running, fate) = stage.start(&["-k", "@/s"])?;
+    let (mut running, start_outcome) = stage.start(&["-k", "@/s"])?;
     running.end(Signal::TERM)?;
     let kept = fs::read_to_string(stage.path("s")).is_ok_and(|text| text == "precious");
-    Ok(format!("{fate}; the file is kept: {kept}"))
+    Ok(format!("{start_outcome}; the file is kept: {kept}"))
 }
 
-/// In the background its starter tells what came of it.
+/// Starts a helper in the background and returns the outcome for the starter and the daemon.
 fn background(stage: &Stage<'_>, pidfile: &str) -> io::Result<String> {
     let starter = stage.command(&["-d", "-k", "@/s", "-f", pidfile]).status()?;
-    let told = format!("the starter: {}", shown(starter));
+    let starter_outcome = format!("the starter: {}", shown(starter));
     let path = stage.path("p");
-    // Where it cannot be written there is nothing to wait for.
-    let patience = if pidfile == "@/p" { LIMIT } else { Duration::ZERO };
+    // Any other path is not writable, so there is nothing to wait for.
+    let timeout = if pidfile == "@/p" { TIMEOUT } else { Duration::ZERO };
     let begun = Instant::now();
     let pid = loop {
         let pid =
             fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
-        if pid.is_some() || begun.elapsed() > patience {
+        if pid.is_some() || begun.elapsed() > timeout {
             break pid;
         }
         thread::sleep(Duration::from_millis(2));
     };
-    let Some(pid) = pid else { return Ok(format!("{told}; nobody runs; {}", stage.left()?)) };
-    // A signal that comes earlier is lost on the C helper.
-    eventually("it serves", || greets(&stage.path("s")));
+    let Some(pid) = pid else { return Ok(format!("{starter_outcome}; no daemon; {}", stage.left()?)) };
+    // The C helper loses a signal that arrives earlier.
+    eventually("the helper serves", || greets(&stage.path("s")));
     let process = format!("/proc/{}", pid.as_raw_nonzero());
     let directory = fs::read_link(format!("{process}/cwd"))?;
     let output = fs::read_link(format!("{process}/fd/2"))?;
     let leader = rustix::process::getsid(Some(pid))? == pid;
     rustix::process::kill_process(pid, Signal::TERM)?;
-    eventually("it ends", || {
+    eventually("the helper exits", || {
         fs::read_to_string(format!("{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
     });
     let place = format!("in {}, stderr {}, its own session: {leader}", directory.display(), output.display());
-    Ok(format!("{told}; {place}; {}", stage.left()?))
+    Ok(format!("{starter_outcome}; {place}; {}", stage.left()?))
 }
 
 fn privileges(stage: &Stage<'_>, arguments: &[&str]) -> io::Result<String> {
@@ -302,11 +305,11 @@ fn privileges(stage: &Stage<'_>, arguments: &[&str]) -> io::Result<String> {
     Ok(lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", "))
 }
 
-/// The disk takes its time, and the helper is told to end meanwhile.
+/// Stops the helper while a slow disk executes a command.
 fn in_flight(stage: &Stage<'_>) -> io::Result<String> {
     let mut command = stage.command(&["-k", "@/s"]);
     let mut running = Running(command.env("SIMULATED_DISK_DELAY", "500000").spawn()?);
-    running.fate(&stage.path("s"))?;
+    running.start_outcome(&stage.path("s"))?;
     let disk = File::options().read(true).write(true).open(DISK)?;
     let mut client = Client::connect(&stage.path("s"))?;
     let mut idle = Client::connect(&stage.path("s"))?;
@@ -331,7 +334,7 @@ fn flags(stage: &Stage<'_>) -> io::Result<String> {
     Ok(format!("O_NONBLOCK is kept: {kept}"))
 }
 
-/// Passes a listening socket as systemd does, `count` times.
+/// Passes `count` copies of a listening socket in the way of systemd.
 fn activation(stage: &Stage<'_>, count: u32, arguments: &[&str]) -> io::Result<String> {
     let listener = UnixListener::bind(stage.path("s"))?;
     let helper = stage.command(arguments);
@@ -346,9 +349,9 @@ fn activation(stage: &Stage<'_>, count: u32, arguments: &[&str]) -> io::Result<S
     }
     command.env("LISTEN_FDS", count.to_string()).stdin(OwnedFd::from(listener)).stderr(Stdio::null());
     let mut running = Running(command.spawn()?);
-    // It holds the socket, too.
+    // The command still holds a copy of the socket.
     drop(command);
-    let fate = running.fate(&stage.path("s"))?;
+    let start_outcome = running.start_outcome(&stage.path("s"))?;
     let end = running.end(Signal::TERM)?;
-    Ok(format!("{}, {}", together(&fate, &end), stage.left()?))
+    Ok(format!("{}, {}", join_outcomes(&start_outcome, &end), stage.left()?))
 }

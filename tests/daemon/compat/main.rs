@@ -1,5 +1,6 @@
-//! The same requests, well-formed, malformed and random, to QEMU's helper and to ours, with a simulated disk. The answers are
-//! equal byte for byte, or the difference is in `differences` and, with its reason, in docs/compatibility.md.
+//! Comparison of pr-helper with QEMU's helper. Both get the same requests, well-formed, malformed and random,
+//! with the same simulated disk. Their replies must be equal byte for byte; each permitted difference is in
+//! `differences` and, with its reason, in docs/compatibility.md.
 
 #![forbid(unsafe_code)]
 
@@ -28,55 +29,55 @@ use tools::c_helper::CHelper;
 const ANSWERS: &str = include_str!("answers.txt");
 const CORPUS: &str = include_str!("corpus.txt");
 
-/// So many cases with random changes are made of each line of the corpus.
+/// The number of cases with random changes made from each line of the corpus.
 const MUTATIONS: usize = 100;
 
 fn answers() -> Answers {
     prepared::parse(ANSWERS).expect("answers.txt")
 }
 
-/// Of the random cases: always the same, unless `COMPAT_SEED` asks for others.
+/// Returns the seed of the random cases, which is fixed unless `COMPAT_SEED` sets another.
 fn seed() -> u64 {
     env::var("COMPAT_SEED").map_or(1, |text| text.parse().expect("COMPAT_SEED is a number"))
 }
 
-/// The cases of each line.
+/// Returns the cases of each line of the corpus.
 fn cases() -> Vec<Vec<Case>> {
     corpus::parse(CORPUS, &answers()).expect("corpus.txt")
 }
 
 #[test]
 #[ignore = "needs root, /dev/loop0 and QEMU's qemu-pr-helper"]
-fn both_helpers_live_alike() {
+fn both_helpers_start_and_stop_alike() {
     let c_helper = CHelper::find().expect("QEMU's qemu-pr-helper");
     let disk = test_support::build("simulated-disk").expect("the disk").join("libsimulated_disk.so");
     let with_disk = |mut command: Command| {
         command.env("LD_PRELOAD", &disk);
         command
     };
-    let (start_ours, start_theirs) = (|| with_disk(Daemon::command()), || with_disk(c_helper.command()));
+    let (start_rust, start_qemu) = (|| with_disk(Daemon::command()), || with_disk(c_helper.command()));
     let mut wrong = Vec::new();
     for &(name, scenario) in life::SCENARIOS {
-        let seen = |command: &dyn Fn() -> Command| {
+        let outcome = |command: &dyn Fn() -> Command| {
             life::Stage::new(command)
                 .and_then(|stage| scenario(&stage))
                 .unwrap_or_else(|error| error.to_string())
         };
-        let (ours, theirs) = (seen(&start_ours), seen(&start_theirs));
+        let (rust, qemu) = (outcome(&start_rust), outcome(&start_qemu));
         let expected = life::DIFFERENCES.iter().find(|(known, ..)| *known == name);
         let as_expected = match expected {
-            Some(&(_, our_own, their_own)) => (our_own, their_own) == (&ours, &theirs),
-            None => ours == theirs,
+            Some(&(_, expected_rust, expected_qemu)) => (expected_rust, expected_qemu) == (&rust, &qemu),
+            None => rust == qemu,
         };
         if !as_expected {
-            wrong.push(format!("{name}\n    ours:   {ours}\n    theirs: {theirs}"));
+            wrong.push(format!("{name}\n    pr-helper: {rust}\n    QEMU:      {qemu}"));
         }
-        println!("{name}: {}", if ours == theirs { "the same" } else { "another, as documented" });
+        println!("{name}: {}", if rust == qemu { "the same" } else { "different, as documented" });
     }
     assert!(wrong.is_empty(), "not what docs/compatibility.md says:\n{}", wrong.join("\n"));
 }
 
-/// What the C helper says of itself: "qemu-pr-helper 7.2.22 (...)".
+/// Returns the version from the C helper's `--version`, such as "qemu-pr-helper 7.2.22 (...)".
 fn version(c_helper: &CHelper) -> Version {
     let output = c_helper.command().arg("--version").output().expect("the C helper");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -99,9 +100,9 @@ fn both_helpers_answer_alike() {
         command.env("SIMULATED_DISK_LOOP_ONLY", "1").env("SIMULATED_DISK_ANSWERS", prepared);
         command
     };
-    let start_ours = |socket: &Path| with_disk(Daemon::command(), socket);
-    let start_theirs = |socket: &Path| with_disk(c_helper.command(), socket);
-    let mut both = [Contestant::new(&start_ours), Contestant::new(&start_theirs)];
+    let start_rust = |socket: &Path| with_disk(Daemon::command(), socket);
+    let start_qemu = |socket: &Path| with_disk(c_helper.command(), socket);
+    let mut both = [Contestant::new(&start_rust), Contestant::new(&start_qemu)];
     let (descriptors, answers) = (Descriptors::open().expect("descriptors"), answers());
 
     let (lines, mut random) = (cases(), Random(seed()));
@@ -123,16 +124,16 @@ fn both_helpers_answer_alike() {
 }
 
 #[test]
-fn the_corpus_has_what_it_is_to_have() {
+fn corpus_covers_actions_answers_and_lengths() {
     let cases = cases().concat();
     assert!(cases.len() > 10_000, "{}", cases.len());
     let answers = answers();
     let requests: Vec<Request> = cases.iter().flat_map(|case| requests(case, &answers)).collect();
-    let (questions, changes): (Vec<&Request>, Vec<&Request>) = requests
+    let (reads, writes): (Vec<&Request>, Vec<&Request>) = requests
         .iter()
         .filter(|request| request.is_in() || request.is_out())
         .partition(|request| request.is_in());
-    for (what, some) in [("IN", &questions), ("OUT", &changes)] {
+    for (what, some) in [("IN", &reads), ("OUT", &writes)] {
         let actions: BTreeSet<u8> =
             some.iter().filter_map(|request| Some(request.cdb.get(1)? & 0x1f)).collect();
         assert!((0..32).all(|action| actions.contains(&action)), "{what}: {actions:?}");
@@ -143,13 +144,13 @@ fn the_corpus_has_what_it_is_to_have() {
             assert!(some.iter().any(|request| request.descriptors == [kind]), "{what}: {name}");
         }
     }
-    let lengths: BTreeSet<usize> = questions.iter().map(|request| request.length()).collect();
+    let lengths: BTreeSet<usize> = reads.iter().map(|request| request.length()).collect();
     assert!((0..=8193).all(|length| lengths.contains(&length)));
 }
 
-/// Each has a line in one of the document's tables, and each line is of one.
+/// Each difference has a line in one of the document's tables, and each line of the tables has a difference.
 #[test]
-fn every_difference_is_in_the_document() {
+fn every_difference_is_documented() {
     let document = include_str!("../../../docs/compatibility.md");
     let table = |heading: &str| -> Vec<(&str, &str)> {
         let section = document.split_once(&format!("\n## {heading}\n")).expect("the section").1;

@@ -1,8 +1,10 @@
-//! Cases that nobody thought of: those of the corpus with something changed at random. The same seed makes the same cases.
+//! Random changes of the cases in the corpus, for input that the corpus does not have. A seed always gives
+//! the same cases.
 
 use crate::corpus::{Case, Kind, Message, Step};
 
-/// A generator of numbers: Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators (2014), `SplitMix64`.
+/// The random number generator `SplitMix64` (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
+/// Generators, 2014).
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -14,15 +16,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// 0 to `bound`, without it. 0 has only 0.
+    /// Returns a number below `bound`, or 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
         usize::try_from(self.next() % bound).unwrap_or(0)
     }
 }
 
-/// One to four changes to what `case` sends. Its stream ends when everything is sent, so that nobody waits for what does not
-/// come.
+/// Makes one to four changes to the messages of `case`. The result has no step that waits for a reply, and
+/// ends its stream after the last message, so that neither side waits for bytes that never come.
 pub(crate) fn mutate(case: &Case, random: &mut Random) -> Case {
     let mut messages: Vec<Message> = case.steps.iter().filter_map(Step::message).cloned().collect();
     for _ in 0..=random.below(4) {
@@ -33,11 +35,11 @@ pub(crate) fn mutate(case: &Case, random: &mut Random) -> Case {
     Case { name: format!("{}, mutated", case.name), steps }
 }
 
-/// Bytes that mean something somewhere.
+/// Bytes with a meaning in some field: opcodes, lengths, flags, limits.
 const INTERESTING: [u8; 12] = [0x00, 0x01, 0x08, 0x18, 0x20, 0x45, 0x5e, 0x5f, 0x7f, 0x80, 0xfe, 0xff];
 
 fn change(messages: &mut Vec<Message>, random: &mut Random) {
-    // The greeting is rarely of interest.
+    // Leaves the greeting alone in seven of eight cases.
     let first = usize::from(messages.len() > 1 && random.below(8) > 0);
     let index = first + random.below(messages.len().saturating_sub(first));
     let Some(message) = messages.get_mut(index) else { return };
@@ -71,7 +73,7 @@ mod tests {
     use crate::{corpus, prepared::Answers};
 
     #[test]
-    fn the_same_seed_makes_the_same_cases() {
+    fn same_seed_makes_same_cases() {
         let case = &corpus::parse("a: [rw] 5f 00*7 18 00*7 | 01*24", &Answers::new()).unwrap()[0][0];
         let all = |seed| {
             let mut random = Random(seed);

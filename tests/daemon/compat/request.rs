@@ -1,22 +1,24 @@
-//! What a case asks for, as the protocol divides its bytes. The differences between helpers are told in these terms.
+//! Splits the bytes of a case into requests, as the protocol does. The differences between helpers are
+//! defined on requests.
 
 use crate::{
     corpus::{Case, GREETING, Kind, Step},
     prepared::{self, Answers, Prepared},
 };
 
-/// A request, as much as there is of it.
+/// A request, which may be cut off.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Request {
-    /// Sixteen bytes, if it is whole.
+    /// Sixteen bytes; fewer if the request is cut off.
     pub(crate) cdb: Vec<u8>,
-    /// As many as the CDB announces, if they are whole.
+    /// As many bytes as the CDB announces; fewer if the request is cut off.
     pub(crate) parameters: Vec<u8>,
-    /// The descriptors that came with the CDB.
+    /// The descriptors that arrive with the CDB.
     pub(crate) descriptors: Vec<Kind>,
-    /// Those that came where none belongs: with the parameters, or with the greeting before the first request.
+    /// Descriptors where the protocol allows none: with the parameters, or with the greeting before the first
+    /// request.
     pub(crate) stray: Vec<Kind>,
-    /// What the disk has been prepared to answer, if anything.
+    /// The answer that the simulated disk is prepared to give, if any.
     pub(crate) answer: Option<Prepared>,
 }
 
@@ -34,18 +36,18 @@ impl Request {
         bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
     }
 
-    /// ALLOCATION LENGTH, or PARAMETER LIST LENGTH.
+    /// Returns ALLOCATION LENGTH or PARAMETER LIST LENGTH.
     pub(crate) fn length(&self) -> usize {
         if self.is_out() { self.number(5, 9) } else { self.number(7, 9) }
     }
 
-    /// Whether the disk is reached: one descriptor, and of it.
+    /// Returns whether the command reaches the disk: it has one descriptor, which is of the disk.
     pub(crate) fn reaches_disk(&self) -> bool {
         matches!(self.descriptors[..], [kind] if kind.is_disk())
     }
 }
 
-/// The greeting and the requests of a case.
+/// Returns the requests of a case, without its greeting.
 pub(crate) fn requests(case: &Case, answers: &Answers) -> Vec<Request> {
     let mut stream = Stream::new(case);
     let (_, mut stray) = stream.take(GREETING.len());
@@ -65,7 +67,7 @@ pub(crate) fn requests(case: &Case, answers: &Answers) -> Vec<Request> {
     requests
 }
 
-/// All bytes of a case, and where in them descriptors came.
+/// All bytes of a case, with the positions at which descriptors arrive.
 struct Stream {
     bytes: Vec<u8>,
     descriptors: Vec<(usize, Kind)>,
@@ -102,7 +104,7 @@ mod tests {
     use crate::corpus;
 
     #[test]
-    fn a_stream_is_divided_as_the_protocol_has_it() {
+    fn stream_is_split_into_requests() {
         let answers = prepared::parse("0107 host_status=07").unwrap();
         let text = "a: [rw] 5f 00 0000 00 00000002 00*7 | [ro] ff | ff 5e 00 00 0107 00*2 0040 | [wo+null] 00*7 | 5f | eof";
         let cases = corpus::parse(text, &answers).unwrap().concat();

@@ -1,4 +1,4 @@
-//! A client of the helper that keeps to the protocol, or does not, byte by byte.
+//! A client of the helper with control over each byte and descriptor, so that it can also break the protocol.
 
 use std::{
     io::{self, IoSlice, Read as _, Write as _},
@@ -15,8 +15,8 @@ use pr_proto::{ClientSession, SENSE_LEN};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use scsi_sense::Status;
 
-/// No answer for this long is a failed test.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test fails if the helper sends nothing for this long.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to a helper.
 pub struct Client {
@@ -24,19 +24,20 @@ pub struct Client {
     session: ClientSession,
 }
 
-/// A reply, to be kept.
+/// An owned reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The SCSI status.
     pub status: Status,
-    /// All ninety-six bytes.
+    /// The whole field of 96 bytes for sense data.
     pub sense: [u8; SENSE_LEN],
     /// The data of an IN command.
     pub payload: Vec<u8>,
 }
 
 impl Reply {
-    /// Sense key, additional sense code and qualifier of fixed format sense data, `None` if the status has none.
+    /// Returns sense key, additional sense code and qualifier of sense data in fixed format, or `None` if the
+    /// status is not CHECK CONDITION.
     pub fn sense_code(&self) -> Option<(u8, u8, u8)> {
         (self.status == Status::CHECK_CONDITION).then_some((
             self.sense[2] & 0xf,
@@ -47,7 +48,7 @@ impl Reply {
 }
 
 impl Client {
-    /// Connects and greets.
+    /// Connects and exchanges greetings.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let mut client = Self::connect_silently(path)?;
         client.receive_greeting()?;
@@ -55,10 +56,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Connects, and neither reads nor writes.
+    /// Connects without reading or writing anything.
     pub fn connect_silently(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(READ_TIMEOUT))?;
         Ok(Self { stream, session: ClientSession::new() })
     }
 
@@ -70,12 +71,12 @@ impl Client {
         Ok(())
     }
 
-    /// The connection itself.
+    /// Returns the underlying stream.
     pub fn stream(&self) -> &UnixStream {
         &self.stream
     }
 
-    /// Sends these bytes with these descriptors, whatever the protocol says.
+    /// Sends these bytes with these descriptors, without regard to the protocol.
     pub fn send(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -94,7 +95,7 @@ impl Client {
         self.reply()
     }
 
-    /// Runs an OUT command, CDB and parameters in two messages as QEMU sends them.
+    /// Runs an OUT command. CDB and parameters go in two messages, as QEMU sends them.
     pub fn write(&mut self, device: impl AsFd, cdb: &[u8], parameters: &[u8]) -> io::Result<Reply> {
         let request = self.session.write(cdb, parameters).map_err(io::Error::other)?;
         self.send(&request, &[device.as_fd()])?;
@@ -102,13 +103,14 @@ impl Client {
         self.reply()
     }
 
-    /// Tells the session that a command was sent by [`send`](Self::send), so that [`reply`](Self::reply) can be read.
+    /// Records that a command was sent by [`send`](Self::send), so that [`reply`](Self::reply) can read its
+    /// reply.
     pub fn expect_reply_to(&mut self, cdb: &[u8], parameters: &[u8]) {
         let begun = if cdb[0] == 0x5e { self.session.read(cdb) } else { self.session.write(cdb, parameters) };
         begun.expect("a command that the protocol carries");
     }
 
-    /// Waits for the reply to the command under way.
+    /// Waits for the reply to the command in flight.
     pub fn reply(&mut self) -> io::Result<Reply> {
         loop {
             if let Some(response) = self.session.response() {
@@ -122,18 +124,23 @@ impl Client {
         }
     }
 
-    /// Whether the helper has closed the connection, or does so before long. Fails if it says something instead.
+    /// Waits until the helper closes the connection. Returns `false` if it does not before the read times
+    /// out.
+    ///
+    /// # Panics
+    ///
+    /// If the helper sends anything instead.
     pub fn is_closed(&mut self) -> bool {
         let read = loop {
             match self.stream.read(&mut [0]) {
-                // A read with a timeout is not taken up again when the process was stopped meanwhile.
+                // The kernel does not restart a read with a timeout if the process was stopped meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => break read,
             }
         };
         match read {
             Ok(0) => true,
-            Ok(_) => panic!("the helper said something"),
+            Ok(_) => panic!("the helper sent data instead of closing the connection"),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => true,
             Err(_) => false,
         }

@@ -1,4 +1,4 @@
-//! The real daemon, in a directory of its own.
+//! The daemon as a process, in a temporary directory of its own.
 
 use std::{
     fs,
@@ -16,34 +16,34 @@ use tempfile::TempDir;
 
 use crate::Client;
 
-/// What takes longer than this is a failed test.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test fails if a condition takes longer than this.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds.
+/// Waits until `condition` holds. `what` describes it.
 ///
 /// # Panics
 ///
-/// If it does not before long.
+/// If it does not hold within a minute.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "timed out: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How a daemon is to be started.
+/// How to start a daemon.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Its arguments, beside the socket.
+    /// Arguments in addition to the socket.
     pub arguments: Vec<String>,
-    /// Its environment, beside that of the test.
+    /// Environment variables in addition to those of the test.
     pub environment: Vec<(String, String)>,
-    /// A soft and hard limit of open files.
+    /// The soft and hard limit of open files, if not those of the test.
     pub open_files: Option<(u64, u64)>,
 }
 
-/// A running daemon. Dropped, it is killed.
+/// A running daemon. It is killed on drop.
 pub struct Daemon {
     directory: TempDir,
     child: Child,
@@ -73,14 +73,15 @@ impl Daemon {
         eventually("the daemon listens", || {
             assert_eq!(daemon.child.try_wait().expect("wait"), None, "{}", daemon.log());
             let log = daemon.log();
-            // What it says of multipath comes last; until then it may have descriptors for that.
+            // The line about multipath comes last. Before it, descriptors for the probe of multipath may be
+            // open.
             log.contains("listening on") && log.contains("multipath")
         });
         daemon.idle_descriptors = daemon.descriptors();
         daemon
     }
 
-    /// The program, without arguments.
+    /// Returns a command that runs the program, without arguments.
     pub fn command() -> Command {
         let mut command = Command::new(binary());
         command
@@ -89,12 +90,14 @@ impl Daemon {
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_PID")
             .env_remove("SYSTEMD_EXEC_PID")
-            // The lab has it for dmsetup, where no udevd runs; where one does, libmpathpersist is to wait for it.
+            // The lab sets this for dmsetup, since no udevd runs there. Where one runs, libmpathpersist must
+            // wait for it.
             .env_remove("DM_DISABLE_UDEV");
         command
     }
 
-    /// What starts a program, to be added with its arguments, with this socket passed as systemd does: `count` times.
+    /// Returns a command that runs the program in its arguments with `count` copies of this socket, passed in
+    /// the way of systemd. The caller adds the program and its arguments.
     pub fn activation(socket: OwnedFd, count: u32) -> Command {
         let script = "exec 3<&0 4<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
         let mut command = Command::new("sh");
@@ -103,65 +106,65 @@ impl Daemon {
         command
     }
 
-    /// The socket's path.
+    /// Returns the path of the socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("socket")
     }
 
-    /// The daemon's own directory.
+    /// Returns the daemon's temporary directory.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A client that has greeted.
+    /// Connects a client and exchanges greetings.
     pub fn client(&self) -> Client {
         Client::connect(&self.socket()).expect("a connection")
     }
 
-    /// All that the daemon has logged.
+    /// Returns the daemon's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).expect("the log")
     }
 
-    /// Waits for a line of the log.
+    /// Waits until the log contains `text`.
     pub fn wait_for_log(&self, text: &str) {
         let begun = Instant::now();
         while !self.log().contains(text) {
-            assert!(begun.elapsed() < PATIENCE, "no {text:?} in:\n{}", self.log());
+            assert!(begun.elapsed() < TIMEOUT, "no {text:?} in:\n{}", self.log());
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// The process's ID.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How many descriptors the daemon has open.
+    /// Returns how many descriptors the daemon has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the daemon's descriptors").count()
     }
 
-    /// How many descriptors the daemon has open when it has no clients.
+    /// Returns how many descriptors the daemon had open at its start, without clients.
     pub fn idle_descriptors(&self) -> usize {
         self.idle_descriptors
     }
 
-    /// Lowers or raises the daemon's limit of open files while it runs.
+    /// Sets the soft limit of open files of the running daemon.
     pub fn limit_open_files(&self, files: usize) {
         let limit = format!("--nofile={files}:");
         let done = Command::new("prlimit").args(["--pid", &self.pid().to_string(), &limit]).status();
         assert!(done.expect("prlimit").success());
     }
 
-    /// A field of `/proc/PID/status`.
+    /// Returns a field of `/proc/PID/status`.
     pub fn status(&self, field: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.expect("a field of the status").trim().to_owned()
     }
 
-    /// The processor time that the daemon takes in such a time: hundredths of a second.
+    /// Measures for `time` and returns the processor time that the daemon used, in hundredths of a second.
     pub fn processor_time_in(&self, time: Duration) -> u64 {
         let ticks = || {
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the daemon's stat");
@@ -180,26 +183,30 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).expect("kill");
     }
 
-    /// Waits for the daemon's end.
+    /// Waits for the daemon's exit.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("the daemon ends", || {
+        eventually("the daemon exits", || {
             status = self.child.try_wait().expect("wait");
             status.is_some()
         });
-        status.expect("just seen")
+        status.expect("the daemon has exited")
     }
 
-    /// Stops the daemon by SIGTERM, and fails unless it ends well.
+    /// Stops the daemon by SIGTERM.
+    ///
+    /// # Panics
+    ///
+    /// If its exit status is not 0.
     pub fn stop(self) {
         self.stop_and_read_log();
     }
 
-    /// Stops it likewise, and returns all that it has logged.
+    /// Stops the daemon by SIGTERM and returns its whole log.
     ///
     /// # Panics
     ///
-    /// If it does not end well.
+    /// If its exit status is not 0.
     pub fn stop_and_read_log(mut self) -> String {
         self.signal(Signal::TERM);
         let status = self.wait();
@@ -218,7 +225,7 @@ impl Drop for Daemon {
     }
 }
 
-/// The program under test: `PR_HELPER`, or built now.
+/// Returns the program under test: the one that `PR_HELPER` names, or one that is built now.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -227,8 +234,8 @@ fn binary() -> &'static Path {
     })
 }
 
-/// Builds a package of this workspace with the profile of these tests, where these tests are, and returns the folder
-/// where cargo has put it.
+/// Builds a package of this workspace with the profile and in the target directory of these tests. Returns
+/// the directory of the result.
 pub fn build(package: &str) -> io::Result<PathBuf> {
     // target/PROFILE/deps/TEST
     let test = std::env::current_exe()?;
@@ -241,9 +248,9 @@ pub fn build(package: &str) -> io::Result<PathBuf> {
     }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::piped());
     let mut child = cargo.spawn()?;
-    let mut complaints = String::new();
+    let mut errors = String::new();
     if let Some(mut stderr) = child.stderr.take() {
-        stderr.read_to_string(&mut complaints)?;
+        stderr.read_to_string(&mut errors)?;
     }
-    if child.wait()?.success() { Ok(folder.to_owned()) } else { Err(io::Error::other(complaints)) }
+    if child.wait()?.success() { Ok(folder.to_owned()) } else { Err(io::Error::other(errors)) }
 }

@@ -1,4 +1,4 @@
-//! A helper of any make, as a process.
+//! Any implementation of the helper, as a process.
 
 use std::{
     fs, io,
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use crate::Client;
 
-/// A helper that does not answer for so long is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A helper that does not serve within this time is broken.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running helper, in a directory of its own. Dropped, it is killed.
+/// A running helper, in a temporary directory of its own. It is killed on drop.
 #[derive(Debug)]
 pub struct Helper {
     directory: TempDir,
@@ -23,7 +23,7 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts a helper, and does not wait. `command` is told the socket that it is to have.
+    /// Starts a helper without waiting for it. `command` gets the path at which the helper must listen.
     pub fn spawn(command: impl FnOnce(&Path) -> Command) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let mut command = command(&directory.path().join("socket"));
@@ -33,7 +33,7 @@ impl Helper {
         Ok(Self { directory, child })
     }
 
-    /// Connects as soon as that is possible.
+    /// Connects as soon as the helper listens.
     pub fn first_client(&mut self) -> io::Result<Client> {
         let begun = Instant::now();
         loop {
@@ -41,29 +41,29 @@ impl Helper {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
-            if begun.elapsed() > PATIENCE || self.ended()?.is_some() {
-                return Err(io::Error::other(format!("it does not serve: {error}\n{}", self.log()?)));
+            if begun.elapsed() > TIMEOUT || self.ended()?.is_some() {
+                return Err(io::Error::other(format!("the helper does not serve: {error}\n{}", self.log()?)));
             }
             thread::sleep(Duration::from_micros(50));
         }
     }
 
-    /// The socket's path.
+    /// Returns the path of the socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("socket")
     }
 
-    /// All that it has written to its standard output and error.
+    /// Returns all that the helper has written to its standard output and error.
     pub fn log(&self) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(self.directory.path().join("log"))?).into_owned())
     }
 
-    /// The process's ID.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it has ended, if it has.
+    /// Returns the exit status, if the helper has exited.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }

@@ -1,5 +1,5 @@
-//! What KubeVirt has around the helper: a privileged container with an entry point, and a watcher on the node that gives
-//! the socket to the guests' user when it appears.
+//! The helper's surroundings in KubeVirt: a privileged container with an entry point, and a watcher on the
+//! node that changes the owner of the socket to the guests' user when it appears.
 
 use std::{
     fs, io,
@@ -27,8 +27,9 @@ pub const GUESTS: u32 = 107;
 
 const SOCKET: &str = "pr-helper.sock";
 
-/// In the container: its own /run, with the directory that it shares with the node; then KubeVirt's entry point, with multipathd's
-/// socket where libmpathpersist looks for it, as a link to where the node mounts it.
+/// The container's script. It mounts a /run of its own and in it the directory that is shared with the node.
+/// Then it does the same as KubeVirt's entry point: where libmpathpersist looks for multipathd's socket it
+/// makes a link to the socket that the node mounts, and runs the helper.
 const CONTAINER: &str = r#"
 set -e
 helper=$1 shared=$2 run=$3
@@ -40,23 +41,23 @@ ln -s /var/run/kubevirt/daemons/pr/multipathd.socket "${MULTIPATH_SOCKET_NAME:-/
 exec "$helper" -k /var/run/kubevirt/daemons/pr/pr-helper.sock
 "#;
 
-/// Which namespaces a container has beside that of mounts.
+/// The namespaces of a container in addition to a mount namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
-    /// As virt-handler's pod: one of the network's.
+    /// A network namespace, like virt-handler's pod.
     Network,
-    /// Also one of processes, of which the helper is the first.
+    /// Also a PID namespace, in which the helper has process ID 1.
     Processes,
 }
 
-/// What happened to the socket.
+/// A change of the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Appeared,
     Disappeared,
 }
 
-/// The node, with the directory that containers share, and the watcher.
+/// The node, with the directory that is shared with containers, and KubeVirt's watcher.
 pub struct Node {
     directory: TempDir,
     inotify: OwnedFd,
@@ -64,7 +65,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on which no helper has run; `None`, and a word of why, where containers cannot be made.
+    /// Creates a node on which no helper has run. Returns `None` and prints the reason if containers cannot
+    /// be made.
     pub fn new() -> Option<Self> {
         let output = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "true"])
@@ -76,7 +78,7 @@ impl Node {
             Ok(_) if !rustix::process::geteuid().is_root() => "not root".to_owned(),
             Ok(_) => {
                 let directory = tempfile::tempdir().unwrap();
-                // Guests have to get through.
+                // Guests must be able to search the directory.
                 fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
                 for name in ["pr", "run"] {
                     fs::create_dir(directory.path().join(name)).unwrap();
@@ -85,26 +87,27 @@ impl Node {
                 let node = Self { directory, inotify, events: Vec::new() };
                 let changes = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
                 inotify::add_watch(&node.inotify, node.shared(), changes).unwrap();
-                // The watcher begins with that, whether the helper is there or not.
+                // The watcher does this at its start, also if no helper runs.
                 chown(node.shared(), Some(GUESTS), Some(GUESTS)).unwrap();
                 return Some(node);
             }
         };
-        eprintln!("not run, for want of namespaces: {}", refusal.trim());
+        eprintln!("not run: namespaces cannot be made: {}", refusal.trim());
         None
     }
 
-    /// The directory that containers share.
+    /// Returns the directory that is shared with containers.
     pub fn shared(&self) -> PathBuf {
         self.directory.path().join("pr")
     }
 
-    /// The socket, as the node sees it.
+    /// Returns the socket's path on the node.
     pub fn socket(&self) -> PathBuf {
         self.shared().join(SOCKET)
     }
 
-    /// What has happened to the socket until now. When it appeared, directory and socket became the guests'.
+    /// Reads new inotify events and returns all changes of the socket so far. When the socket has appeared,
+    /// this changes the owner of the directory and the socket to the guests' user, like KubeVirt's watcher.
     pub fn events(&mut self) -> &[Event] {
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut space);
@@ -130,7 +133,7 @@ impl Node {
         }
     }
 
-    /// Waits until the socket has appeared or disappeared, as the last that happened.
+    /// Waits until `event` is the last change of the socket and has happened `count` times.
     pub fn wait_for(&mut self, event: Event, count: usize) {
         eventually(&format!("{event:?} for the {count}. time"), || {
             let events = self.events();
@@ -144,7 +147,7 @@ impl Node {
         let log = self.directory.path().join("log");
         let output = fs::File::create(&log).unwrap();
         let mut command = Command::new("unshare");
-        // Mounts that the node makes in the shared directory arrive.
+        // Mounts that the node makes in the shared directory propagate into the container.
         command.args(["--mount", "--propagation", "slave", "--net"]);
         if isolation == Isolation::Processes {
             command.args(["--pid", "--fork", "--mount-proc"]);
@@ -162,7 +165,7 @@ impl Node {
     }
 }
 
-/// A container with a helper. Dropped, it is killed.
+/// A container with a helper. It is killed on drop.
 pub struct Container {
     child: Child,
     isolation: Isolation,
@@ -170,7 +173,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Its first process, the helper once that runs.
+    /// Returns the container's first process, which becomes the helper.
     pub fn helper(&self) -> Option<Pid> {
         let child = Pid::from_child(&self.child);
         match self.isolation {
@@ -183,22 +186,22 @@ impl Container {
         }
     }
 
-    /// Sends a signal to its first process, as a container runtime does.
+    /// Sends a signal to the container's first process, as a container runtime does.
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(self.helper().expect("a process"), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for the container's exit.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("the container ends", || {
+        eventually("the container exits", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        status.expect("just seen")
+        status.expect("the container has exited")
     }
 
-    /// What the helper has said.
+    /// Returns the helper's log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -216,7 +219,7 @@ impl Drop for Container {
     }
 }
 
-/// Whether nobody answers on the socket.
+/// Returns whether no process listens on the socket.
 pub fn is_dead(socket: &Path) -> bool {
     let connected = std::os::unix::net::UnixStream::connect(socket);
     connected.is_err_and(|error| {

@@ -1,4 +1,5 @@
-//! What packages of tests share: a client that can behave and misbehave, and a daemon to do it to.
+//! Support shared by the packages of tests: the daemon as a process, and a client that can also break the
+//! protocol.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! What asks for the metrics and the state of a daemon.
+//! Requests for the metrics and the state of a daemon.
 
 use std::{
     io::{Read as _, Write as _},
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// Connects to a metrics socket, and fails instead of waiting for ever.
+/// Connects to a metrics socket. Reads and writes time out after a minute.
 pub fn connect(socket: &Path) -> UnixStream {
     let stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -15,7 +15,7 @@ pub fn connect(socket: &Path) -> UnixStream {
     stream
 }
 
-/// Sends a request and reads until the end.
+/// Sends a request and reads until the daemon closes the connection.
 pub fn ask(socket: &Path, request: &[u8]) -> String {
     let mut stream = connect(socket);
     stream.write_all(request).unwrap();
@@ -24,7 +24,7 @@ pub fn ask(socket: &Path, request: &[u8]) -> String {
     reply
 }
 
-/// What is at a path: `/metrics`, `/state`.
+/// Requests a path, `/metrics` or `/state`, and returns the body.
 pub fn get(socket: &Path, path: &str) -> String {
     let reply = ask(socket, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();

@@ -1,6 +1,7 @@
-//! Rust's source text as names, `::`, literals and single characters, without comments.
+//! Splits Rust source text into names, `::`, strings and single characters, without comments.
 
-/// Returns the tokens of a file. A string is its text behind one quotation mark; a character is left out.
+/// Returns the tokens of a file. A string becomes a quotation mark and its text; character literals are left
+/// out.
 pub(super) fn of(text: &str) -> Vec<String> {
     let text: Vec<char> = text.chars().collect();
     let at = |index: usize| text.get(index).copied().unwrap_or('\0');
@@ -37,7 +38,7 @@ pub(super) fn of(text: &str) -> Vec<String> {
                 tokens.push(text[begin..i.min(text.len())].iter().collect());
                 i += 1;
             }
-            // A character, or else a lifetime.
+            // A character literal, else a lifetime.
             '\'' if at(i + 1) == '\\' => {
                 i += 3;
                 i += text[i.min(text.len())..].iter().take_while(|c| **c != '\'').count() + 1;
@@ -79,18 +80,18 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether a token is a name or a keyword.
+/// Returns whether a token is a name or a keyword.
 pub(super) fn is_name(token: &str) -> bool {
     token != "_" && token.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// Returns where the item ends that begins at `at`: behind its `;` or its braces.
+/// Returns the end of the item that begins at `at`: the index after its `;` or its braces.
 pub(super) fn end_of_item(tokens: &[String], at: usize) -> usize {
     let mut depth = 0_usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
         match token.as_str() {
             "{" | "(" | "[" => depth += 1,
-            // The end of what is around it: a field or an arm, not an item.
+            // The end of the surrounding group: at `at` is a field or an arm, not an item.
             "}" | ")" | "]" if depth == 0 => return index,
             "}" if depth == 1 => return index + 1,
             "}" | ")" | "]" => depth -= 1,
@@ -101,7 +102,7 @@ pub(super) fn end_of_item(tokens: &[String], at: usize) -> usize {
     tokens.len()
 }
 
-/// Splits the parts of a `use` at the commas that are within no braces of their own.
+/// Splits the tokens of a `use` at the commas outside of inner braces.
 pub(super) fn split_at_commas(tokens: &[String]) -> Vec<&[String]> {
     let mut depth = 0_usize;
     let is_comma = |token: &String| {

@@ -1,4 +1,4 @@
-//! What is installed where.
+//! The files of the packages and the places where they are installed.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::{ffi::OsStr, fs};
 use tools::error::{Context as _, Result};
 use tools::{process, workspace};
 
-/// The programs, which are packages of the workspace.
+/// The names of the programs and of their packages in the workspace.
 pub(super) const PROGRAMS: [&str; 2] = ["pr-ctl", "pr-helper"];
 
-/// What is installed together.
+/// A package: files that are installed together.
 pub(super) struct Package {
     pub(super) name: &'static str,
     files: &'static [(From, &'static str)],
@@ -23,15 +23,15 @@ enum From {
     Program(&'static str),
     /// A file of the workspace.
     File(&'static str),
-    /// The same, for those that are compressed wherever they are installed.
+    /// A file of the workspace that is installed compressed.
     Compressed(&'static str),
-    /// A symbolic link to this.
+    /// A symbolic link to this target.
     Link(&'static str),
 }
 
 use From::{Compressed, File, Link, Program};
 
-/// All there is. What is below etc is configuration, which an update leaves as it was changed.
+/// All packages. Files below `etc` are configuration: an update keeps the user's changes to them.
 pub(super) const PACKAGES: [Package; 2] = [
     Package {
         name: "pr-helper",
@@ -73,7 +73,7 @@ pub(super) const PACKAGES: [Package; 2] = [
 ];
 
 impl Package {
-    /// Puts the files into a tree below `root`; the programs are those in the directory `programs`.
+    /// Copies the files into a tree below `root`. The programs come from the directory `programs`.
     pub(super) fn stage(&self, programs: &Path, root: &Path) -> Result<()> {
         for (from, to) in self.files {
             let to = root.join(to);
@@ -92,23 +92,23 @@ impl Package {
         set_directory_modes(root)
     }
 
-    /// The files' places, without a leading slash.
+    /// Returns the paths of the installed files, without a leading slash.
     pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
         self.files.iter().map(|(_, to)| *to)
     }
 
-    /// Those of the configuration.
+    /// Returns the paths of configuration files.
     pub(super) fn configuration(&self) -> impl Iterator<Item = &'static str> {
         self.paths().filter(|path| path.starts_with("etc/"))
     }
 
-    /// The names of its programs.
+    /// Returns the names of the programs in the package.
     pub(super) fn programs(&self) -> impl Iterator<Item = &'static str> {
         self.files.iter().filter_map(|(from, _)| if let Program(name) = from { Some(*name) } else { None })
     }
 }
 
-/// The directories of the tree, which must not depend on the umask.
+/// Sets the modes of all directories of the tree, which must not depend on the umask.
 pub(super) fn set_directory_modes(directory: &Path) -> Result<()> {
     set_mode(directory, 0o755)?;
     let reading = || format!("read {}", directory.display());
@@ -130,12 +130,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).context(|| format!("read {}", path.display()))
 }
 
-/// The file as gzip has it, without name and time.
+/// Returns the file compressed by gzip, without name and time in its header.
 pub(super) fn compressed(path: &Path) -> Result<Vec<u8>> {
     process::output(Command::new("gzip").args(["-9", "--no-name", "--stdout"]).arg(path))
 }
 
-/// The files in `directory` whose names end in this.
+/// Returns the files below `directory` with this extension.
 pub(super) fn find(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let reading = || format!("read {}", directory.display());
     let mut found = Vec::new();
@@ -151,7 +151,7 @@ pub(super) fn find(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Writes a file that everybody may read, and makes the directories above it.
+/// Writes a file with mode 644 and creates the directories above it.
 pub(super) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     let writing = || format!("write {}", path.display());
     fs::create_dir_all(path.parent().unwrap_or(path)).context(writing)?;
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn every_program_of_the_workspace_is_in_a_package() {
+    fn every_program_is_in_a_package() {
         let mut programs: Vec<&str> = PACKAGES.iter().flat_map(Package::programs).collect();
         programs.sort_unstable();
         let bins = fs::read_dir(workspace::root().join("bins")).unwrap();

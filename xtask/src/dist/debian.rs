@@ -1,7 +1,7 @@
 //! Debian packages.
 //!
-//! What dpkg is told of a package is in `packaging/debian`, in files that are named and written as in a Debian source
-//! package: `control`, and `PACKAGE.postinst` and its like.
+//! The metadata are in `packaging/debian`. The files have the names and the format of a Debian source
+//! package: `control`, `PACKAGE.postinst` and similar scripts.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,22 +14,22 @@ use tools::error::{Context as _, Error, Result};
 use tools::libc_version::LibcVersion;
 use tools::{process, workspace};
 
-/// Where the files about packages are, in the workspace.
+/// The directory with the metadata, in the workspace.
 const DIRECTORY: &str = "bins/pr-helper/packaging/debian";
 
-/// The scripts that dpkg runs.
+/// The maintainer scripts that dpkg runs.
 const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
 
-/// Who answers for the packages. The project has no address of its own.
+/// The field Maintainer. The project has no mail address.
 const MAINTAINER: &str = "pr-helper maintainers <maintainers@pr-helper.invalid>";
 
-/// Makes the packages of the programs in `programs`; returns their files.
+/// Builds the packages from the programs in `programs`. Returns their paths.
 pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     compressed_by("xz", programs, scratch, output)
 }
 
-/// Makes the packages of programs that were built for tests: without what is for debuggers, which is most of them, and without
-/// compression, which is all that takes time.
+/// Builds the packages from programs that were built for tests. It strips debugging information, which is
+/// most of their size, and does not compress, which would take most of the time.
 pub(super) fn make_quickly(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let stripped = scratch.join("stripped");
     fs::create_dir_all(&stripped).context(|| format!("create {}", stripped.display()))?;
@@ -64,14 +64,14 @@ fn compressed_by(method: &str, programs: &Path, scratch: &Path, output: &Path) -
     Ok(files)
 }
 
-/// What is elsewhere in Debian, or only there.
+/// Adapts the tree to Debian: moves files that have another place there and adds files that only Debian has.
 fn adapt(root: &Path, name: &str) -> Result<()> {
     let zsh = root.join("usr/share/zsh");
-    let (others, debians) = (zsh.join("site-functions"), zsh.join("vendor-completions"));
-    if others.exists() {
-        fs::rename(&others, &debians).context(|| format!("rename {}", others.display()))?;
+    let (generic, debian) = (zsh.join("site-functions"), zsh.join("vendor-completions"));
+    if generic.exists() {
+        fs::rename(&generic, &debian).context(|| format!("rename {}", generic.display()))?;
     }
-    // The licences are told of in the file copyright.
+    // In Debian the file `copyright` has the licences.
     let licences = root.join("usr/share/licenses");
     if licences.exists() {
         fs::remove_dir_all(&licences).context(|| format!("remove {}", licences.display()))?;
@@ -92,7 +92,7 @@ fn adapt(root: &Path, name: &str) -> Result<()> {
     fs::remove_file(&changelog).context(|| format!("remove {}", changelog.display()))
 }
 
-/// Writes what dpkg is told.
+/// Writes the metadata for dpkg into the directory `DEBIAN` of the tree.
 fn describe(package: &Package, programs: &Path, root: &Path, architecture: &str) -> Result<()> {
     let directory = workspace::root().join(DIRECTORY);
     let path = directory.join("control");
@@ -140,13 +140,14 @@ fn describe(package: &Package, programs: &Path, root: &Path, architecture: &str)
     Ok(())
 }
 
-/// The paragraph of a control file about this package.
+/// Returns the paragraph of a control file about this package.
 fn stanza<'a>(control: &'a str, package: &str) -> Option<&'a str> {
     let first = format!("Package: {package}");
     control.split("\n\n").map(str::trim_end).find(|stanza| stanza.lines().next() == Some(first.as_str()))
 }
 
-/// The newest version of the C library whose symbols a program asks for: their names are in it.
+/// Returns the newest version of the C library from which a program needs symbols, by the version names in
+/// the file.
 fn needed_libc(program: &[u8]) -> Option<LibcVersion> {
     const NAME: &[u8] = b"GLIBC_";
     let names = program.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME);
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_c_library_must_be_as_new_as_the_newest_symbol_that_is_asked_for() {
+    fn libc_version_is_that_of_newest_symbol() {
         let needed = needed_libc(b"\0GLIBC_2.9\0GLIBC_2.34\0GLIBC_2.2.5\0GLIBC_PRIVATE\0GLIBC_").unwrap();
         assert_eq!(needed.to_string(), "2.34");
         assert_eq!(needed_libc(b"static"), None);

@@ -1,7 +1,8 @@
-//! `cargo xtask dist`: packages for Debian and for RPM distributions, and a tar archive, all of the same files.
+//! `cargo xtask dist`: builds packages for Debian and RPM distributions and a tar archive, all with the same
+//! files.
 //!
-//! They are made by the distributions' own programs (dpkg-deb, rpmbuild), from a tree with the files in their places:
-//! so what is installed where is said once, in `contents.rs`, and nothing has to be downloaded.
+//! The distributions' own programs (dpkg-deb, rpmbuild) build the packages from a tree of the installed
+//! files. So the list of files exists once, in `contents.rs`, and nothing has to be downloaded.
 
 mod contents;
 mod debian;
@@ -18,7 +19,7 @@ use tools::{process, workspace};
 
 use self::contents::PROGRAMS;
 
-/// What packages are for.
+/// A format of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     /// Debian, Ubuntu
@@ -32,20 +33,20 @@ enum Format {
 /// Options of `cargo xtask dist`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What to make [default: all]
+    /// The formats to build [default: all]
     formats: Vec<Format>,
 
-    /// Take the programs in this directory, as they are for tests, and make Debian packages of them quickly: without
-    /// what is for debuggers and without compression
+    /// Package the programs in this directory instead of a release build, for tests; Debian packages are then
+    /// built quickly, without debugging information and without compression
     #[arg(long, value_name = "DIRECTORY")]
     programs: Option<PathBuf>,
 
-    /// Where the packages go [default: target/dist]
+    /// The directory for the packages [default: target/dist]
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
 }
 
-/// Builds the programs and makes the packages.
+/// Builds the programs and the packages.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let formats = match options.formats.as_slice() {
         [] => &[Format::Deb, Format::Rpm, Format::Tar],
@@ -53,8 +54,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     if formats.contains(&Format::Rpm) && process::find("rpmbuild").is_none() {
         return Err(Error::new(
-            "there is no rpmbuild here. Install it (Debian: apt-get install --no-install-recommends rpm; \
-             RPM distributions: dnf install rpm-build), or name the formats to make: cargo xtask dist deb tar",
+            "rpmbuild is missing. Install it (Debian: apt-get install --no-install-recommends rpm; \
+             RPM distributions: dnf install rpm-build), or choose other formats: cargo xtask dist deb tar",
         ));
     }
     let output = options.output.clone().unwrap_or_else(|| workspace::target().join("dist"));
@@ -75,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The directory with the programs, built as they are released.
+/// Builds the programs for release and returns their directory.
 fn build() -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--locked"]);

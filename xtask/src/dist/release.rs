@@ -1,15 +1,15 @@
-//! What all packages of a release have in common.
+//! The version and the time stamp of all packages of a release.
 
 use std::env;
 use std::process::Command;
 
 use tools::{process, workspace};
 
-/// The version of all that is in the workspace.
+/// The version of the workspace.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The time that all files in packages bear, in seconds since 1970, so that the same sources give the same packages: that of
-/// `SOURCE_DATE_EPOCH`, or of the last commit, or else none in particular.
+/// Returns the time stamp of all files in packages, in seconds since 1970. It is `SOURCE_DATE_EPOCH`, else
+/// the time of the last commit, else 0, so that the same sources give the same packages.
 pub(super) fn time() -> String {
     let commit = || {
         let git = process::text(Command::new("git").current_dir(workspace::root()).args([

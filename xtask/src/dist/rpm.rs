@@ -1,4 +1,4 @@
-//! Packages for RPM distributions, as `packaging/rpm/pr-helper.spec` describes them.
+//! Packages for RPM distributions, described by `packaging/rpm/pr-helper.spec`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,10 +10,10 @@ use super::release::{VERSION, time};
 use tools::error::{Context as _, Result};
 use tools::{process, workspace};
 
-/// The description, in the workspace.
+/// The path of the spec file in the workspace.
 const SPEC: &str = "bins/pr-helper/packaging/rpm/pr-helper.spec";
 
-/// Makes the packages of the programs in `programs`; returns their files.
+/// Builds the packages from the programs in `programs`. Returns their paths.
 pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let above = scratch.join("rpm");
     let root = above.join("root");
@@ -22,7 +22,7 @@ pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec
         let mut list = "%defattr(-,root,root)\n".to_owned();
         for path in package.paths() {
             let (directory, _) = path.rsplit_once('/').unwrap_or_default();
-            // Those that are the package's own go with it.
+            // A directory named after the package belongs to it and is removed with it.
             if directory.ends_with(&format!("/{}", package.name)) {
                 let _ = writeln!(list, "%dir /{directory}");
             }

@@ -1,4 +1,4 @@
-//! A tar archive of all files, to be unpacked at the root of a system:
+//! A tar archive of all files, to unpack at the root of a system:
 //! `tar --extract --directory / --strip-components 1 --file ARCHIVE`.
 
 use std::env::consts::ARCH;
@@ -11,15 +11,15 @@ use super::release::{VERSION, time};
 use tools::error::Result;
 use tools::process;
 
-/// Makes the archive with the programs in `programs`; returns its file.
+/// Builds the archive from the programs in `programs`. Returns its path.
 pub(super) fn make(programs: &Path, scratch: &Path, output: &Path) -> Result<Vec<PathBuf>> {
     let above = scratch.join("tar");
     let root = above.join("root");
     let mut list = String::new();
-    // What takes the place of QEMU's own is for those who ask for it, as a package.
+    // The archive lacks the replacement of QEMU's helper, which users must choose by installing its package.
     let [package, ..] = &PACKAGES;
     package.stage(programs, &root)?;
-    // Only the files: directories would change those that are there.
+    // Lists only files: entries of directories would change the modes of existing ones.
     for path in package.paths() {
         let _ = writeln!(list, "{path}");
     }

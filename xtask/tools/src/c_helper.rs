@@ -1,4 +1,4 @@
-//! QEMU's helper, which ours is compared with.
+//! QEMU's helper, for comparisons with pr-helper.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +8,15 @@ use crate::error::{Context as _, Result};
 use crate::packages::{self, Apt};
 use crate::{process, workspace};
 
-/// As distributions name it.
+/// The program's name in distributions.
 pub const NAME: &str = "qemu-pr-helper";
 
-/// Where it is from, if the host has none: the oldest suite that is supported, so that its programs run with the C
-/// library of any other.
+/// The source of the helper if the host has none. It is the oldest supported suite, so that the program runs
+/// with the C library of any host.
 const SUITE: &str = "bookworm";
 const PACKAGE: &str = "qemu-system-common";
 
-/// What is not unpacked beside it: programs use the C library of the host, whose loader starts them.
+/// The package that is not unpacked: programs use the host's C library, since the host's loader starts them.
 const C_LIBRARY: &str = "libc6_";
 
 /// QEMU's helper.
@@ -24,12 +24,13 @@ const C_LIBRARY: &str = "libc6_";
 pub struct CHelper {
     /// The program.
     pub program: PathBuf,
-    /// Where its libraries are, if they are not the host's.
+    /// The directory of its libraries, if they are not the host's.
     pub libraries: Option<PathBuf>,
 }
 
 impl CHelper {
-    /// Returns the one that `C_HELPER` names, or else the host's, or else one that is downloaded once.
+    /// Returns the helper that `C_HELPER` names, else the host's, else one that is downloaded at the first
+    /// call.
     pub fn find() -> Result<Self> {
         let named = env::var_os("C_HELPER").map(PathBuf::from);
         if let Some(program) = named.or_else(|| process::find(NAME)) {
@@ -47,7 +48,7 @@ impl CHelper {
         Ok(helper)
     }
 
-    /// Returns the program, without arguments.
+    /// Returns a command that runs the program, without arguments.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         if let Some(libraries) = &self.libraries {
@@ -62,7 +63,7 @@ fn download(directory: &Path, root: &Path) -> Result<()> {
     eprintln!("{NAME}: downloading {PACKAGE} of Debian {SUITE}");
     let scratch = || format!("create a directory in {}", directory.display());
     fs::create_dir_all(directory).context(scratch)?;
-    // What apt leaves is larger than what is wanted of it.
+    // A temporary directory, because apt's files are larger than the unpacked packages.
     let parts = tempfile::tempdir_in(directory).context(scratch)?;
     let apt = Apt::new(&parts.path().join("apt"), SUITE)?;
     apt.update()?;

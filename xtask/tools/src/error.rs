@@ -1,16 +1,16 @@
-//! One error for all commands: a sentence that says what happened and, where it is known, what to do.
+//! The error of all commands: a sentence that says what happened and, if known, the remedy.
 
 use std::fmt;
 
-/// What a command stops with. It is only ever shown, never matched on, so it is a text.
+/// An error that stops a command. It is only printed, never matched on, and therefore a text.
 #[derive(Debug)]
 pub struct Error(String);
 
-/// The result of everything that may stop a command.
+/// The result of a function whose error stops the command.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of its own, without a cause below it.
+    /// Creates an error without a cause.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
@@ -24,9 +24,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Puts what was being done before what went wrong.
+/// Adds the attempted action to an error.
 pub trait Context<T> {
-    /// `what` names the thing that was attempted, as in "write /some/path".
+    /// Adds an action to the error. `what` returns it, as in "write /some/path".
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,5 +1,5 @@
-//! What xtask, the lab and the benchmark share: running other programs, Debian packages that are unpacked without being
-//! installed, and QEMU's helper.
+//! Code shared by xtask, the lab and the benchmark: running other programs, unpacking Debian packages without
+//! installing them, and QEMU's helper.
 
 #![forbid(unsafe_code)]
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::process;
 
-/// A version of the C library, of which programs ask for at least the one that they were linked with.
+/// A version of glibc. A program needs at least the version that it was linked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LibcVersion {
     major: u32,
@@ -13,7 +13,7 @@ pub struct LibcVersion {
 }
 
 impl LibcVersion {
-    /// The host's, with which the test programs are linked.
+    /// Returns the version on the host, with which the test programs are linked.
     pub fn of_host() -> Result<Self> {
         let text = process::text(Command::new("getconf").arg("GNU_LIBC_VERSION"))?;
         text.strip_prefix("glibc ")
@@ -21,7 +21,7 @@ impl LibcVersion {
             .ok_or_else(|| Error::new(format!("the host's C library is not glibc but {:?}", text.trim())))
     }
 
-    /// The beginning of an upstream or Debian version, as in `2.41-12`.
+    /// Parses the beginning of an upstream or Debian version, as in `2.41-12`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().split(|c: char| !c.is_ascii_digit());
         let major = numbers.next()?.parse().ok()?;
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_the_c_library_compare_as_numbers() {
+    fn libc_versions_compare_as_numbers() {
         let version = |text| LibcVersion::parse(text).unwrap();
         assert_eq!(version("2.41-12+deb13u5"), version("2.41\n"));
         assert!(version("2.9") < version("2.36"));

@@ -1,5 +1,5 @@
-//! Debian packages, downloaded and unpacked without being installed: apt works on a state of its own, in which
-//! nothing is installed, so it does not matter who runs it nor what the host has.
+//! Debian packages, downloaded and unpacked without being installed. apt works on a separate state in which
+//! nothing is installed, so that the result depends neither on the user nor on the packages of the host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +8,11 @@ use std::{env, fs};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 
-/// Names the mirror, for hosts whose own configuration does not tell.
+/// The environment variable that names the mirror, for hosts whose apt configuration has none.
 pub const MIRROR_VARIABLE: &str = "LAB_MIRROR";
 
-/// apt's idea of what is installed: one package that is all that a kernel wants for its own installation, and
-/// that the guest has no use for.
+/// The list of installed packages for apt. Its only package satisfies the dependencies of a kernel package
+/// that the guest does not need.
 const STATUS: &str = "\
 Package: lab
 Status: install ok installed
@@ -27,14 +27,14 @@ Description: stands for what the guest does not need
 const KEYRINGS: [&str; 2] =
     ["/usr/share/keyrings/debian-archive-keyring.gpg", "/usr/share/keyrings/debian-archive-keyring.pgp"];
 
-/// An apt with a state of its own.
+/// An apt with a separate state.
 #[derive(Debug)]
 pub struct Apt {
     directory: PathBuf,
 }
 
 impl Apt {
-    /// Makes the state in `directory`, for the packages of `suite`.
+    /// Creates the state in `directory`, for the packages of `suite`.
     pub fn new(directory: &Path, suite: &str) -> Result<Self> {
         let mirror = mirror()?;
         let keyring = keyring().ok_or_else(|| Error::new("no keyring of Debian's archive"))?;
@@ -43,7 +43,7 @@ impl Apt {
             fs::create_dir_all(&path).context(|| format!("create {}", path.display()))?;
         }
         let apt = Self { directory: directory.to_owned() };
-        // Only the packages' lists: no translations, no metadata of applications.
+        // Fetches only the lists of packages: no translations, no metadata of applications.
         apt.write(
             "sources.list",
             &format!("deb [arch=amd64 signed-by={keyring} target=Packages] {mirror} {suite} main\n"),
@@ -56,12 +56,14 @@ impl Apt {
     /// Fetches the lists of packages.
     pub fn update(&self) -> Result<()> {
         process::output(self.command().arg("update")).map_err(|error| {
-            Error::new(format!("{error}\nIs the mirror right? {MIRROR_VARIABLE}=URL names another."))
+            Error::new(format!(
+                "{error}\nIf the mirror is wrong, set {MIRROR_VARIABLE} to the URL of another one."
+            ))
         })?;
         Ok(())
     }
 
-    /// Downloads `packages` and what they depend on; returns the files.
+    /// Downloads `packages` and their dependencies. Returns the paths of all files.
     pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         process::output(
             self.command()
@@ -71,14 +73,14 @@ impl Apt {
         self.archives()
     }
 
-    /// Downloads `package` without what it depends on; returns the file.
+    /// Downloads `package` without its dependencies. Returns the path of the file.
     pub fn download_alone(&self, package: &str) -> Result<PathBuf> {
         let archives = self.directory.join("archives");
         process::output(self.command().current_dir(&archives).arg("download").arg(package))?;
         self.archives()?.pop().ok_or_else(|| Error::new(format!("apt downloaded no {package}")))
     }
 
-    /// The packages' files.
+    /// Returns the paths of all downloaded packages.
     fn archives(&self) -> Result<Vec<PathBuf>> {
         let archives = self.directory.join("archives");
         let reading = || format!("read {}", archives.display());
@@ -93,8 +95,8 @@ impl Apt {
         Ok(files)
     }
 
-    /// apt's configuration: all paths here, nothing of the host's but how it reaches the network. In particular
-    /// none of its hooks, which may want to be root.
+    /// Returns apt's configuration. All paths are in the directory of this state. From the host's
+    /// configuration it has only the network settings, in particular no hooks, which may need root.
     fn configuration(&self) -> Result<String> {
         let here = self.directory.display();
         let mut text = format!(
@@ -116,9 +118,10 @@ impl Apt {
              Acquire::Languages \"none\";\n\
              APT::Update::Error-Mode \"any\";\n"
         );
-        // Root's apt downloads as another user, who may not reach this directory.
+        // When run as root, apt downloads as another user, which may lack access to this directory.
         text.push_str("APT::Sandbox::User \"root\";\n");
-        // A testing suite, or a mirror that is not updated daily, may be past its date; the signature counts.
+        // Lists of a testing suite or of a mirror without daily updates may have expired. The signature is
+        // still checked.
         text.push_str("Acquire::Check-Valid-Until \"false\";\n");
         let host = process::text(Command::new("apt-config").args(["dump", "--format", "%F \"%v\";%n"]))?;
         for line in host.lines() {
@@ -146,12 +149,12 @@ impl Apt {
     }
 }
 
-/// The file with the keys that sign Debian's archive.
+/// Returns the path of the keys that sign Debian's archive.
 pub fn keyring() -> Option<&'static str> {
     KEYRINGS.into_iter().find(|path| Path::new(path).exists())
 }
 
-/// The version of the package in the file `package`.
+/// Returns the version of the package in the file `package`.
 pub fn version(package: &Path) -> Result<String> {
     let text = process::text(Command::new("dpkg-deb").arg("--field").arg(package).arg("Version"))?;
     Ok(text.trim().to_owned())
@@ -163,7 +166,8 @@ pub fn unpack(package: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mirror of Debian's main archive: the one that is asked for, or else the one that the host uses.
+/// Returns the mirror of Debian's main archive: the one in [`MIRROR_VARIABLE`], else the one that the host
+/// uses.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var(MIRROR_VARIABLE) {
         return Ok(mirror);
@@ -178,8 +182,8 @@ fn mirror() -> Result<String> {
     })
 }
 
-/// The first mirror of Debian's main archive (so not the one with security updates) among apt's index targets.
-/// Where apt has never run, it does not know the origin, and the path has to tell.
+/// Returns the first mirror of Debian's main archive, as opposed to that of security updates, among apt's
+/// index targets. If apt has never run, the targets have no origin, and the path in the URL decides.
 fn mirror_among(targets: &str) -> Option<&str> {
     let rows = || {
         targets.lines().filter_map(|line| {
@@ -198,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_the_main_archives() {
+    fn mirror_is_of_the_main_archive() {
         let targets = "Debian|Debian-Security|main|http://mirror.invalid/debian-security/\n\
                        Debian|Debian Backports|main|http://backports.invalid/debian/\n\
                        Debian|Debian|main|http://mirror.invalid/pub/debian/\n";
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn before_apts_first_update_the_path_tells() {
+    fn mirror_is_found_by_path_without_origin() {
         let targets = "||main|http://mirror.invalid/debian-security/\n||main|http://mirror.invalid/debian/\n";
         assert_eq!(mirror_among(targets), Some("http://mirror.invalid/debian/"));
         assert_eq!(mirror_among("Other|Other|main|http://mirror.invalid/other/\n"), None);

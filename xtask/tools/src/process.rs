@@ -6,8 +6,8 @@ use std::{env, fmt::Write as _};
 
 use crate::error::{Context, Error, Result};
 
-/// Runs `command` to its end and returns what it wrote to stdout. When it fails, the error holds the command
-/// and the end of its stderr: nobody has to run it again to see why.
+/// Runs `command`, waits for it and returns its standard output. If it fails, the error has the command and
+/// the last lines of its standard error, so that the cause is visible without another run.
 pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.stdin(Stdio::null()).output().context(|| format!("run {}", shown(command)))?;
     if output.status.success() {
@@ -22,19 +22,19 @@ pub fn output(command: &mut Command) -> Result<Vec<u8>> {
     Err(Error::new(message))
 }
 
-/// The same for a program whose output is text.
+/// Like [`output`], for a program whose output is text.
 pub fn text(command: &mut Command) -> Result<String> {
     let bytes = output(command)?;
     String::from_utf8(bytes).context(|| format!("read the output of {}", shown(command)))
 }
 
-/// Where `program` stands in the search path.
+/// Returns the path of `program` in the search path.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// The command as one would type it (without quoting).
+/// Returns the command line for error messages, without quoting.
 fn shown(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {

@@ -1,19 +1,19 @@
-//! Where the workspace and its build products are.
+//! The directories of the workspace and of its build products.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, path};
 
-/// The directory with the workspace's Cargo.toml.
+/// Returns the directory with the workspace's Cargo.toml.
 pub fn root() -> PathBuf {
-    // Cargo sets it when it runs a program; the other is for a program that was copied elsewhere.
+    // Cargo sets the variable when it runs a program. Without cargo, the value from the build is used.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let package = PathBuf::from(package);
     let root = package.ancestors().find(|directory| directory.join("Cargo.lock").is_file());
     root.unwrap_or(&package).to_owned()
 }
 
-/// Where cargo puts what it builds, and where commands put what they build.
+/// Returns the directory for the build products of cargo and of the commands.
 pub fn target() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(directory) => path::absolute(&directory).unwrap_or_else(|_| directory.into()),
@@ -21,7 +21,7 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// The cargo that runs this program.
+/// Returns a command that runs cargo in the workspace: the cargo that runs this program, if any.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());

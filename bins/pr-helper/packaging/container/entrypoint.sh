@@ -1,6 +1,6 @@
 #!/bin/sh
-# KubeVirt starts the container with this and "-k PATH", and puts the host's multipathd socket beside that path. A name
-# from elsewhere counts only if there is something in the container that has it.
+# KubeVirt starts the container with "-k PATH" and mounts the host's multipathd socket beside PATH. A value of
+# MULTIPATH_SOCKET_NAME that is set already is kept only if it exists in the container.
 if [ ! -e "${MULTIPATH_SOCKET_NAME:-}" ]; then
     export MULTIPATH_SOCKET_NAME=/var/run/kubevirt/daemons/pr/multipathd.socket
 fi

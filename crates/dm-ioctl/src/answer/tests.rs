@@ -1,13 +1,13 @@
-//! Answers as the kernel lays them out, answers that it never gives, and any bytes at all.
+//! Tests with answers in the kernel's layout, malformed answers, and random bytes.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Where the kernel puts the data: behind the whole structure.
+/// Offset at which the kernel puts the data: after the whole structure.
 const DATA_START: usize = dm_ioctl::SIZE;
 
-/// An answer without data: `mpatha`, open three times, event number 7.
+/// Returns an answer without data: `mpatha`, open three times, event number 7.
 fn header(flags: Flags, target_count: u32) -> Vec<u8> {
     let mut bytes = vec![0; dm_ioctl::DATA.offset];
     put(&mut bytes, dm_ioctl::VERSION, &4_u32.to_ne_bytes());
@@ -44,8 +44,8 @@ fn target(start: u64, length: u64, kind: &CStr, parameters: &CStr) -> Target {
     Target { start, length, kind: kind.to_owned(), parameters: parameters.to_owned() }
 }
 
-/// The data of a table: each entry is followed by its parameters and as many zeros as align the next to eight bytes.
-/// Those behind the last are not part of the data.
+/// Returns the data of a table. Each entry is followed by its parameters, and by zeros that align the next entry to
+/// eight bytes. The last entry is not padded.
 fn table_data(targets: &[Target]) -> Vec<u8> {
     let mut data = Vec::new();
     for target in targets {
@@ -87,7 +87,7 @@ fn three_targets() -> [Target; 3] {
     ]
 }
 
-/// The field that an answer is refused for, and where it is.
+/// Returns the field for which an answer is refused, and its offset.
 fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, usize) {
     match result.unwrap_err() {
         Error::Malformed { field, offset, .. } => (field, offset),
@@ -96,7 +96,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> (&'static str, usize
 }
 
 #[test]
-fn a_multipath_map_is_read() {
+fn multipath_map_is_read() {
     let table = table(&table_answer(&[multipath()])).unwrap();
     assert_eq!(
         table,
@@ -113,15 +113,15 @@ fn a_multipath_map_is_read() {
 }
 
 #[test]
-fn a_table_of_several_targets_is_read_in_order() {
+fn targets_are_read_in_order() {
     let table = table(&table_answer(&three_targets())).unwrap();
     assert_eq!(table.targets, three_targets());
     assert_eq!(table.multipath_target(), None);
 }
 
 #[test]
-fn a_device_without_a_live_table_has_no_targets() {
-    // What an older kernel says is the length of such an answer, and what a newer one says.
+fn device_without_live_table_has_no_targets() {
+    // `data_size` of such an answer from an older and from a newer kernel.
     for size in [312_u32, 305] {
         let mut bytes = header(Flags::SUSPEND | Flags::INACTIVE_PRESENT, 0);
         bytes.resize(4096, 0);
@@ -134,7 +134,7 @@ fn a_device_without_a_live_table_has_no_targets() {
 }
 
 #[test]
-fn flags_of_the_request_and_unknown_ones_are_left_out() {
+fn request_flags_and_unknown_flags_are_omitted() {
     let mut bytes = table_answer(&[multipath()]);
     put(&mut bytes, dm_ioctl::FLAGS, &u32::MAX.to_ne_bytes());
     let flags = table(&bytes).unwrap().flags;
@@ -153,7 +153,7 @@ fn names_that_are_not_utf8_are_kept() {
 }
 
 #[test]
-fn the_longest_name_and_uuid_are_read() {
+fn longest_name_and_uuid_are_read() {
     let mut bytes = table_answer(&[]);
     put(&mut bytes, dm_ioctl::NAME, &[b'n'; 127]);
     put(&mut bytes, dm_ioctl::UUID, &[b'u'; 128]);
@@ -162,7 +162,7 @@ fn the_longest_name_and_uuid_are_read() {
 }
 
 #[test]
-fn names_and_types_without_an_end_are_refused() {
+fn unterminated_names_and_types_are_refused() {
     let mut bytes = table_answer(&[multipath()]);
     put(&mut bytes, dm_ioctl::NAME, &[b'n'; 128]);
     assert_eq!(refused(table(&bytes)), ("name", 48));
@@ -177,7 +177,7 @@ fn names_and_types_without_an_end_are_refused() {
 }
 
 #[test]
-fn parameters_without_an_end_are_refused_whatever_is_behind_the_answer() {
+fn unterminated_parameters_are_refused() {
     for targets in [&[multipath()][..], &three_targets()] {
         let whole = table_answer(targets);
         let mut bytes = whole[..whole.len() - 1].to_vec();
@@ -185,31 +185,31 @@ fn parameters_without_an_end_are_refused_whatever_is_behind_the_answer() {
         put(&mut bytes, dm_ioctl::DATA_SIZE, &size.to_ne_bytes());
         let last = whole.len() - targets.last().unwrap().parameters.as_bytes_with_nul().len();
         assert_eq!(refused(table(&bytes)), ("parameters", last));
-        // A NUL behind the end that `data_size` says is not one of the answer's.
+        // A NUL after the end that `data_size` states is not part of the answer.
         bytes.resize(4096, 0);
         assert_eq!(refused(table(&bytes)), ("parameters", last));
     }
 }
 
 #[test]
-fn a_next_target_must_be_behind_this_one_and_in_the_answer() {
+fn next_target_must_be_inside_the_answer() {
     let whole = table_answer(&three_targets());
     let linear = DATA_START;
-    // The first entry has 40 bytes and nine of parameters, the next therefore starts at 56.
+    // The first entry has 40 bytes and nine bytes of parameters, so the next one starts at 56.
     let end = u32::try_from(whole.len() - DATA_START).unwrap();
     for next in [0, 1, 39, 40, 48, end, 4096, u32::MAX] {
         let mut bytes = whole.clone();
         put_at(&mut bytes, linear, dm_target_spec::NEXT, &next.to_ne_bytes());
         assert_eq!(refused(table(&bytes)), ("next", linear + 20), "{next}");
     }
-    // So near the end that there is no room for an entry.
+    // Too close to the end for another entry.
     let mut bytes = whole.clone();
     put_at(&mut bytes, linear, dm_target_spec::NEXT, &(end - 12).to_ne_bytes());
     assert_eq!(refused(table(&bytes)), ("length", whole.len() - 4));
 }
 
 #[test]
-fn the_last_targets_next_is_not_followed() {
+fn next_of_last_target_is_ignored() {
     for next in [0, 1, 4096, u32::MAX] {
         let mut bytes = table_answer(&[multipath()]);
         put_at(&mut bytes, DATA_START, dm_target_spec::NEXT, &next.to_ne_bytes());
@@ -218,7 +218,7 @@ fn the_last_targets_next_is_not_followed() {
 }
 
 #[test]
-fn more_targets_than_there_are_is_refused() {
+fn too_large_target_count_is_refused() {
     for count in [4, 5, 1000, u32::MAX] {
         let mut bytes = table_answer(&three_targets());
         put(&mut bytes, dm_ioctl::TARGET_COUNT, &count.to_ne_bytes());
@@ -228,14 +228,14 @@ fn more_targets_than_there_are_is_refused() {
 }
 
 #[test]
-fn fewer_targets_than_there_are_is_what_counts() {
+fn target_count_limits_the_targets() {
     let mut bytes = table_answer(&three_targets());
     put(&mut bytes, dm_ioctl::TARGET_COUNT, &2_u32.to_ne_bytes());
     assert_eq!(table(&bytes).unwrap().targets, three_targets()[..2]);
 }
 
 #[test]
-fn data_that_start_outside_the_answer_are_refused() {
+fn data_outside_the_answer_are_refused() {
     for whole in [table_answer(&[multipath()]), dependencies_answer(&[0x810])] {
         let end = u32::try_from(whole.len()).unwrap();
         for start in [0, 1, 40, 304, end, end + 1, u32::MAX] {
@@ -245,13 +245,13 @@ fn data_that_start_outside_the_answer_are_refused() {
             assert_eq!(refused(dependencies(&bytes)), ("data_start", 16), "{start}");
         }
     }
-    // Targets are announced, and there are no data.
+    // A target count without data.
     assert_eq!(refused(table(&header(Flags::ACTIVE_PRESENT, 1))), ("data_start", 16));
     assert_eq!(refused(dependencies(&header(Flags::ACTIVE_PRESENT, 1))), ("data_start", 16));
 }
 
 #[test]
-fn an_answer_longer_than_its_buffer_or_shorter_than_its_structure_is_refused() {
+fn impossible_data_size_is_refused() {
     let whole = table_answer(&[multipath()]);
     let end = u32::try_from(whole.len()).unwrap();
     for size in [0, 16, 304, end + 1, u32::MAX] {
@@ -263,7 +263,7 @@ fn an_answer_longer_than_its_buffer_or_shorter_than_its_structure_is_refused() {
 }
 
 #[test]
-fn every_beginning_of_an_answer_is_refused() {
+fn every_truncated_answer_is_refused() {
     let answer = table_answer(&three_targets());
     for length in 0..answer.len() {
         refused(table(&answer[..length]));
@@ -276,21 +276,21 @@ fn every_beginning_of_an_answer_is_refused() {
         assert_eq!(refused(version(&answer[..length])).0, "version", "{length}");
     }
     for length in 0..32 {
-        assert_eq!(refused(is_cut(Command::TableDeps, &answer[..length])), ("flags", 28), "{length}");
+        assert_eq!(refused(is_truncated(Command::TableDeps, &answer[..length])), ("flags", 28), "{length}");
     }
 }
 
 #[test]
-fn a_malformed_answer_is_named_with_its_ioctl_and_place() {
+fn malformed_answer_error_names_the_field() {
     let error = table(&header(Flags::ACTIVE_PRESENT, 1)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the answer to DM_TABLE_STATUS makes no sense: its field data_start, at byte 16"
+        "the answer to DM_TABLE_STATUS is malformed: its field data_start, at byte 16"
     );
     let error = dependencies(&[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the answer to DM_TABLE_DEPS makes no sense: its field data_size, at byte 12"
+        "the answer to DM_TABLE_DEPS is malformed: its field data_size, at byte 12"
     );
 }
 
@@ -307,33 +307,33 @@ fn dependencies_are_read() {
 }
 
 #[test]
-fn more_dependencies_than_there_are_is_refused() {
+fn too_large_dependency_count_is_refused() {
     for count in [3, 4, 0x1fff_ffff, 0x2000_0000, u32::MAX] {
         let mut bytes = dependencies_answer(&[0x800, 0x810]);
         put_at(&mut bytes, DATA_START, dm_target_deps::COUNT, &count.to_ne_bytes());
-        // Bytes behind the end do not count.
+        // Bytes after the end do not count.
         bytes.resize(4096, 0);
         assert_eq!(refused(dependencies(&bytes)), ("count", DATA_START), "{count}");
     }
 }
 
 #[test]
-fn a_dependency_that_is_no_device_number_is_refused() {
+fn invalid_dependency_number_is_refused() {
     let bytes = dependencies_answer(&[0x800, 1 << 32]);
     assert_eq!(refused(dependencies(&bytes)), ("dev", DATA_START + 16));
 }
 
-/// Looks at all that there is; an answer that is read at all is printed.
-fn look_at_everything(bytes: &[u8]) {
+/// Runs every parser, prints every result, and checks every error.
+fn parse_everything(bytes: &[u8]) {
     for result in [
         version(bytes).map(|version| version.to_string()),
-        is_cut(Command::TableStatus, bytes).map(|cut| cut.to_string()),
+        is_truncated(Command::TableStatus, bytes).map(|is_truncated| is_truncated.to_string()),
         table(bytes).map(|table| format!("{table:?}")),
         dependencies(bytes).map(|devices| format!("{devices:?}")),
     ] {
         match result {
             Ok(text) => assert!(!text.is_empty()),
-            // The field may be the first that is missing, in a record that begins at the end.
+            // The field can be the first missing one, in a record that begins at the end.
             Err(Error::Malformed { offset, .. }) => assert!(offset <= bytes.len().max(DATA_START) + 40),
             Err(other) => panic!("{other:?}"),
         }
@@ -353,19 +353,19 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// An answer of either kind with some of its numbers replaced, mostly by what is almost right.
-    fn damaged_answer()(
+    /// Generates answers of both kinds with some of their numbers replaced, mostly by nearly valid ones.
+    fn corrupted_answer()(
         targets in prop::collection::vec(any_target(), 0..5),
         numbers in prop::collection::vec(any::<u64>(), 0..5),
         is_table: bool,
-        damages in prop::collection::vec(
+        corruptions in prop::collection::vec(
             (prop::sample::select(vec![12_usize, 16, 20, 28, 312, 332, 336]), prop_oneof![0_u32..600, any::<u32>()]),
             0..3,
         ),
         cut in 0_usize..700,
     ) -> Vec<u8> {
         let mut bytes = if is_table { table_answer(&targets) } else { dependencies_answer(&numbers) };
-        for (offset, value) in damages {
+        for (offset, value) in corruptions {
             if let Some(place) = bytes.get_mut(offset..offset + 4) {
                 place.copy_from_slice(&value.to_ne_bytes());
             }
@@ -377,38 +377,38 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn any_table_is_read_as_it_was_written(targets in prop::collection::vec(any_target(), 0..20), behind: Vec<u8>) {
+    fn every_table_is_read_as_built(targets in prop::collection::vec(any_target(), 0..20), trailing: Vec<u8>) {
         let mut bytes = table_answer(&targets);
-        bytes.extend(behind);
+        bytes.extend(trailing);
         prop_assert_eq!(table(&bytes).unwrap().targets, targets);
     }
 
     #[test]
-    fn any_dependencies_are_read_as_they_were_written(numbers: Vec<u32>, behind: Vec<u8>) {
+    fn every_dependency_list_is_read_as_built(numbers: Vec<u32>, trailing: Vec<u8>) {
         let numbers: Vec<u64> = numbers.into_iter().map(u64::from).collect();
         let mut bytes = dependencies_answer(&numbers);
-        bytes.extend(behind);
+        bytes.extend(trailing);
         let devices = dependencies(&bytes).unwrap();
         let read: Vec<u64> = devices.into_iter().map(|device| device.encode().unwrap()).collect();
         prop_assert_eq!(read, numbers);
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..1000)) {
-        look_at_everything(&bytes);
+    fn random_answers_cause_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..1000)) {
+        parse_everything(&bytes);
     }
 
     #[test]
-    fn no_damage_makes_it_panic(bytes in damaged_answer()) {
-        look_at_everything(&bytes);
+    fn corrupted_answers_cause_no_panic(bytes in corrupted_answer()) {
+        parse_everything(&bytes);
     }
 
     #[test]
-    fn what_is_behind_an_answer_makes_no_difference(mut bytes in damaged_answer(), behind: Vec<u8>) {
+    fn bytes_after_the_answer_are_ignored(mut bytes in corrupted_answer(), trailing: Vec<u8>) {
         let size = u32::from_ne_bytes(bytes[12..16].try_into().unwrap());
         let size = size.min(u32::try_from(bytes.len()).unwrap());
         put(&mut bytes, dm_ioctl::DATA_SIZE, &size.to_ne_bytes());
-        let longer = [bytes.clone(), behind].concat();
+        let longer = [bytes.clone(), trailing].concat();
         let text = |error: Error| error.to_string();
         prop_assert_eq!(table(&bytes).map_err(text), table(&longer).map_err(text));
         prop_assert_eq!(dependencies(&bytes).map_err(text), dependencies(&longer).map_err(text));

@@ -1,15 +1,15 @@
 /*
- * Stands for libmpathpersist in tests: writes down what it is called with, and answers what it is told to.
+ * Replaces libmpathpersist in tests: records its arguments, and returns prepared answers.
  *
- * All of its files are in the directory that FAKE names. Numbers are the host's, and offsets those of the library's
- * structures where pointers have eight bytes.
+ * All of its files are in the directory that the environment variable FAKE names. Numbers are in the host's byte order.
+ * Offsets are those of the library's structures with pointers of eight bytes.
  *
- * - init: what libmpathpersist_init returns, if the file is there; otherwise 0.
- * - seen: written by each IN and OUT, a line for each.
- * - list: written by OUT, the parameter list that a device would get.
- * - result: what IN and OUT return.
- * - answer: what IN writes, from the start of its buffer.
- * - multipathd: "refused", "busy", "silent" or "running".
+ * - init: the value that libmpathpersist_init returns; 0 if the file does not exist.
+ * - calls: a line for each call of libmpathpersist_exit, IN, OUT and mpath_process_cmd.
+ * - list: written by OUT, the parameter list that a device would receive.
+ * - result: the value that IN and OUT return.
+ * - answer: the bytes that IN writes at the start of its buffer.
+ * - multipathd: the state of multipathd: "refused", "busy", "silent" or "running".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,9 +50,9 @@ static int number(const char *name)
 	return atoi(text);
 }
 
-static void seen(const char *format, ...)
+static void record(const char *format, ...)
 {
-	FILE *file = fake("seen", "a");
+	FILE *file = fake("calls", "a");
 	va_list arguments;
 
 	va_start(arguments, format);
@@ -68,7 +68,7 @@ int libmpathpersist_init(void)
 
 int libmpathpersist_exit(void)
 {
-	seen("exit\n");
+	record("exit\n");
 	return 0;
 }
 
@@ -77,12 +77,12 @@ int mpath_persistent_reserve_in(int fd, int action, void *answer, int noisy, int
 	static unsigned char bytes[1 << 20];
 	size_t length = contents("answer", bytes, sizeof(bytes));
 
-	seen("in %d %d %d %d\n", fd, action, noisy, verbose);
+	record("in %d %d %d %d\n", fd, action, noisy, verbose);
 	memcpy(answer, bytes, length);
 	return number("result");
 }
 
-/* A TransportID, out of the 258 bytes of the library's structure; its length. */
+/* Builds a TransportID from the 258 bytes of the library's structure. Returns its length. */
 static size_t transport_id(unsigned char *to, const unsigned char *id)
 {
 	size_t length = 24;
@@ -111,7 +111,7 @@ int mpath_persistent_reserve_out(int fd, int action, int scope, unsigned int typ
 	unsigned char ids[32 * 256];
 	uint32_t count, index, length = 0;
 
-	seen("out %d %d %d %u %d %d\n", fd, action, scope, type, noisy, verbose);
+	record("out %d %d %d %u %d %d\n", fd, action, scope, type, noisy, verbose);
 	fwrite(list, 1, 24, file);
 	memcpy(&count, list + 8216, sizeof(count));
 	if (list[20] & 0x08) {
@@ -131,7 +131,7 @@ int mpath_persistent_reserve_out(int fd, int action, int scope, unsigned int typ
 		fwrite(ids, 1, length, file);
 	}
 	fclose(file);
-	/* As the library does. */
+	/* The library overwrites the list, too. */
 	memset(list, 0xff, 8216);
 	return number("result");
 }
@@ -163,7 +163,7 @@ int mpath_disconnect(int fd)
 
 int mpath_process_cmd(int fd, const char *command, char **reply, unsigned int timeout)
 {
-	seen("multipathd %s %u\n", command, timeout);
+	record("multipathd %s %u\n", command, timeout);
 	(void)fd;
 	*reply = NULL;
 	if (!strcmp(multipathd(), "running")) {
@@ -174,7 +174,7 @@ int mpath_process_cmd(int fd, const char *command, char **reply, unsigned int ti
 	return -1;
 }
 
-/* What is in some versions only. */
+/* Symbols of some versions only. */
 #ifdef GENERATION_10
 void mpath_persistent_reserve_in__(void) {}
 #endif

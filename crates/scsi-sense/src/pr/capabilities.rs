@@ -1,28 +1,28 @@
-//! What REPORT CAPABILITIES returns.
+//! The data of REPORT CAPABILITIES.
 
 use core::fmt;
 
 use super::ReservationType;
 use super::data::InDataError;
 
-/// The data of REPORT CAPABILITIES: what the device can do (SPC-4 clause 6.15.4).
+/// The data of REPORT CAPABILITIES: the features that the device supports (SPC-4 clause 6.15.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
     /// `RLR_C`: REPLACE LOST RESERVATION is supported.
     pub replace_lost_reservation: bool,
-    /// CRH: RESERVE(6) and RELEASE(6) of a holder or registrant do nothing, in place of a conflict.
+    /// CRH: RESERVE(6) and RELEASE(6) of a holder or registrant succeed without effect, instead of a conflict.
     pub compatible_reservation_handling: bool,
     /// `SIP_C`: SPEC_I_PT is supported.
     pub specify_initiator_ports: bool,
     /// `ATP_C`: ALL_TG_PT is supported.
     pub all_target_ports: bool,
-    /// `PTPL_C`: registrations and reservation can be kept over a loss of power.
+    /// `PTPL_C`: registrations and reservation can persist through power loss.
     pub persist_through_power_loss_capable: bool,
-    /// `PTPL_A`: they are kept over a loss of power.
+    /// `PTPL_A`: registrations and reservation do persist through power loss.
     pub persist_through_power_loss_activated: bool,
-    /// ALLOW COMMANDS, three bits: which commands pass a reservation, as a code of the standard; 0 says nothing.
+    /// ALLOW COMMANDS, three bits: the standard's code for the commands that a reservation allows; 0 if not stated.
     pub allow_commands: u8,
-    /// PERSISTENT RESERVATION TYPE MASK, if TMV says that it is valid: the types that are supported.
+    /// PERSISTENT RESERVATION TYPE MASK, if TMV is set: the supported types.
     pub types: Option<TypeMask>,
 }
 
@@ -36,16 +36,16 @@ const PTPL_C: u8 = 0x01;
 const TMV: u8 = 0x80;
 const PTPL_A: u8 = 0x01;
 
-/// LENGTH, bytes 0-1: it counts itself.
+/// LENGTH, bytes 0-1, in bytes. The field counts itself.
 const LENGTH: u16 = 8;
 
 impl Capabilities {
-    /// Takes the data that a REPORT CAPABILITIES returned; bytes behind the first 8 are ignored.
+    /// Reads the data of a REPORT CAPABILITIES; bytes after the first 8 are ignored.
     ///
     /// # Errors
     ///
-    /// [`InDataError::TooShort`], if there are fewer than 8 bytes; [`InDataError::Length`], if the data say that
-    /// there are fewer.
+    /// [`InDataError::TooShort`] if there are fewer than 8 bytes; [`InDataError::Length`] if the LENGTH field is
+    /// below 8.
     pub fn parse(bytes: &[u8]) -> Result<Self, InDataError> {
         let &[l0, l1, b2, b3, b4, b5, _, _] =
             bytes.first_chunk().ok_or(InDataError::TooShort { needed: 8, got: bytes.len() })?;
@@ -65,7 +65,7 @@ impl Capabilities {
         })
     }
 
-    /// The eight bytes.
+    /// Returns the eight bytes.
     pub fn to_bytes(&self) -> [u8; 8] {
         let [l0, l1] = LENGTH.to_be_bytes();
         let [b4, b5] = self.types.unwrap_or_default().0.to_be_bytes();
@@ -81,12 +81,12 @@ impl Capabilities {
     }
 }
 
-/// The flags of those that are set.
+/// Returns the union of the flags whose value is true.
 fn collect<const N: usize>(flags: [(bool, u8); N]) -> u8 {
     flags.iter().filter(|(set, _)| *set).fold(0, |byte, (_, flag)| byte | flag)
 }
 
-/// PERSISTENT RESERVATION TYPE MASK: a set of reservation types. Byte 4 is the upper, byte 5 the lower one.
+/// PERSISTENT RESERVATION TYPE MASK: a set of reservation types. Byte 4 is the upper byte, byte 5 the lower.
 ///
 /// ```
 /// use scsi_sense::pr::{ReservationType, TypeMask};
@@ -100,17 +100,17 @@ fn collect<const N: usize>(flags: [(bool, u8); N]) -> u8 {
 pub struct TypeMask(pub u16);
 
 impl TypeMask {
-    /// The mask of these types. Those without a name have no place in it.
+    /// Returns the mask of these types. Types without a name have no bit in it.
     pub fn new(types: impl IntoIterator<Item = ReservationType>) -> Self {
         Self(types.into_iter().fold(0, |mask, kind| mask | bit(kind)))
     }
 
-    /// Whether this type is among them.
+    /// Returns whether the mask has this type.
     pub const fn contains(self, kind: ReservationType) -> bool {
         self.0 & bit(kind) != 0
     }
 
-    /// The types, in the order of their codes.
+    /// Returns the types, in the order of their codes.
     pub fn iter(self) -> impl Iterator<Item = ReservationType> {
         ReservationType::ALL.into_iter().filter(move |kind| self.contains(*kind))
     }
@@ -128,7 +128,7 @@ const fn bit(kind: ReservationType) -> u16 {
     }
 }
 
-/// The names, one behind the other: `WRITE EXCLUSIVE (1h); EXCLUSIVE ACCESS (3h)`.
+/// Shows the types, separated by semicolons: `WRITE EXCLUSIVE (1h); EXCLUSIVE ACCESS (3h)`.
 impl fmt::Display for TypeMask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, kind) in self.iter().enumerate() {

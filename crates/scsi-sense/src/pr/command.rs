@@ -1,4 +1,4 @@
-//! The two commands' CDBs.
+//! The CDBs of PERSISTENT RESERVE IN and OUT.
 
 use core::fmt;
 
@@ -8,52 +8,52 @@ use crate::{Cdb, CdbError, opcode};
 
 /// A PERSISTENT RESERVE IN command (SPC-4 clause 6.15).
 ///
-/// CONTROL (byte 9) and reserved bits are not part of it: they are zero in what it builds.
+/// CONTROL (byte 9) and reserved bits are not kept: they are built as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentReserveIn {
-    /// What to return: byte 1 bits 4-0.
+    /// SERVICE ACTION, byte 1 bits 4-0: the data to return.
     pub action: InServiceAction,
-    /// How many bytes to return at most: bytes 7-8.
+    /// ALLOCATION LENGTH, bytes 7-8: the maximum number of bytes to return.
     pub allocation_length: u16,
 }
 
 /// A PERSISTENT RESERVE OUT command (SPC-4 clause 6.16).
 ///
-/// CONTROL (byte 9) and reserved bits are not part of it: they are zero in what it builds.
+/// CONTROL (byte 9) and reserved bits are not kept: they are built as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentReserveOut {
-    /// What to do: byte 1 bits 4-0.
+    /// SERVICE ACTION, byte 1 bits 4-0: the change to make.
     pub action: OutServiceAction,
-    /// Byte 2 bits 7-4. Of no meaning unless [`OutServiceAction::has_type`].
+    /// SCOPE, byte 2 bits 7-4. Ignored unless [`OutServiceAction::has_type`].
     pub scope: Scope,
-    /// TYPE, byte 2 bits 3-0. Of no meaning unless [`OutServiceAction::has_type`].
+    /// TYPE, byte 2 bits 3-0. Ignored unless [`OutServiceAction::has_type`].
     pub kind: ReservationType,
-    /// Bytes of the parameter list that follows: bytes 5-8.
+    /// PARAMETER LIST LENGTH in bytes, bytes 5-8.
     pub parameter_list_length: u32,
 }
 
 impl PersistentReserveIn {
-    /// The ten bytes that a device gets.
+    /// Returns the ten bytes of the CDB.
     pub const fn to_cdb(self) -> [u8; 10] {
         let [high, low] = self.allocation_length.to_be_bytes();
         [opcode::PERSISTENT_RESERVE_IN, self.action.code(), 0, 0, 0, 0, 0, high, low, 0]
     }
 
-    /// The same with zeros behind it, for protocols whose frame has sixteen bytes.
+    /// Returns the CDB padded with zeros, for protocols with a frame of sixteen bytes.
     pub const fn to_padded_cdb(self) -> [u8; 16] {
         pad(self.to_cdb())
     }
 }
 
 impl PersistentReserveOut {
-    /// The ten bytes that a device gets.
+    /// Returns the ten bytes of the CDB.
     pub const fn to_cdb(self) -> [u8; 10] {
         let [b5, b6, b7, b8] = self.parameter_list_length.to_be_bytes();
         let scope_type = join_scope_type(self.scope, self.kind);
         [opcode::PERSISTENT_RESERVE_OUT, self.action.code(), scope_type, 0, 0, b5, b6, b7, b8, 0]
     }
 
-    /// The same with zeros behind it, for protocols whose frame has sixteen bytes.
+    /// Returns the CDB padded with zeros, for protocols with a frame of sixteen bytes.
     pub const fn to_padded_cdb(self) -> [u8; 16] {
         pad(self.to_cdb())
     }
@@ -103,17 +103,17 @@ fn ten_bytes(cdb: Cdb<'_>, expected: u8) -> Result<&[u8; 10], CdbError> {
     bytes.first_chunk().ok_or(CdbError::TooShort { needed: 10, got: bytes.len() })
 }
 
-/// For example `PERSISTENT RESERVE IN, READ KEYS, 8192 bytes`.
+/// Shows, for example, `PERSISTENT RESERVE IN, READ KEYS, 8192 bytes`.
 impl fmt::Display for PersistentReserveIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PERSISTENT RESERVE IN, {}, {} bytes", self.action, self.allocation_length)
     }
 }
 
-/// For example `PERSISTENT RESERVE OUT, RESERVE, type WRITE EXCLUSIVE (1h), 24 bytes`.
+/// Shows, for example, `PERSISTENT RESERVE OUT, RESERVE, type WRITE EXCLUSIVE (1h), 24 bytes`.
 ///
-/// The scope is shown unless it is the logical unit; a type that means nothing to the service action is shown
-/// only if it is not zero.
+/// The scope is shown unless it is the logical unit. A type that the service action ignores is shown only if it is not
+/// zero.
 impl fmt::Display for PersistentReserveOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PERSISTENT RESERVE OUT, {}", self.action)?;
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_survives_being_built_and_parsed() {
+    fn every_command_is_parsed_as_built() {
         for action in 0..0x20 {
             for length in [0, 8, 24, 8192, 0xffff] {
                 let command =
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_in_is_not_an_out() {
+    fn reserve_in_is_refused_as_out() {
         let cdb = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
         assert_eq!(
             PersistentReserveOut::try_from(Cdb::new(&cdb).unwrap()),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_and_type_are_shown_where_they_mean_something() {
+    fn scope_and_type_are_shown_if_used() {
         for (byte_1, byte_2, text) in [
             (0x00, 0x00, "PERSISTENT RESERVE OUT, REGISTER, 24 bytes"),
             (

@@ -1,26 +1,26 @@
-//! What the data of PERSISTENT RESERVE IN have in common: the header of three of the four kinds.
+//! The common part of PERSISTENT RESERVE IN data: the header of three of the four kinds.
 
 use core::fmt;
 
 use crate::BuildError;
 use crate::build::Cursor;
 
-/// Why bytes are not the data of a PERSISTENT RESERVE IN.
+/// The reason why bytes are not the data of a PERSISTENT RESERVE IN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InDataError {
-    /// Data are missing: the allocation length was too small, or the device stopped early.
+    /// Bytes are missing: the allocation length was too small, or the device returned less.
     TooShort {
-        /// Bytes that are needed.
+        /// Needed length in bytes.
         needed: usize,
-        /// Bytes that are there.
+        /// Number of bytes given.
         got: usize,
     },
-    /// A length field says less than the fixed part of the data.
+    /// A length field is smaller than the fixed part of the data.
     Length(u32),
-    /// The last entry of a list goes beyond the end of the list.
+    /// The last entry of a list extends beyond the end of the list.
     Entry {
-        /// Where the entry begins, in bytes from the start of the data.
+        /// Offset of the entry in bytes from the start of the data.
         at: usize,
     },
 }
@@ -37,17 +37,17 @@ impl fmt::Display for InDataError {
 
 impl core::error::Error for InDataError {}
 
-/// PRGENERATION, ADDITIONAL LENGTH and what follows (SPC-4 clauses 6.15.2, 6.15.3, 6.15.5).
+/// PRGENERATION, ADDITIONAL LENGTH and the bytes after them (SPC-4 clauses 6.15.2, 6.15.3, 6.15.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Listing<'a> {
     pub(super) generation: u32,
     pub(super) additional_length: u32,
-    /// The bytes behind the header, ended by ADDITIONAL LENGTH.
+    /// The bytes after the header, up to the end that ADDITIONAL LENGTH states.
     pub(super) body: &'a [u8],
 }
 
 impl<'a> Listing<'a> {
-    /// Bytes of the header.
+    /// Length of the header in bytes.
     pub(super) const HEADER: usize = 8;
 
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
@@ -67,8 +67,8 @@ impl<'a> Listing<'a> {
         usize::try_from(self.additional_length).map_or(true, |length| self.body.len() < length)
     }
 
-    /// Returns whether a list is whole. `unread` bytes at its end are not a whole entry, and no entry is longer than
-    /// `longest`.
+    /// Returns whether a list is complete. `unread` is the number of bytes at its end that form no complete entry,
+    /// `longest` the greatest length of an entry in bytes.
     ///
     /// # Errors
     ///
@@ -94,14 +94,15 @@ impl<'a> Listing<'a> {
         Ok(got.saturating_add(longest) <= allocation_length)
     }
 
-    /// The bytes of the header.
+    /// Returns the bytes of the header.
     pub(super) const fn header(generation: u32, additional_length: u32) -> [u8; 8] {
         let [g0, g1, g2, g3] = generation.to_be_bytes();
         let [l0, l1, l2, l3] = additional_length.to_be_bytes();
         [g0, g1, g2, g3, l0, l1, l2, l3]
     }
 
-    /// Sets the header of what was put behind room for it, and cuts the whole where the buffer ends.
+    /// Sets the header, for which the caller left [`HEADER`](Self::HEADER) bytes, and returns the length in the buffer,
+    /// at whose end the data are cut.
     pub(super) fn finish(mut cursor: Cursor<'_>, generation: u32) -> Result<usize, BuildError> {
         let whole = BuildError::length_field(cursor.position())?;
         cursor.set(0, &Self::header(generation, whole.saturating_sub(8)));
@@ -109,29 +110,30 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The accessors that all types around a [`Listing`] have.
+/// Defines the accessors of a type that wraps a [`Listing`].
 macro_rules! listing_accessors {
     () => {
-        /// PRGENERATION, bytes 0-3: how often registrations were changed since power on. It wraps.
+        /// Returns PRGENERATION, bytes 0-3: the number of changes to registrations since power on. It wraps.
         pub const fn generation(&self) -> u32 {
             self.listing.generation
         }
 
-        /// ADDITIONAL LENGTH, bytes 4-7: bytes that the device has behind the header, also if they are not all
-        /// here.
+        /// Returns ADDITIONAL LENGTH, bytes 4-7: the length in bytes that the device states for the data after the
+        /// header, including bytes that are not here.
         pub const fn additional_length(&self) -> u32 {
             self.listing.additional_length
         }
 
-        /// The allocation length in bytes with which all data come, header included. It may be more than the
-        /// command can ask for (65535).
+        /// Returns the allocation length in bytes that holds all data, including the header. It may exceed the
+        /// greatest allocation length of the command (65535).
         pub fn full_length(&self) -> u64 {
             u64::from(self.listing.additional_length) + 8
         }
 
-        /// Whether there are fewer bytes here than the device has.
+        /// Returns whether there are fewer bytes here than ADDITIONAL LENGTH states.
         ///
-        /// If not, that proves nothing of a list: see [`Keys::is_complete`](crate::pr::Keys::is_complete).
+        /// A list that is not truncated can still be incomplete: see
+        /// [`Keys::is_complete`](crate::pr::Keys::is_complete).
         pub fn is_truncated(&self) -> bool {
             self.listing.is_truncated()
         }

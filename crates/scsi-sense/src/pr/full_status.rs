@@ -1,4 +1,4 @@
-//! What READ FULL STATUS returns.
+//! The data of READ FULL STATUS.
 
 use super::data::{InDataError, Listing, listing_accessors};
 use super::kind::{join_scope_type, split_scope_type};
@@ -12,29 +12,29 @@ pub struct FullStatus<'a> {
     listing: Listing<'a>,
 }
 
-/// One registration, with its I_T nexus.
+/// A registration with its I_T nexus.
 ///
-/// `T` holds the bytes of the TransportID: `&[u8]` where they are those of a [`FullStatus`], `Vec<u8>` in a copy that is
-/// kept ([`map_bytes`](Self::map_bytes)).
+/// `T` holds the bytes of the TransportID: `&[u8]` if they are borrowed from a [`FullStatus`], `Vec<u8>` in an owned
+/// copy ([`map_bytes`](Self::map_bytes)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Registration<T> {
     /// RESERVATION KEY, bytes 0-7.
     pub key: ReservationKey,
-    /// `ALL_TG_PT`, byte 12 bit 1: it is with all target ports.
+    /// `ALL_TG_PT`, byte 12 bit 1: the registration applies to all target ports.
     pub all_target_ports: bool,
-    /// `R_HOLDER`, byte 12 bit 0: it holds the reservation.
+    /// `R_HOLDER`, byte 12 bit 0: the registration holds the reservation.
     pub reservation_holder: bool,
-    /// SCOPE, byte 13 bits 7-4. Of no meaning unless it holds the reservation.
+    /// SCOPE, byte 13 bits 7-4. Valid only if the registration holds the reservation.
     pub scope: Scope,
-    /// TYPE, byte 13 bits 3-0. Of no meaning unless it holds the reservation.
+    /// TYPE, byte 13 bits 3-0. Valid only if the registration holds the reservation.
     pub kind: ReservationType,
-    /// RELATIVE TARGET PORT IDENTIFIER, bytes 18-19. Of no meaning if it is with all target ports.
+    /// RELATIVE TARGET PORT IDENTIFIER, bytes 18-19. Invalid if the registration applies to all target ports.
     pub relative_port: u16,
-    /// The TransportID's bytes, as many as ADDITIONAL DESCRIPTOR LENGTH (bytes 20-23) says.
+    /// The TransportID's bytes; ADDITIONAL DESCRIPTOR LENGTH (bytes 20-23) is their number.
     pub transport_id_bytes: T,
 }
 
-/// Bytes of a descriptor in front of the TransportID.
+/// Length in bytes of a descriptor up to its TransportID.
 const HEAD: usize = 24;
 
 /// Byte 12.
@@ -42,51 +42,50 @@ const ALL_TG_PT: u8 = 0x02;
 const R_HOLDER: u8 = 0x01;
 
 impl<'a> FullStatus<'a> {
-    /// Takes the data that a READ FULL STATUS returned.
+    /// Reads the data of a READ FULL STATUS.
     ///
     /// # Errors
     ///
-    /// [`InDataError::TooShort`], if not even the header (8 bytes) is there.
+    /// [`InDataError::TooShort`] if the header (8 bytes) is incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
         Listing::parse(bytes).map(|listing| Self { listing })
     }
 
     listing_accessors!();
 
-    /// Returns whether these certainly are all registrations that the device has, where `allocation_length` bytes were
-    /// asked for.
+    /// Returns whether the list certainly has all registrations of the device. `allocation_length` is the command's, in
+    /// bytes.
     ///
-    /// ADDITIONAL LENGTH alone does not tell: by the standard it counts all descriptors, but some devices count only
-    /// those that fit the allocation length (Linux's LIO, all versions). So a list is complete if it leaves room for
-    /// another descriptor of the greatest length.
+    /// ADDITIONAL LENGTH alone does not prove this: by the standard it counts all descriptors, but some devices count
+    /// only the descriptors that fit the allocation length (Linux's LIO, all versions). A list is therefore complete
+    /// only if it leaves room for another descriptor of the greatest length.
     ///
     /// # Errors
     ///
-    /// The list ends early, though the allocation length had room: [`InDataError::TooShort`] if the device sent less
-    /// than ADDITIONAL LENGTH says, [`InDataError::Entry`] if a descriptor goes beyond the end. The registrations
-    /// before that can be had all the same.
+    /// The list ends early, although the allocation length had room: [`InDataError::TooShort`] if the device sent less
+    /// than ADDITIONAL LENGTH states, [`InDataError::Entry`] if a descriptor extends beyond the end. The registrations
+    /// before that are still available.
     pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
         let mut registrations = self.iter();
         let read: usize =
-            registrations.by_ref().map(|one| HEAD.saturating_add(one.transport_id_bytes.len())).sum();
+            registrations.by_ref().map(|entry| HEAD.saturating_add(entry.transport_id_bytes.len())).sum();
         let unread = self.listing.body.len().saturating_sub(read);
         self.listing.is_complete(allocation_length, unread, HEAD.saturating_add(TransportId::MAX_LENGTH))
     }
 
-    /// The registrations that are here in whole.
+    /// Returns the registrations whose descriptors are complete.
     pub const fn iter(&self) -> FullStatusIter<'a> {
         FullStatusIter { rest: self.listing.body }
     }
 
     /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,
-    /// and returns how many bytes that are.
+    /// and returns their length in bytes.
     ///
-    /// ADDITIONAL LENGTH counts all registrations, also those for which there is no room. TransportIDs are
-    /// written as they are, without a look at them.
+    /// ADDITIONAL LENGTH counts all registrations, including those that do not fit. TransportIDs are written unchecked.
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooLong`], if the data have more than 2^32-1 bytes.
+    /// [`BuildError::TooLong`] if the data exceed 2^32-1 bytes.
     pub fn build<'d>(
         generation: u32,
         registrations: impl IntoIterator<Item = Registration<&'d [u8]>>,
@@ -108,12 +107,12 @@ impl<T> Registration<T> {
         self.reservation_holder.then_some(Reservation { key, scope, kind })
     }
 
-    /// Returns the target port of the I_T nexus; `None` if the registration is with all target ports.
+    /// Returns the target port of the I_T nexus; `None` if the registration applies to all target ports.
     pub fn target_port(&self) -> Option<u16> {
         (!self.all_target_ports).then_some(self.relative_port)
     }
 
-    /// Returns the registration with the TransportID's bytes held in another way: `map_bytes(<[u8]>::to_vec)`.
+    /// Converts the TransportID's bytes, for example to owned ones: `map_bytes(<[u8]>::to_vec)`.
     pub fn map_bytes<U>(self, convert: impl FnOnce(T) -> U) -> Registration<U> {
         let Self {
             key,
@@ -142,7 +141,7 @@ impl<T: AsRef<[u8]>> Registration<T> {
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`], if the device's TransportID is malformed; its bytes are still there.
+    /// [`TransportIdError`] if the device's TransportID is malformed; its bytes are still available.
     pub fn transport_id(&self) -> Result<TransportId<'_>, TransportIdError> {
         TransportId::split_first(self.transport_id_bytes.as_ref()).map(|(id, _)| id)
     }
@@ -199,9 +198,9 @@ impl<'a> IntoIterator for &FullStatus<'a> {
     }
 }
 
-/// The registrations of a READ FULL STATUS: [`FullStatus::iter`].
+/// An iterator over the registrations of a READ FULL STATUS: see [`FullStatus::iter`].
 ///
-/// It ends before one that is cut.
+/// It ends before a truncated descriptor.
 #[derive(Clone, Debug)]
 pub struct FullStatusIter<'a> {
     rest: &'a [u8],
@@ -211,7 +210,7 @@ impl<'a> Iterator for FullStatusIter<'a> {
     type Item = Registration<&'a [u8]>;
 
     fn next(&mut self) -> Option<Registration<&'a [u8]>> {
-        // Whatever comes behind a descriptor that is cut has no place of its own: it is the end.
+        // A truncated descriptor ends the list: `rest` stays empty.
         let (head, rest) = core::mem::take(&mut self.rest).split_first_chunk::<HEAD>()?;
         let [.., l0, l1, l2, l3] = *head;
         let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).ok()?;

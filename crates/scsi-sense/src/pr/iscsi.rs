@@ -1,4 +1,4 @@
-//! Names of iSCSI initiators, as TransportIDs have them.
+//! Names of iSCSI initiators in TransportIDs.
 
 use core::fmt::{self, Write};
 
@@ -6,16 +6,15 @@ use super::TransportIdError;
 
 /// The name of an iSCSI node: `iqn.…`, `eui.…` or `naa.…` (RFC 7143 clause 4.2.7).
 ///
-/// Any bytes but zero, at least one of them. The name should be UTF-8, but what a stranger wrote may be anything:
-/// [`Display`](fmt::Display) shows what is not text as escapes.
+/// It has at least one byte, and none is zero. The name should be UTF-8, but untrusted data may contain any bytes:
+/// [`Display`](fmt::Display) escapes control characters and invalid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IscsiName<'a>(&'a [u8]);
 
-/// The initiator session identifier (ISID) of an iSCSI initiator port: hexadecimal digits, as the TransportID has
-/// them.
+/// The initiator session identifier (ISID) of an iSCSI initiator port, as hexadecimal digits.
 ///
-/// An ISID has six bytes, that is twelve digits; targets exist that report fewer, so one to twelve are accepted
-/// and kept as they are.
+/// An ISID has six bytes, that is twelve digits. Some targets report fewer, so one to twelve digits are accepted and
+/// kept unchanged.
 ///
 /// ```
 /// use scsi_sense::pr::IscsiSessionId;
@@ -27,17 +26,17 @@ pub struct IscsiName<'a>(&'a [u8]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IscsiSessionId {
-    /// The digits, zeros behind them.
+    /// The digits, padded with zero bytes.
     digits: [u8; 12],
     length: u8,
 }
 
 impl<'a> IscsiName<'a> {
-    /// Takes a name without its terminating zero.
+    /// Returns the name with these bytes, which have no terminating zero.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError::EmptyName`] without a byte, [`TransportIdError::Padding`] if a byte is zero.
+    /// [`TransportIdError::EmptyName`] if there is no byte, [`TransportIdError::Padding`] if a byte is zero.
     pub fn new(name: &'a [u8]) -> Result<Self, TransportIdError> {
         if name.is_empty() {
             Err(TransportIdError::EmptyName)
@@ -48,7 +47,7 @@ impl<'a> IscsiName<'a> {
         }
     }
 
-    /// The bytes, without a terminating zero.
+    /// Returns the bytes, without a terminating zero.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
@@ -73,11 +72,11 @@ impl fmt::Display for IscsiName<'_> {
 }
 
 impl IscsiSessionId {
-    /// Takes one to twelve hexadecimal digits, in either case, without `0x`.
+    /// Reads one to twelve hexadecimal digits, in either case, without `0x`.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError::SessionId`] if they are something else.
+    /// [`TransportIdError::SessionId`] for any other text.
     pub fn parse(text: &[u8]) -> Result<Self, TransportIdError> {
         let mut digits = [0; 12];
         let room = digits.get_mut(..text.len()).ok_or(TransportIdError::SessionId)?;
@@ -88,7 +87,7 @@ impl IscsiSessionId {
         }
     }
 
-    /// The twelve digits of these six bytes, in lower case.
+    /// Returns the identifier with these six bytes as twelve digits in lower case.
     pub fn from_bytes(bytes: [u8; 6]) -> Self {
         let mut digits = [0; 12];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
@@ -97,7 +96,7 @@ impl IscsiSessionId {
         Self { digits, length: 12 }
     }
 
-    /// The six bytes, if there are twelve digits.
+    /// Returns the six bytes, if there are twelve digits.
     pub fn to_bytes(self) -> Option<[u8; 6]> {
         if self.length != 12 {
             return None;
@@ -109,13 +108,13 @@ impl IscsiSessionId {
         Some(bytes)
     }
 
-    /// The digits.
+    /// Returns the digits.
     pub fn as_digits(&self) -> &[u8] {
         self.digits.get(..usize::from(self.length)).unwrap_or(&self.digits)
     }
 }
 
-/// The hexadecimal digit of bits 3-0.
+/// Returns the hexadecimal digit of bits 3-0.
 const fn digit(nibble: u8) -> u8 {
     match nibble & 0x0f {
         small @ 0..=9 => b'0' + small,
@@ -123,7 +122,7 @@ const fn digit(nibble: u8) -> u8 {
     }
 }
 
-/// The digits as they are.
+/// Shows the digits unchanged.
 impl fmt::Display for IscsiSessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_digits().iter().try_for_each(|digit| f.write_char(char::from(*digit)))
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_shown_without_control_characters() {
+    fn iscsi_name_is_shown_without_control_characters() {
         for (name, shown) in [
             (&b"iqn.1994-05.com.redhat:host1"[..], "iqn.1994-05.com.redhat:host1"),
             ("iqn.2001-04.com.example:bücher".as_bytes(), "iqn.2001-04.com.example:bücher"),
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_id_has_one_to_twelve_hexadecimal_digits() {
+    fn session_id_has_up_to_twelve_digits() {
         for (text, bytes) in [
             (&b"00023D000001"[..], Some([0x00, 0x02, 0x3d, 0x00, 0x00, 0x01])),
             (b"ffffffffffff", Some([0xff; 6])),

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-/// A reservation key: eight bytes that an application chose, big-endian on the wire (SPC-4 clause 5.12.3).
+/// A reservation key: eight bytes that an application chooses, big-endian on the wire (SPC-4 clause 5.12.3).
 ///
-/// Zero is not a key of a registration: it means "none" wherever a key may be missing.
+/// No registration has key zero: in a field where a key is optional, zero means that there is none.
 ///
 /// ```
 /// use scsi_sense::pr::ReservationKey;
@@ -16,20 +16,20 @@ use core::fmt;
 pub struct ReservationKey(pub u64);
 
 impl ReservationKey {
-    /// No key.
+    /// Zero, which means no key.
     pub const ZERO: Self = Self(0);
 
-    /// Whether this is zero: no key.
+    /// Returns whether this is zero, which means no key.
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
 
-    /// The key as it is in a parameter list.
+    /// Reads the key from its bytes on the wire.
     pub const fn from_be_bytes(bytes: [u8; 8]) -> Self {
         Self(u64::from_be_bytes(bytes))
     }
 
-    /// The key as it is in a parameter list.
+    /// Returns the key's bytes on the wire.
     pub const fn to_be_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
@@ -47,7 +47,7 @@ impl From<ReservationKey> for u64 {
     }
 }
 
-/// Hexadecimal with `0x`, without leading zeros, as operators write keys.
+/// Shows the key in hexadecimal with `0x`, without leading zeros, as operators write keys.
 impl fmt::Display for ReservationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)

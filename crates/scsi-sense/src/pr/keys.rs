@@ -1,4 +1,4 @@
-//! What READ KEYS returns.
+//! The data of READ KEYS.
 
 use core::slice::ChunksExact;
 
@@ -9,12 +9,12 @@ use crate::build::Cursor;
 
 /// The data of READ KEYS: the key of each registration (SPC-4 clause 6.15.2).
 ///
-/// A key that several I_T nexuses registered is there several times.
+/// A key that several I_T nexuses registered occurs several times.
 ///
 /// ```
 /// use scsi_sense::pr::{Keys, ReservationKey};
 ///
-/// // Three keys, of which an allocation length of 24 lets two pass.
+/// // The device has three keys; two fit an allocation length of 24.
 /// let data = [0, 0, 0, 5, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2];
 /// let keys = Keys::parse(&data)?;
 /// assert_eq!(keys.generation(), 5);
@@ -28,49 +28,50 @@ pub struct Keys<'a> {
     listing: Listing<'a>,
 }
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 const KEY: usize = 8;
 
 impl<'a> Keys<'a> {
-    /// Takes the data that a READ KEYS returned.
+    /// Reads the data of a READ KEYS.
     ///
     /// # Errors
     ///
-    /// [`InDataError::TooShort`], if not even the header (8 bytes) is there.
+    /// [`InDataError::TooShort`] if the header (8 bytes) is incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
         Listing::parse(bytes).map(|listing| Self { listing })
     }
 
     listing_accessors!();
 
-    /// Returns whether these certainly are all keys that the device has, where `allocation_length` bytes were asked for.
+    /// Returns whether the list certainly has all keys of the device. `allocation_length` is the command's, in bytes.
     ///
-    /// ADDITIONAL LENGTH alone does not tell: by the standard it counts all keys, but some devices count only those
-    /// that fit the allocation length (Linux's LIO until 5.10). So a list is complete if it leaves room for another key.
+    /// ADDITIONAL LENGTH alone does not prove this: by the standard it counts all keys, but some devices count only the
+    /// keys that fit the allocation length (Linux's LIO until 5.10). A list is therefore complete only if it leaves
+    /// room for another key.
     ///
     /// # Errors
     ///
-    /// The list ends early, though the allocation length had room: [`InDataError::TooShort`] if the device sent less
-    /// than ADDITIONAL LENGTH says, [`InDataError::Entry`] if the last key is cut. The keys before that can be had all
-    /// the same.
+    /// The list ends early, although the allocation length had room: [`InDataError::TooShort`] if the device sent less
+    /// than ADDITIONAL LENGTH states, [`InDataError::Entry`] if the last key is truncated. The keys before that are
+    /// still available.
     pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
         let unread = self.iter().0.remainder().len();
         self.listing.is_complete(allocation_length, unread, KEY)
     }
 
-    /// The keys that are here in whole.
+    /// Returns the keys that are complete.
     pub fn iter(&self) -> KeyIter<'a> {
         KeyIter(self.listing.body.chunks_exact(KEY))
     }
 
     /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,
-    /// and returns how many bytes that are.
+    /// and returns their length in bytes.
     ///
-    /// ADDITIONAL LENGTH counts all keys, also those for which there is no room.
+    /// ADDITIONAL LENGTH counts all keys, including those that do not fit.
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooLong`], if the data have more than 2^32-1 bytes.
+    /// [`BuildError::TooLong`] if the data exceed 2^32-1 bytes.
     pub fn build(
         generation: u32,
         keys: impl IntoIterator<Item = ReservationKey>,
@@ -103,7 +104,7 @@ impl<'a> IntoIterator for &Keys<'a> {
     }
 }
 
-/// The keys of a READ KEYS: [`Keys::iter`].
+/// An iterator over the keys of a READ KEYS: see [`Keys::iter`].
 #[derive(Clone, Debug)]
 pub struct KeyIter<'a>(ChunksExact<'a, u8>);
 

@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-/// The type of a persistent reservation: what it forbids to whom (SPC-4 clause 6.15.3.4).
+/// The type of a persistent reservation: the access that it forbids (SPC-4 clause 6.15.3.4).
 ///
-/// A four-bit code. [`new`](Self::new) gives every code its one representation, so that codes without a name
-/// are kept, too.
+/// It is a four-bit code. [`new`](Self::new) maps every code to a single representation and keeps codes without a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ReservationType {
@@ -36,7 +35,7 @@ impl ReservationType {
         Self::ExclusiveAccessAllRegistrants,
     ];
 
-    /// The type that bits 3-0 of `code` mean.
+    /// Returns the type with the code in bits 3-0 of `code`.
     pub const fn new(code: u8) -> Self {
         match code & 0x0f {
             1 => Self::WriteExclusive,
@@ -49,7 +48,7 @@ impl ReservationType {
         }
     }
 
-    /// The four-bit TYPE code.
+    /// Returns the four-bit TYPE code.
     pub const fn code(self) -> u8 {
         match self {
             Self::WriteExclusive => 1,
@@ -62,7 +61,7 @@ impl ReservationType {
         }
     }
 
-    /// The standard's name, if the code has one.
+    /// Returns the standard's name, if the code has one.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::WriteExclusive => "WRITE EXCLUSIVE",
@@ -75,17 +74,17 @@ impl ReservationType {
         })
     }
 
-    /// Whether every registered I_T nexus is a holder (7h, 8h).
+    /// Returns whether every registered I_T nexus is a holder (7h, 8h).
     pub const fn is_all_registrants(self) -> bool {
         matches!(self, Self::WriteExclusiveAllRegistrants | Self::ExclusiveAccessAllRegistrants)
     }
 
-    /// Whether one holds it and all that are registered have access (5h, 6h).
+    /// Returns whether one I_T nexus is the holder and all registered ones have access (5h, 6h).
     pub const fn is_registrants_only(self) -> bool {
         matches!(self, Self::WriteExclusiveRegistrantsOnly | Self::ExclusiveAccessRegistrantsOnly)
     }
 
-    /// Whether reading is forbidden, too (3h, 6h, 8h).
+    /// Returns whether the type forbids reading as well as writing (3h, 6h, 8h).
     pub const fn is_exclusive_access(self) -> bool {
         matches!(
             self,
@@ -96,7 +95,7 @@ impl ReservationType {
     }
 }
 
-/// The name and the code: `WRITE EXCLUSIVE (1h)`, `unknown (2h)`.
+/// Shows the name and the code: `WRITE EXCLUSIVE (1h)`, `unknown (2h)`.
 impl fmt::Display for ReservationType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:X}h)", self.name().unwrap_or("unknown"), self.code())
@@ -115,7 +114,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope that bits 3-0 of `code` mean.
+    /// Returns the scope with the code in bits 3-0 of `code`.
     pub const fn new(code: u8) -> Self {
         match code & 0x0f {
             0 => Self::LogicalUnit,
@@ -123,7 +122,7 @@ impl Scope {
         }
     }
 
-    /// The four-bit SCOPE code.
+    /// Returns the four-bit SCOPE code.
     pub const fn code(self) -> u8 {
         match self {
             Self::LogicalUnit => 0,
@@ -131,7 +130,7 @@ impl Scope {
         }
     }
 
-    /// The standard's name, if the code has one.
+    /// Returns the standard's name, if the code has one.
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Self::LogicalUnit => Some("LOGICAL UNIT"),
@@ -140,19 +139,19 @@ impl Scope {
     }
 }
 
-/// The name and the code: `LOGICAL UNIT (0h)`.
+/// Shows the name and the code: `LOGICAL UNIT (0h)`.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:X}h)", self.name().unwrap_or("unknown"), self.code())
     }
 }
 
-/// Scope and type out of the byte that both share everywhere: SCOPE bits 7-4, TYPE bits 3-0.
+/// Splits the byte that scope and type share: SCOPE is bits 7-4, TYPE bits 3-0.
 pub(crate) const fn split_scope_type(byte: u8) -> (Scope, ReservationType) {
     (Scope::new(byte >> 4), ReservationType::new(byte))
 }
 
-/// The byte that scope and type share.
+/// Returns the byte that scope and type share.
 pub(crate) const fn join_scope_type(scope: Scope, kind: ReservationType) -> u8 {
     scope.code() << 4 | kind.code()
 }
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_scope_and_no_type_is_lost() {
+    fn every_scope_and_type_is_kept() {
         for byte in 0..=u8::MAX {
             let (scope, kind) = split_scope_type(byte);
             assert_eq!(join_scope_type(scope, kind), byte);
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_families_of_types_are_told_apart() {
+    fn reservation_type_families_are_distinguished() {
         for kind in ReservationType::ALL {
             let code = kind.code();
             assert_eq!(kind.is_all_registrants(), code == 7 || code == 8);

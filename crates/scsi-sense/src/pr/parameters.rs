@@ -6,7 +6,7 @@ use super::{OutServiceAction, ReservationKey, TransportId, TransportIdError, Tra
 use crate::build::Cursor;
 use crate::{BuildError, SenseCode};
 
-/// The parameter list of a PERSISTENT RESERVE OUT: one layout for REGISTER AND MOVE, one for all others.
+/// The parameter list of a PERSISTENT RESERVE OUT. REGISTER AND MOVE has its own layout, all others share one.
 ///
 /// ```
 /// use scsi_sense::pr::{BasicParameters, OutParameters, OutServiceAction, ReservationKey};
@@ -25,27 +25,27 @@ use crate::{BuildError, SenseCode};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutParameters<'a> {
-    /// Every service action but REGISTER AND MOVE.
+    /// The list of every service action except REGISTER AND MOVE.
     Basic(BasicParameters<'a>),
     /// REGISTER AND MOVE.
     RegisterAndMove(RegisterAndMoveParameters<'a>),
 }
 
-/// The basic parameter list (SPC-4 clause 6.16.3): 24 bytes, and TransportIDs behind them if SPEC_I_PT is set.
+/// The basic parameter list (SPC-4 clause 6.16.3): 24 bytes, followed by TransportIDs if SPEC_I_PT is set.
 ///
-/// Bytes 16-19 and 22-23 are obsolete: they are ignored, and zero in what it builds.
+/// Bytes 16-19 and 22-23 are obsolete: they are ignored when read and built as zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BasicParameters<'a> {
-    /// RESERVATION KEY, bytes 0-7: the key that this I_T nexus has.
+    /// RESERVATION KEY, bytes 0-7: the current key of this I_T nexus.
     pub reservation_key: ReservationKey,
-    /// SERVICE ACTION RESERVATION KEY, bytes 8-15: the key to register, or that of whom to preempt.
+    /// SERVICE ACTION RESERVATION KEY, bytes 8-15: the key to register or to preempt.
     pub service_action_key: ReservationKey,
-    /// The other initiator ports to register: SPEC_I_PT (byte 20 bit 3) is set if there is a list, even an empty
-    /// one. For REGISTER only.
+    /// The other initiator ports to register. SPEC_I_PT (byte 20 bit 3) is set if there is a list, even an empty one.
+    /// Valid for REGISTER only.
     pub transport_ids: Option<TransportIds<'a>>,
     /// `ALL_TG_PT`, byte 20 bit 2: register with all target ports. Ignored unless a key is registered.
     pub all_target_ports: bool,
-    /// APTPL, byte 20 bit 0: keep registrations and reservation over a loss of power. Ignored unless a key is
+    /// APTPL, byte 20 bit 0: registrations and reservation persist through power loss. Ignored unless a key is
     /// registered.
     pub aptpl: bool,
 }
@@ -53,13 +53,13 @@ pub struct BasicParameters<'a> {
 /// The parameter list of REGISTER AND MOVE (SPC-4 clause 6.16.4): 24 bytes and one TransportID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegisterAndMoveParameters<'a> {
-    /// RESERVATION KEY, bytes 0-7: the key that this I_T nexus has.
+    /// RESERVATION KEY, bytes 0-7: the current key of this I_T nexus.
     pub reservation_key: ReservationKey,
     /// SERVICE ACTION RESERVATION KEY, bytes 8-15: the key to register for the other I_T nexus.
     pub service_action_key: ReservationKey,
-    /// UNREG, byte 17 bit 1: unregister this I_T nexus when the reservation has moved.
+    /// UNREG, byte 17 bit 1: unregister this I_T nexus after the reservation has moved.
     pub unregister: bool,
-    /// APTPL, byte 17 bit 0: keep registrations and reservation over a loss of power.
+    /// APTPL, byte 17 bit 0: registrations and reservation persist through power loss.
     pub aptpl: bool,
     /// RELATIVE TARGET PORT IDENTIFIER, bytes 18-19: the target port of the other I_T nexus.
     pub relative_port: u16,
@@ -67,33 +67,33 @@ pub struct RegisterAndMoveParameters<'a> {
     pub transport_id: TransportId<'a>,
 }
 
-/// Why bytes are not the parameter list of a PERSISTENT RESERVE OUT.
+/// The reason why bytes are not the parameter list of a PERSISTENT RESERVE OUT.
 ///
-/// [`sense_code`](Self::sense_code) is what a device says about it.
+/// [`sense_code`](Self::sense_code) returns the sense code with which a device refuses such a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ParameterError {
-    /// The list has not the length that it must have.
+    /// The list does not have the required length.
     Length {
-        /// The length that it must have (or must have at least, if it has less) in bytes.
+        /// The required length in bytes; the minimum length if the list is shorter.
         needed: usize,
-        /// Its length in bytes.
+        /// Length of the list in bytes.
         got: usize,
     },
     /// SPEC_I_PT is set, and the service action is not REGISTER.
     SpecifyInitiatorPorts,
     /// The length field of the TransportIDs does not agree with the bytes that follow.
     TransportIdLength {
-        /// What the field says, in bytes.
+        /// Value of the length field in bytes.
         stated: u32,
-        /// The bytes that follow.
+        /// Number of bytes that follow.
         got: usize,
     },
     /// A TransportID is malformed.
     TransportId(TransportIdError),
 }
 
-/// Bytes of the basic list and, but for the TransportID, of REGISTER AND MOVE.
+/// Length in bytes of the basic list and, without the TransportID, of the list of REGISTER AND MOVE.
 const LENGTH: usize = 24;
 
 /// Byte 20 of the basic list.
@@ -104,12 +104,12 @@ const APTPL: u8 = 0x01;
 const UNREG: u8 = 0x02;
 
 impl<'a> OutParameters<'a> {
-    /// Reads the parameter list of this service action; `bytes` is the whole list, neither more nor less.
+    /// Reads the parameter list of this service action. `bytes` must be exactly the list.
     ///
     /// # Errors
     ///
-    /// [`ParameterError`], if the list has not the right length, or what it says of its TransportIDs is wrong.
-    /// Keys and flags are not judged.
+    /// [`ParameterError`] if the length is wrong, or the TransportIDs are malformed, contradict their length field, or
+    /// are not allowed for this service action. Keys and other flags are not checked.
     pub fn parse(action: OutServiceAction, bytes: &'a [u8]) -> Result<Self, ParameterError> {
         let (head, rest) =
             bytes.split_first_chunk().ok_or(ParameterError::Length { needed: LENGTH, got: bytes.len() })?;
@@ -120,7 +120,7 @@ impl<'a> OutParameters<'a> {
         }
     }
 
-    /// RESERVATION KEY, bytes 0-7 of both layouts.
+    /// Returns RESERVATION KEY, bytes 0-7 of both layouts.
     pub const fn reservation_key(&self) -> ReservationKey {
         match self {
             Self::Basic(list) => list.reservation_key,
@@ -128,7 +128,7 @@ impl<'a> OutParameters<'a> {
         }
     }
 
-    /// SERVICE ACTION RESERVATION KEY, bytes 8-15 of both layouts.
+    /// Returns SERVICE ACTION RESERVATION KEY, bytes 8-15 of both layouts.
     pub const fn service_action_key(&self) -> ReservationKey {
         match self {
             Self::Basic(list) => list.service_action_key,
@@ -140,7 +140,7 @@ impl<'a> OutParameters<'a> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`], if the buffer has not enough room or something has no length field for its length.
+    /// [`BuildError`] if the buffer is too small, or a length exceeds its length field.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, BuildError> {
         match self {
             Self::Basic(list) => list.write(buffer),
@@ -150,7 +150,7 @@ impl<'a> OutParameters<'a> {
 }
 
 impl<'a> BasicParameters<'a> {
-    /// The first 24 bytes: all of the list, if there are no TransportIDs.
+    /// Returns the first 24 bytes, which are the whole list if there are no TransportIDs.
     pub fn to_bytes(&self) -> [u8; 24] {
         let [k0, k1, k2, k3, k4, k5, k6, k7] = self.reservation_key.to_be_bytes();
         let [s0, s1, s2, s3, s4, s5, s6, s7] = self.service_action_key.to_be_bytes();
@@ -171,7 +171,7 @@ impl<'a> BasicParameters<'a> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::BufferTooSmall`], and [`BuildError::TooLong`] above 2^32-1 bytes of TransportIDs.
+    /// [`BuildError::BufferTooSmall`]; [`BuildError::TooLong`] if the TransportIDs exceed 2^32-1 bytes.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, BuildError> {
         let mut cursor = Cursor::new(buffer);
         cursor.put(&self.to_bytes());
@@ -217,7 +217,7 @@ impl<'a> RegisterAndMoveParameters<'a> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::BufferTooSmall`], and [`BuildError::TooLong`] as from [`TransportId::write`].
+    /// [`BuildError::BufferTooSmall`]; [`BuildError::TooLong`] under the conditions of [`TransportId::write`].
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, BuildError> {
         let mut flags = 0;
         if self.unregister {
@@ -256,7 +256,7 @@ impl<'a> RegisterAndMoveParameters<'a> {
     }
 }
 
-/// RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
+/// Reads RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
 fn keys(head: &[u8; 24]) -> (ReservationKey, ReservationKey) {
     let [k0, k1, k2, k3, k4, k5, k6, k7, s0, s1, s2, s3, s4, s5, s6, s7, ..] = *head;
     (
@@ -274,7 +274,7 @@ fn check_length(stated: u32, ids: &[u8]) -> Result<(), ParameterError> {
 }
 
 impl ParameterError {
-    /// What a device answers to such a list, with CHECK CONDITION.
+    /// Returns the sense code with which a device refuses such a list, with CHECK CONDITION.
     pub const fn sense_code(&self) -> SenseCode {
         match self {
             Self::Length { .. } => SenseCode::PARAMETER_LIST_LENGTH_ERROR,

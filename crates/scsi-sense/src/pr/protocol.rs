@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-/// PROTOCOL IDENTIFIER: which SCSI transport protocol something belongs to (SPC-4 clause 7.6.1).
+/// PROTOCOL IDENTIFIER: the SCSI transport protocol (SPC-4 clause 7.6.1).
 ///
-/// Four bits, 0h to Fh.
+/// It has four bits: 0h to Fh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProtocolIdentifier(pub u8);
 
@@ -34,7 +34,7 @@ impl ProtocolIdentifier {
     /// Fh: no protocol.
     pub const NONE: Self = Self(0xf);
 
-    /// A short name, if the code has one.
+    /// Returns a short name, if the code has one.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::FIBRE_CHANNEL => "Fibre Channel",
@@ -54,7 +54,7 @@ impl ProtocolIdentifier {
     }
 }
 
-/// The name and the code: `SAS (6h)`.
+/// Shows the name and the code: `SAS (6h)`.
 impl fmt::Display for ProtocolIdentifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:X}h)", self.name().unwrap_or("unknown protocol"), self.0)

@@ -1,4 +1,4 @@
-//! What READ RESERVATION returns.
+//! The data of READ RESERVATION.
 
 use core::fmt;
 
@@ -10,15 +10,15 @@ use crate::build::Cursor;
 /// A persistent reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reservation {
-    /// The holder's key; zero if all registrants hold it.
+    /// The holder's key; zero if all registrants hold the reservation.
     pub key: ReservationKey,
-    /// What it is on.
+    /// The scope: the reserved part of the device.
     pub scope: Scope,
-    /// What it forbids to whom.
+    /// The type: the access that the reservation forbids.
     pub kind: ReservationType,
 }
 
-/// For example `WRITE EXCLUSIVE (1h), key 0x123abc`.
+/// Shows, for example, `WRITE EXCLUSIVE (1h), key 0x123abc`.
 impl fmt::Display for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.scope.code() != 0 {
@@ -34,26 +34,26 @@ pub struct ReservationData<'a> {
     listing: Listing<'a>,
 }
 
-/// ADDITIONAL LENGTH where there is a reservation.
+/// ADDITIONAL LENGTH in bytes, if there is a reservation.
 const LENGTH: u32 = 16;
 
 impl<'a> ReservationData<'a> {
-    /// Takes the data that a READ RESERVATION returned.
+    /// Reads the data of a READ RESERVATION.
     ///
     /// # Errors
     ///
-    /// [`InDataError::TooShort`], if not even the header (8 bytes) is there.
+    /// [`InDataError::TooShort`] if the header (8 bytes) is incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, InDataError> {
         Listing::parse(bytes).map(|listing| Self { listing })
     }
 
     listing_accessors!();
 
-    /// The reservation; `None` if ADDITIONAL LENGTH says that there is none.
+    /// Returns the reservation; `None` if ADDITIONAL LENGTH is zero, which means that there is none.
     ///
     /// # Errors
     ///
-    /// There is one, but it cannot be read: [`InDataError::TooShort`] if its bytes are not here,
+    /// There is a reservation that cannot be read: [`InDataError::TooShort`] if its bytes are missing,
     /// [`InDataError::Length`] if ADDITIONAL LENGTH is neither zero nor at least 16.
     pub fn reservation(&self) -> Result<Option<Reservation>, InDataError> {
         match self.listing.additional_length {
@@ -71,7 +71,7 @@ impl<'a> ReservationData<'a> {
     }
 
     /// Writes the data to the start of `buffer`, cut at its end as a device cuts them at the allocation length,
-    /// and returns how many bytes that are: at most 24.
+    /// and returns their length in bytes: at most 24.
     pub fn build(generation: u32, reservation: Option<Reservation>, buffer: &mut [u8]) -> usize {
         let mut cursor = Cursor::new(buffer);
         match reservation {

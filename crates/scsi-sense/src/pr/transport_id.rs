@@ -6,9 +6,9 @@ use super::{IscsiName, IscsiSessionId, ProtocolIdentifier, TransportIdError};
 use crate::BuildError;
 use crate::build::Cursor;
 
-/// The name of an initiator port, in the form of its transport protocol (SPC-4 clause 7.6.4).
+/// The name of an initiator port, in the format of its transport protocol (SPC-4 clause 7.6.4).
 ///
-/// Reserved bytes are not kept: they are zero in what it builds.
+/// Reserved bytes are not kept: they are built as zero.
 ///
 /// ```
 /// use scsi_sense::pr::TransportId;
@@ -68,31 +68,31 @@ pub enum TransportId<'a> {
         /// ROUTING ID (PCI bus, device and function), bytes 2-3.
         routing_id: u16,
     },
-    /// A protocol or a format that has no TransportID in the standard.
+    /// A protocol or format for which the standard defines no TransportID.
     Other(RawTransportId<'a>),
 }
 
-/// The bytes of a TransportID whose length is known and whose meaning is not.
+/// The bytes of a TransportID of known length and unknown format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawTransportId<'a>(&'a [u8]);
 
 const SEPARATOR: &[u8; 5] = b",i,0x";
 
 impl<'a> TransportId<'a> {
-    /// The length in bytes of every TransportID but those of iSCSI, which have at least as many.
+    /// Length in bytes of every TransportID except those of iSCSI, for which it is the minimum.
     pub const LENGTH: usize = 24;
 
-    /// The length in bytes of the longest TransportID that is accepted.
+    /// Length in bytes of the longest accepted TransportID.
     ///
-    /// The standard sets no bound of its own; an iSCSI name has at most 223 bytes, and programs that store
-    /// TransportIDs reserve 256.
+    /// The standard sets no limit. An iSCSI name has at most 223 bytes, and programs that store TransportIDs reserve
+    /// 256.
     pub const MAX_LENGTH: usize = 256;
 
-    /// Takes the one TransportID that `bytes` are.
+    /// Reads a TransportID. `bytes` must be exactly the TransportID.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`], if it is malformed or there are bytes behind it.
+    /// [`TransportIdError`] if it is malformed or bytes follow it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TransportIdError> {
         match Self::split_first(bytes)? {
             (id, []) => Ok(id),
@@ -100,11 +100,11 @@ impl<'a> TransportId<'a> {
         }
     }
 
-    /// Takes the TransportID that `bytes` start with, and returns it with the bytes behind it.
+    /// Reads the TransportID at the start of `bytes`, and returns it with the bytes after it.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`], if it is malformed.
+    /// [`TransportIdError`] if it is malformed.
     pub fn split_first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), TransportIdError> {
         let got = bytes.len();
         let (head, _) =
@@ -115,7 +115,7 @@ impl<'a> TransportId<'a> {
         Ok((Self::decode(whole)?, rest))
     }
 
-    /// The protocol that it belongs to.
+    /// Returns the protocol.
     pub fn protocol(&self) -> ProtocolIdentifier {
         match self {
             Self::FibreChannel { .. } => ProtocolIdentifier::FIBRE_CHANNEL,
@@ -133,8 +133,8 @@ impl<'a> TransportId<'a> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::BufferTooSmall`], and [`BuildError::TooLong`] above [`MAX_LENGTH`](Self::MAX_LENGTH) (for
-    /// that, an iSCSI name must be longer than the 223 bytes that the standard allows).
+    /// [`BuildError::BufferTooSmall`]; [`BuildError::TooLong`] if it exceeds [`MAX_LENGTH`](Self::MAX_LENGTH), which
+    /// needs an iSCSI name longer than the 223 bytes that the standard allows.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, BuildError> {
         let mut cursor = Cursor::new(buffer);
         self.put(&mut cursor)?;
@@ -179,19 +179,19 @@ impl<'a> TransportId<'a> {
         Ok(())
     }
 
-    /// Bytes that were a TransportID's before, uninterpreted.
+    /// Wraps the bytes of a valid TransportID without decoding them.
     pub(super) const fn raw(bytes: &'a [u8]) -> Self {
         Self::Other(RawTransportId(bytes))
     }
 
-    /// `whole` has the length that [`whole_length`] gave.
+    /// Decodes a TransportID. `whole` must have the length that [`whole_length`] returns.
     fn decode(whole: &'a [u8]) -> Result<Self, TransportIdError> {
         let Some(bytes) = whole.first_chunk::<24>() else {
             return Err(TransportIdError::TooShort { needed: Self::LENGTH, got: whole.len() });
         };
         let raw = RawTransportId(whole);
         Ok(match (raw.protocol(), raw.format()) {
-            (ProtocolIdentifier::FIBRE_CHANNEL, 0) => Self::FibreChannel { port_name: eight(bytes, 8) },
+            (ProtocolIdentifier::FIBRE_CHANNEL, 0) => Self::FibreChannel { port_name: u64_at(bytes, 8) },
             (ProtocolIdentifier::PARALLEL_SCSI, 0) => {
                 let [_, _, a2, a3, _, _, r6, r7, ..] = *bytes;
                 Self::ParallelScsi {
@@ -199,14 +199,14 @@ impl<'a> TransportId<'a> {
                     relative_port: u16::from_be_bytes([r6, r7]),
                 }
             }
-            (ProtocolIdentifier::SBP, 0) => Self::Sbp { eui64: eight(bytes, 8) },
+            (ProtocolIdentifier::SBP, 0) => Self::Sbp { eui64: u64_at(bytes, 8) },
             (ProtocolIdentifier::SRP, 0) => {
                 let [_, _, _, _, _, _, _, _, port @ ..] = *bytes;
                 Self::Srp { port }
             }
             (ProtocolIdentifier::ISCSI, 0) => Self::IscsiDevice { name: IscsiName::new(iscsi_text(whole)?)? },
             (ProtocolIdentifier::ISCSI, 1) => iscsi_port(iscsi_text(whole)?)?,
-            (ProtocolIdentifier::SAS, 0) => Self::Sas { address: eight(bytes, 4) },
+            (ProtocolIdentifier::SAS, 0) => Self::Sas { address: u64_at(bytes, 4) },
             (ProtocolIdentifier::SOP, 0) => {
                 let [_, _, r2, r3, ..] = *bytes;
                 Self::Sop { routing_id: u16::from_be_bytes([r2, r3]) }
@@ -217,23 +217,23 @@ impl<'a> TransportId<'a> {
 }
 
 impl<'a> RawTransportId<'a> {
-    /// All of its bytes, the header included.
+    /// Returns all bytes, including the header.
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// PROTOCOL IDENTIFIER, byte 0 bits 3-0.
+    /// Returns PROTOCOL IDENTIFIER, byte 0 bits 3-0.
     pub fn protocol(self) -> ProtocolIdentifier {
         ProtocolIdentifier(self.0.first().map_or(0, |byte| byte & 0x0f))
     }
 
-    /// FORMAT CODE, byte 0 bits 7-6.
+    /// Returns FORMAT CODE, byte 0 bits 7-6.
     pub fn format(self) -> u8 {
         self.0.first().map_or(0, |byte| byte >> 6)
     }
 }
 
-/// How many bytes a TransportID with this head has.
+/// Returns the length in bytes of a TransportID with these first four bytes.
 fn whole_length([first, _, high, low]: [u8; 4]) -> Result<usize, TransportIdError> {
     if first & 0x0f != ProtocolIdentifier::ISCSI.0 {
         return Ok(TransportId::LENGTH);
@@ -244,11 +244,11 @@ fn whole_length([first, _, high, low]: [u8; 4]) -> Result<usize, TransportIdErro
     }
 }
 
-fn eight(bytes: &[u8; 24], at: usize) -> u64 {
+fn u64_at(bytes: &[u8; 24], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// The text of an iSCSI TransportID: what is before the first zero. Only zeros may follow.
+/// Returns the text of an iSCSI TransportID: the bytes before the first zero. Only zeros may follow.
 fn iscsi_text(whole: &[u8]) -> Result<&[u8], TransportIdError> {
     let field = whole.get(4..).unwrap_or_default();
     let end = field.iter().position(|byte| *byte == 0).ok_or(TransportIdError::NotTerminated)?;
@@ -256,7 +256,7 @@ fn iscsi_text(whole: &[u8]) -> Result<&[u8], TransportIdError> {
     if padding.iter().all(|byte| *byte == 0) { Ok(text) } else { Err(TransportIdError::Padding) }
 }
 
-/// Name and session identifier. The separator is the last one: there can be none in the session identifier.
+/// Splits the text into name and session identifier at the last separator: a session identifier has none.
 fn iscsi_port(text: &[u8]) -> Result<TransportId<'_>, TransportIdError> {
     let at = text
         .windows(SEPARATOR.len())
@@ -267,10 +267,10 @@ fn iscsi_port(text: &[u8]) -> Result<TransportId<'_>, TransportIdError> {
     Ok(TransportId::IscsiPort { name: IscsiName::new(name)?, session: IscsiSessionId::parse(session)? })
 }
 
-/// Puts an iSCSI TransportID whose text is made of these parts: format 01b if there is more than one.
+/// Appends an iSCSI TransportID whose text consists of these parts; its format is 01b if there is more than one.
 fn put_iscsi(cursor: &mut Cursor<'_>, parts: &[&[u8]]) -> Result<(), BuildError> {
     let text = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
-    // At least one zero, at least twenty bytes, a multiple of four.
+    // At least one terminating zero, at least twenty bytes, a multiple of four.
     let field = text.saturating_add(1).max(20).checked_next_multiple_of(4).unwrap_or(usize::MAX);
     let additional = match u16::try_from(field) {
         Ok(additional) if additional <= 252 => additional,
@@ -286,7 +286,7 @@ fn put_iscsi(cursor: &mut Cursor<'_>, parts: &[&[u8]]) -> Result<(), BuildError>
     Ok(())
 }
 
-/// The form that operators know from `sg_persist`: `sas,5000c50005b32001`, `fcp,10000000c9f3a571`, `iqn.…`.
+/// Shows the format of `sg_persist`: `sas,5000c50005b32001`, `fcp,10000000c9f3a571`, `iqn.…`.
 impl fmt::Display for TransportId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -303,7 +303,7 @@ impl fmt::Display for TransportId<'_> {
     }
 }
 
-/// The protocol and the bytes: `SSA (2h), format 0: 0200…`.
+/// Shows the protocol and the bytes: `SSA (2h), format 0: 0200…`.
 impl fmt::Display for RawTransportId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, format {}: ", self.protocol(), self.format())?;

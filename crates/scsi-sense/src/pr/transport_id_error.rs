@@ -1,25 +1,25 @@
-//! What is wrong with a TransportID.
+//! Errors of reading TransportIDs.
 
 use core::fmt;
 
-/// Why bytes are not a TransportID.
+/// The reason why bytes are not a TransportID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TransportIdError {
-    /// The TransportID is cut.
+    /// The TransportID is truncated.
     TooShort {
-        /// Bytes that it needs.
+        /// Needed length in bytes.
         needed: usize,
-        /// Bytes that are there.
+        /// Number of bytes given.
         got: usize,
     },
-    /// There are this many bytes behind it, where it should be the only one.
+    /// This many bytes follow a TransportID that should be the only one.
     TrailingBytes(usize),
     /// ADDITIONAL LENGTH of an iSCSI TransportID is below 20, above 252, or not a multiple of four.
     AdditionalLength(u16),
-    /// The text of an iSCSI TransportID has no zero at its end.
+    /// The text of an iSCSI TransportID has no terminating zero.
     NotTerminated,
-    /// There is something other than zeros behind the text of an iSCSI TransportID.
+    /// Bytes other than zero follow the text of an iSCSI TransportID, or the iSCSI name has a zero byte.
     Padding,
     /// The iSCSI name is empty.
     EmptyName,
@@ -35,14 +35,14 @@ impl fmt::Display for TransportIdError {
             Self::TooShort { needed, got } => {
                 write!(f, "a TransportID of {got} bytes where {needed} are needed")
             }
-            Self::TrailingBytes(count) => write!(f, "{count} bytes behind a TransportID"),
+            Self::TrailingBytes(count) => write!(f, "{count} bytes after a TransportID"),
             Self::AdditionalLength(length) => {
                 write!(f, "additional length {length} of an iSCSI TransportID is not 20, 24, ... 252")
             }
             Self::NotTerminated => f.write_str("iSCSI TransportID without a zero at the end of its text"),
             Self::Padding => f.write_str("iSCSI TransportID with a zero inside its text"),
             Self::EmptyName => f.write_str("iSCSI TransportID with an empty name"),
-            Self::NoSeparator => f.write_str("iSCSI TransportID without \",i,0x\" behind the name"),
+            Self::NoSeparator => f.write_str("iSCSI TransportID without \",i,0x\" after the name"),
             Self::SessionId => {
                 f.write_str("iSCSI TransportID whose session identifier is not 1 to 12 hexadecimal digits")
             }

@@ -7,18 +7,18 @@ use super::{TransportId, TransportIdError};
 use crate::BuildError;
 use crate::build::Cursor;
 
-/// TransportIDs one behind the other, each of them known to be well-formed.
+/// A list of TransportIDs without gaps. Invariant: each is well-formed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TransportIds<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> TransportIds<'a> {
-    /// Takes the TransportIDs that `bytes` are, none left over.
+    /// Reads a list of TransportIDs. `bytes` must be exactly the list.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`] of the first one that is malformed or cut.
+    /// [`TransportIdError`] of the first TransportID that is malformed or truncated.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TransportIdError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -31,7 +31,7 @@ impl<'a> TransportIds<'a> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`], if one is too long or the buffer has not enough room.
+    /// [`BuildError`] if a TransportID is too long or the buffer is too small.
     pub fn build(ids: &[TransportId<'_>], buffer: &'a mut [u8]) -> Result<Self, BuildError> {
         let mut cursor = Cursor::new(buffer);
         for id in ids {
@@ -41,17 +41,17 @@ impl<'a> TransportIds<'a> {
         Ok(Self { bytes: buffer.get(..length).unwrap_or_default() })
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// One after the other.
+    /// Returns the TransportIDs in their order.
     pub const fn iter(&self) -> TransportIdIter<'a> {
         TransportIdIter { rest: self.bytes }
     }
@@ -75,7 +75,7 @@ impl<'a> IntoIterator for &TransportIds<'a> {
     }
 }
 
-/// The TransportIDs of a list: [`TransportIds::iter`].
+/// An iterator over the TransportIDs of a list: see [`TransportIds::iter`].
 #[derive(Clone, Debug)]
 pub struct TransportIdIter<'a> {
     rest: &'a [u8],
@@ -93,7 +93,7 @@ impl<'a> Iterator for TransportIdIter<'a> {
 
 impl core::iter::FusedIterator for TransportIdIter<'_> {}
 
-/// A TransportID that owns its bytes, for keeping one without an allocator.
+/// A TransportID that owns its bytes and needs no allocator.
 ///
 /// ```
 /// use scsi_sense::pr::{TransportId, TransportIdBuf};
@@ -110,25 +110,25 @@ pub struct TransportIdBuf {
 }
 
 impl TransportIdBuf {
-    /// Keeps `id`.
+    /// Returns a copy of `id`.
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooLong`] as from [`TransportId::write`].
+    /// [`BuildError::TooLong`] under the conditions of [`TransportId::write`].
     pub fn new(id: TransportId<'_>) -> Result<Self, BuildError> {
         let mut bytes = [0; TransportId::MAX_LENGTH];
         let length = id.write(&mut bytes)?;
         Ok(Self { bytes, length })
     }
 
-    /// The TransportID's bytes.
+    /// Returns the TransportID's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or(&self.bytes)
     }
 
-    /// The TransportID.
+    /// Returns the TransportID.
     pub fn get(&self) -> TransportId<'_> {
-        // What was written can be read: the other case is for the compiler.
+        // Unreachable fallback: the bytes were written from a TransportID.
         TransportId::parse(self.as_bytes()).unwrap_or(TransportId::raw(self.as_bytes()))
     }
 }

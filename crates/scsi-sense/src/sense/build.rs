@@ -1,11 +1,11 @@
-//! Building sense data.
+//! Builds sense data.
 
 use super::specific::flag;
 use super::{Descriptor, bits};
 use crate::build::Cursor;
 use crate::{AdditionalSense, BuildError, SenseCode, SenseKeySpecific};
 
-/// Fixed format sense data (70h, 71h) to be built (SPC-4 clause 4.5.3).
+/// The fields of sense data in fixed format (70h, 71h) to build (SPC-4 clause 4.5.3).
 ///
 /// ```
 /// use scsi_sense::{FixedSense, Sense, SenseCode, SenseKeySpecific};
@@ -26,15 +26,15 @@ use crate::{AdditionalSense, BuildError, SenseCode, SenseKeySpecific};
 pub struct FixedSense {
     /// Sense key, additional sense code and qualifier.
     pub code: SenseCode,
-    /// The error is one of an earlier command: response code 71h in place of 70h.
+    /// The error belongs to an earlier command: response code 71h instead of 70h.
     pub deferred: bool,
-    /// INFORMATION, bytes 3-6; VALID is set if there is one.
+    /// INFORMATION, bytes 3-6; VALID is set if there is a value.
     pub information: Option<u32>,
     /// COMMAND-SPECIFIC INFORMATION, bytes 8-11.
     pub command_specific: u32,
-    /// FIELD REPLACEABLE UNIT CODE, byte 14; 0 names none.
+    /// FIELD REPLACEABLE UNIT CODE, byte 14; 0 means no unit.
     pub field_replaceable_unit: u8,
-    /// SENSE KEY SPECIFIC, bytes 15-17; SKSV is set if there is one.
+    /// SENSE KEY SPECIFIC, bytes 15-17; SKSV is set if there is a value.
     pub sense_key_specific: Option<SenseKeySpecific>,
     /// FILEMARK, byte 2 bit 7.
     pub filemark: bool,
@@ -47,7 +47,7 @@ pub struct FixedSense {
 }
 
 impl FixedSense {
-    /// A current error of this code, and nothing more.
+    /// Returns a current error with this code and no other field.
     pub const fn new(code: SenseCode) -> Self {
         Self {
             code,
@@ -63,7 +63,7 @@ impl FixedSense {
         }
     }
 
-    /// The eighteen bytes; ADDITIONAL SENSE LENGTH (byte 7) is 10.
+    /// Returns the eighteen bytes; ADDITIONAL SENSE LENGTH (byte 7) is 10.
     pub const fn to_bytes(&self) -> [u8; 18] {
         let response = flag(self.information.is_some(), bits::VALID)
             | if self.deferred { bits::FIXED_DEFERRED } else { bits::FIXED_CURRENT };
@@ -87,24 +87,24 @@ impl FixedSense {
     }
 }
 
-/// Descriptor format sense data (72h, 73h) to be built (SPC-4 clause 4.5.2).
+/// The fields of sense data in descriptor format (72h, 73h) to build (SPC-4 clause 4.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DescriptorSense<'a> {
     /// Sense key, additional sense code and qualifier.
     pub code: SenseCode,
-    /// The error is one of an earlier command: response code 73h in place of 72h.
+    /// The error belongs to an earlier command: response code 73h instead of 72h.
     pub deferred: bool,
     /// `SDAT_OVFL`, byte 4 bit 7: the device had more sense data than it could deliver.
     pub overflow: bool,
-    /// The descriptors, in this order.
+    /// The descriptors, in the order in which they are written.
     pub descriptors: &'a [Descriptor<'a>],
 }
 
 impl DescriptorSense<'_> {
-    /// The most bytes that sense data may have: ADDITIONAL SENSE LENGTH is at most 244 (SPC-4 clause 4.5.2.1).
+    /// The greatest length of sense data in bytes: ADDITIONAL SENSE LENGTH is at most 244 (SPC-4 clause 4.5.2.1).
     pub const MAX_LENGTH: usize = 252;
 
-    /// A current error of this code, without descriptors.
+    /// Returns a current error with this code, without descriptors.
     pub const fn new(code: SenseCode) -> Self {
         Self { code, deferred: false, overflow: false, descriptors: &[] }
     }
@@ -113,8 +113,8 @@ impl DescriptorSense<'_> {
     ///
     /// # Errors
     ///
-    /// [`BuildError::TooLong`] above [`MAX_LENGTH`](Self::MAX_LENGTH), [`BuildError::BufferTooSmall`] if the
-    /// buffer has not enough room.
+    /// [`BuildError::TooLong`] if the sense data exceed [`MAX_LENGTH`](Self::MAX_LENGTH),
+    /// [`BuildError::BufferTooSmall`] if they exceed the buffer.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, BuildError> {
         let response = if self.deferred { bits::DESCRIPTOR_DEFERRED } else { bits::DESCRIPTOR_CURRENT };
         let AdditionalSense { asc, ascq } = self.code.additional;

@@ -4,7 +4,7 @@ use super::specific::flag;
 use crate::build::Cursor;
 use crate::{SenseCode, SenseKey, SenseKeySpecific, Status};
 
-/// One piece of descriptor format sense data (SPC-4 clause 4.5.2).
+/// A descriptor in descriptor format sense data (SPC-4 clause 4.5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Descriptor<'a> {
@@ -19,25 +19,25 @@ pub enum Descriptor<'a> {
     CommandSpecific(u64),
     /// 02h: SENSE KEY SPECIFIC.
     SenseKeySpecific(SenseKeySpecific),
-    /// 03h: FIELD REPLACEABLE UNIT CODE; 0 names none.
+    /// 03h: FIELD REPLACEABLE UNIT CODE; 0 means no unit.
     FieldReplaceableUnit(u8),
     /// 04h: flags of stream commands.
     StreamCommands {
         /// A filemark or setmark was read.
         filemark: bool,
-        /// End of medium or partition.
+        /// The end of the medium or partition was reached.
         end_of_medium: bool,
-        /// The block had another length than the command asked for.
+        /// The length of the block differs from that in the command.
         incorrect_length: bool,
     },
     /// 05h: the flag of block commands.
     BlockCommands {
-        /// The block had another length than the command asked for.
+        /// The length of the block differs from that in the command.
         incorrect_length: bool,
     },
-    /// 09h: what an ATA device returned.
+    /// 09h: the registers of an ATA device.
     AtaStatusReturn(AtaStatusReturn),
-    /// 0Ah: progress of another operation than that of the sense key.
+    /// 0Ah: the progress of an operation other than that of the sense key.
     AnotherProgress {
         /// ANOTHER SENSE KEY and ANOTHER ADDITIONAL SENSE CODE (and qualifier).
         code: SenseCode,
@@ -46,22 +46,22 @@ pub enum Descriptor<'a> {
     },
     /// 0Ch: sense data of another logical unit.
     ForwardedSense {
-        /// FSDT: the sense data were cut.
+        /// FSDT: the sense data were truncated.
         truncated: bool,
-        /// SENSE DATA SOURCE, four bits: 0 is unknown, else which device of the copy.
+        /// SENSE DATA SOURCE, four bits: the device of the copy; 0 if unknown.
         source: u8,
         /// FORWARDED STATUS.
         status: Status,
         /// The sense data, for [`Sense::parse`](crate::Sense::parse).
         sense: &'a [u8],
     },
-    /// 0Dh: what a direct-access block device says instead of 00h, 01h, 02h, 03h and 05h.
+    /// 0Dh: a direct-access block device's replacement for 00h, 01h, 02h, 03h and 05h.
     DirectAccessBlockDevice(DirectAccessBlockDevice),
-    /// Any other descriptor, or one that is shorter than its type calls for.
+    /// A descriptor of any other type, or one that is shorter than its type requires.
     Other {
         /// DESCRIPTOR TYPE.
         kind: u8,
-        /// The bytes behind ADDITIONAL LENGTH; at most 255 can be built.
+        /// The bytes after ADDITIONAL LENGTH; at most 255 can be built.
         body: &'a [u8],
     },
 }
@@ -69,13 +69,13 @@ pub enum Descriptor<'a> {
 /// The registers of an ATA device (SAT-3 clause 12.2.6): descriptor 09h.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AtaStatusReturn {
-    /// EXTEND: `count` and `lba` have meaning beyond 8 and 24 bits.
+    /// EXTEND: the bits of `count` above 8 and of `lba` above 24 are valid.
     pub extend: bool,
     /// ERROR.
     pub error: u8,
     /// COUNT.
     pub count: u16,
-    /// LBA, 48 bits. Those above are not part of it.
+    /// LBA, 48 bits. Higher bits are not built.
     pub lba: u64,
     /// DEVICE.
     pub device: u8,
@@ -92,9 +92,9 @@ pub struct DirectAccessBlockDevice {
     pub command_specific: u64,
     /// SENSE KEY SPECIFIC, if SKSV.
     pub sense_key_specific: Option<SenseKeySpecific>,
-    /// FIELD REPLACEABLE UNIT CODE; 0 names none.
+    /// FIELD REPLACEABLE UNIT CODE; 0 means no unit.
     pub field_replaceable_unit: u8,
-    /// ILI: the block had another length than the command asked for.
+    /// ILI: the length of the block differs from that in the command.
     pub incorrect_length: bool,
 }
 
@@ -120,7 +120,7 @@ const EXTEND: u8 = 0x01;
 const DIRECT_ACCESS_RESERVED: [u8; 8] = [0; 8];
 
 impl<'a> Descriptor<'a> {
-    /// DESCRIPTOR TYPE.
+    /// Returns DESCRIPTOR TYPE.
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Information { .. } => INFORMATION,
@@ -137,8 +137,8 @@ impl<'a> Descriptor<'a> {
         }
     }
 
-    /// What a descriptor with this DESCRIPTOR TYPE and these bytes behind its ADDITIONAL LENGTH means, in sense
-    /// data with this sense key.
+    /// Decodes a descriptor from its DESCRIPTOR TYPE (`kind`) and the bytes after its ADDITIONAL LENGTH (`body`), in
+    /// sense data with this sense key.
     pub fn decode(key: SenseKey, kind: u8, body: &'a [u8]) -> Self {
         let known = match kind {
             INFORMATION => decode_information(body),
@@ -164,7 +164,8 @@ impl<'a> Descriptor<'a> {
         known.unwrap_or(Self::Other { kind, body })
     }
 
-    /// Puts the descriptor, its header included. More than 255 bytes have no length: the caller refuses them.
+    /// Appends the descriptor with its header. A body over 255 bytes does not fit the length field: the caller refuses
+    /// it.
     pub(super) fn put(&self, cursor: &mut Cursor<'_>) {
         let start = cursor.position();
         cursor.put(&[self.kind(), 0]);
@@ -263,7 +264,7 @@ impl AtaStatusReturn {
 }
 
 impl DirectAccessBlockDevice {
-    /// Needs bytes 2-23 of the 32; those behind are reserved.
+    /// Requires bytes 2-23 of the 32; bytes 24-31 are reserved.
     fn decode(key: SenseKey, body: &[u8]) -> Option<Self> {
         let (&[flags, _, s0, s1, s2, unit], rest) = body.split_first_chunk()?;
         let (information, rest) = rest.split_first_chunk()?;
@@ -287,9 +288,9 @@ impl DirectAccessBlockDevice {
     }
 }
 
-/// The descriptors of sense data in descriptor format: [`Sense::descriptors`](crate::Sense::descriptors).
+/// An iterator over the descriptors of sense data: see [`Sense::descriptors`](crate::Sense::descriptors).
 ///
-/// It ends before one that is cut.
+/// It ends before a truncated descriptor.
 #[derive(Clone, Debug)]
 pub struct Descriptors<'a> {
     key: SenseKey,
@@ -306,7 +307,7 @@ impl<'a> Iterator for Descriptors<'a> {
     type Item = Descriptor<'a>;
 
     fn next(&mut self) -> Option<Descriptor<'a>> {
-        // Whatever comes behind a descriptor that is cut has no place of its own: it is the end.
+        // A truncated descriptor ends the list: `rest` stays empty.
         let (&[kind, length], rest) = core::mem::take(&mut self.rest).split_first_chunk()?;
         let (body, rest) = rest.split_at_checked(usize::from(length))?;
         self.rest = rest;

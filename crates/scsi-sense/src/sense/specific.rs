@@ -6,36 +6,36 @@ use crate::SenseKey;
 
 /// SENSE KEY SPECIFIC: three bytes whose meaning depends on the sense key (SPC-4 clause 4.5.2.4).
 ///
-/// Bytes 15-17 of fixed format, or a descriptor of its own. Only where SKSV (bit 7 of the first) is set is
-/// there one; [`to_bytes`](Self::to_bytes) sets it always.
+/// They are bytes 15-17 of fixed format, or a separate descriptor, and valid only if SKSV (bit 7 of the first byte) is
+/// set. [`to_bytes`](Self::to_bytes) always sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SenseKeySpecific {
-    /// ILLEGAL REQUEST: which field is wrong.
+    /// ILLEGAL REQUEST: the invalid field.
     FieldPointer {
         /// C/D: the field is in the CDB (true) or in the parameter list (false).
         in_cdb: bool,
         /// FIELD POINTER: offset of the field's first byte.
         byte: u16,
-        /// BIT POINTER, 0 to 7: the field's most significant bit, if BPV says that there is one.
+        /// BIT POINTER, 0 to 7: the field's most significant bit, if BPV is set.
         bit: Option<u8>,
     },
-    /// RECOVERED ERROR, MEDIUM ERROR, HARDWARE ERROR: how often the device tried again.
+    /// RECOVERED ERROR, MEDIUM ERROR, HARDWARE ERROR: how often the device retried.
     ActualRetryCount(u16),
-    /// NO SENSE, NOT READY: how much of an operation is done, in 1/65536.
+    /// NO SENSE, NOT READY: the progress of an operation, in 1/65536.
     Progress(u16),
-    /// COPY ABORTED: which field of the copy's parameters is wrong.
+    /// COPY ABORTED: the invalid field of the copy's parameters.
     SegmentPointer {
         /// SD: offset from the start of the segment descriptor (true) or of the parameter list (false).
         in_segment_descriptor: bool,
         /// FIELD POINTER: offset of the field's first byte.
         byte: u16,
-        /// BIT POINTER, 0 to 7: the field's most significant bit, if BPV says that there is one.
+        /// BIT POINTER, 0 to 7: the field's most significant bit, if BPV is set.
         bit: Option<u8>,
     },
-    /// UNIT ATTENTION: whether the device ran out of room for unit attention conditions, and lost some.
+    /// UNIT ATTENTION: whether the device's queue of unit attention conditions overflowed and some were lost.
     UnitAttentionOverflow(bool),
-    /// The three bytes with a sense key for which the standard gives no meaning.
+    /// The three bytes with a sense key for which the standard defines no meaning.
     Other([u8; 3]),
 }
 
@@ -47,7 +47,7 @@ const BIT_POINTER: u8 = 0x07;
 const OVERFLOW: u8 = 0x01;
 
 impl SenseKeySpecific {
-    /// What the three bytes mean beside this sense key; `None` if SKSV is not set.
+    /// Decodes the three bytes beside this sense key; returns `None` if SKSV is not set.
     pub const fn decode(key: SenseKey, bytes: [u8; 3]) -> Option<Self> {
         let [first, high, low] = bytes;
         if first & SKSV == 0 {
@@ -73,7 +73,7 @@ impl SenseKeySpecific {
         })
     }
 
-    /// The three bytes, SKSV set.
+    /// Returns the three bytes with SKSV set.
     pub const fn to_bytes(self) -> [u8; 3] {
         let (flags, number) = match self {
             Self::FieldPointer { in_cdb, byte, bit } => (flag(in_cdb, COMMAND_DATA) | bit_pointer(bit), byte),
@@ -100,7 +100,7 @@ const fn bit_pointer(bit: Option<u8>) -> u8 {
     }
 }
 
-/// For example `CDB byte 2, bit 7`, or `progress 49 %`.
+/// Shows, for example, `CDB byte 2, bit 7` or `progress 49 %`.
 impl fmt::Display for SenseKeySpecific {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (place, byte, bit) = match *self {
@@ -128,7 +128,7 @@ impl fmt::Display for SenseKeySpecific {
     }
 }
 
-/// A progress indication (65536ths) in whole percent, rounded down.
+/// Returns a progress indication (in 1/65536) in percent, rounded down.
 fn percent(progress: u16) -> u32 {
     (u32::from(progress) * 100) >> 16
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sense_key_decides_what_the_bytes_mean() {
+    fn specific_field_depends_on_sense_key() {
         for (key, bytes, expected, text) in [
             (
                 SenseKey::ILLEGAL_REQUEST,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sksv_there_is_nothing() {
+    fn sense_key_specific_needs_sksv() {
         for key in 0..16 {
             assert_eq!(SenseKeySpecific::decode(SenseKey::new(key), [0x7f, 0xff, 0xff]), None);
         }

@@ -1,4 +1,4 @@
-//! What holds for all values: what is built can be read, what is cut is never misread, nothing panics.
+//! Properties of all values: built data can be read, truncated data are never misread, no input causes a panic.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,18 +15,18 @@ mod transport_id;
 
 use scsi_sense::pr::{IscsiName, IscsiSessionId, TransportId};
 
-/// Bytes that live as long as the test process, so that borrowed types can be made by a strategy.
+/// Leaks the bytes, so that a strategy can return types that borrow them.
 fn leak(bytes: Vec<u8>) -> &'static [u8] {
     bytes.leak()
 }
 
-/// A name of these bytes, with something else in place of zeros.
+/// Returns a name of these bytes, with a dot instead of each zero.
 fn iscsi_name(mut bytes: Vec<u8>) -> IscsiName<'static> {
     bytes.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'.');
     IscsiName::new(leak(bytes)).expect("not empty, no zeros")
 }
 
-/// Every kind of TransportID.
+/// Generates TransportIDs of every kind.
 fn transport_ids() -> impl proptest::strategy::Strategy<Value = TransportId<'static>> {
     use proptest::prelude::*;
     let name = || prop::collection::vec(any::<u8>(), 1..=223).prop_map(iscsi_name);

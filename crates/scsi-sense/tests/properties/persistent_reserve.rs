@@ -1,4 +1,4 @@
-//! Commands, parameter lists and data.
+//! PERSISTENT RESERVE commands, parameter lists and data.
 
 use proptest::prelude::*;
 use scsi_sense::Cdb;
@@ -80,7 +80,7 @@ fn registrations() -> impl Strategy<Value = Registration<&'static [u8]>> {
 
 proptest! {
     #[test]
-    fn commands_survive(action: u8, kind in kinds(), scope in scopes(), length: u32, allocation_length: u16) {
+    fn commands_are_read_as_built(action: u8, kind in kinds(), scope in scopes(), length: u32, allocation_length: u16) {
         let action_in = InServiceAction::new(action);
         let command = PersistentReserveIn { action: action_in, allocation_length };
         prop_assert_eq!(Cdb::new(&command.to_padded_cdb()).unwrap().try_into(), Ok(command));
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn parameter_lists_survive_and_are_not_taken_for_whole_when_cut((action, list) in parameter_lists()) {
+    fn parameter_lists_are_read_as_built((action, list) in parameter_lists()) {
         let mut buffer = [0; 2048];
         let length = list.write(&mut buffer).unwrap();
         prop_assert_eq!(OutParameters::parse(action, &buffer[..length]), Ok(list));
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_survive(
+    fn keys_are_read_as_built(
         generation: u32,
         list in prop::collection::vec(keys(), 0..40),
         allocation_length in 0..400_usize,
@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn reservations_survive(generation: u32, key in keys(), scope in scopes(), kind in kinds()) {
+    fn reservations_are_read_as_built(generation: u32, key in keys(), scope in scopes(), kind in kinds()) {
         let reservation = Reservation { key, scope, kind };
         let mut buffer = [0xee; 24];
         prop_assert_eq!(ReservationData::build(generation, Some(reservation), &mut buffer), 24);
@@ -135,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn capabilities_survive(flags: [bool; 6], allow_commands in 0..8_u8, mask: Option<u16>) {
+    fn capabilities_are_read_as_built(flags: [bool; 6], allow_commands in 0..8_u8, mask: Option<u16>) {
         let capabilities = Capabilities {
             replace_lost_reservation: flags[0],
             compatible_reservation_handling: flags[1],
@@ -150,14 +150,14 @@ proptest! {
     }
 
     #[test]
-    fn full_status_survives(
+    fn full_status_is_read_as_built(
         generation: u32,
         list in prop::collection::vec(registrations(), 0..8),
         allocation_length in 0..1000_usize,
     ) {
         let mut buffer = vec![0xee; allocation_length];
         let length = FullStatus::build(generation, list.iter().copied(), &mut buffer).unwrap();
-        let whole = list.iter().fold(8, |sum, one| sum + 24 + one.transport_id_bytes.len());
+        let whole = list.iter().fold(8, |sum, registration| sum + 24 + registration.transport_id_bytes.len());
         prop_assert_eq!(length, whole.min(allocation_length));
         if let Ok(parsed) = FullStatus::parse(&buffer[..length]) {
             prop_assert_eq!(parsed.generation(), generation);

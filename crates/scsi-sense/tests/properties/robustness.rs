@@ -1,4 +1,4 @@
-//! Every parser, and everything that it returns, on what a stranger wrote.
+//! Every parser, and everything that it returns, with untrusted bytes.
 
 use proptest::prelude::*;
 use scsi_sense::pr::{
@@ -10,12 +10,12 @@ use scsi_sense::{Cdb, Descriptor, Sense};
 
 use crate::transport_ids;
 
-/// Looks at all of it; the sum of lengths keeps the compiler from leaving anything out.
-fn look_at_everything(bytes: &[u8]) -> usize {
-    look_at_cdb(bytes) + look_at_sense(bytes) + look_at_parameters(bytes) + look_at_data(bytes)
+/// Runs every parser and formats its results. Returns the sum of their lengths, so that the compiler cannot remove any.
+fn parse_everything(bytes: &[u8]) -> usize {
+    parse_cdb(bytes) + parse_sense(bytes) + parse_parameters(bytes) + parse_data(bytes)
 }
 
-fn look_at_cdb(bytes: &[u8]) -> usize {
+fn parse_cdb(bytes: &[u8]) -> usize {
     let Ok(cdb) = Cdb::new(bytes) else { return 0 };
     assert!(cdb.as_bytes().len() <= Cdb::MAX_LENGTH);
     let typed = PersistentReserveIn::try_from(cdb).is_ok() || PersistentReserveOut::try_from(cdb).is_ok();
@@ -23,25 +23,25 @@ fn look_at_cdb(bytes: &[u8]) -> usize {
     format!("{cdb} {cdb:?} {:?} {:?}", cdb.service_action(), cdb.variable_length_service_action()).len()
 }
 
-fn look_at_sense(bytes: &[u8]) -> usize {
+fn parse_sense(bytes: &[u8]) -> usize {
     let Ok(sense) = Sense::parse(bytes) else { return 0 };
     assert!(sense.as_bytes().len() <= bytes.len());
     let nested: usize = sense
         .descriptors()
         .map(|descriptor| match descriptor {
-            Descriptor::ForwardedSense { sense, .. } => look_at_sense(sense),
+            Descriptor::ForwardedSense { sense, .. } => parse_sense(sense),
             other => format!("{other:?}").len(),
         })
         .sum();
     nested + format!("{sense} {sense:?}").len()
 }
 
-fn look_at_parameters(bytes: &[u8]) -> usize {
+fn parse_parameters(bytes: &[u8]) -> usize {
     let lists: usize = (0..0x20)
         .map(|action| match OutParameters::parse(OutServiceAction::new(action), bytes) {
             Ok(list) => {
                 let mut buffer = vec![0; bytes.len()];
-                // TransportIDs are as long as they were, but for padding.
+                // TransportIDs keep their length, except for padding.
                 assert!(list.write(&mut buffer).unwrap() <= bytes.len());
                 format!("{list:?}").len()
             }
@@ -57,7 +57,7 @@ fn look_at_parameters(bytes: &[u8]) -> usize {
     lists + id + ids
 }
 
-fn look_at_data(bytes: &[u8]) -> usize {
+fn parse_data(bytes: &[u8]) -> usize {
     let keys = Keys::parse(bytes).map_or(0, |keys| {
         assert!(keys.iter().len() <= bytes.len() / 8);
         for allocation_length in [0, bytes.len(), bytes.len() + 1, usize::MAX] {
@@ -70,18 +70,21 @@ fn look_at_data(bytes: &[u8]) -> usize {
     let capabilities =
         Capabilities::parse(bytes).map_or(0, |data| data.types.map_or(0, |mask| mask.to_string().len()));
     let status = FullStatus::parse(bytes).map_or(0, |status| {
-        let used: usize = status.iter().map(|one| 24 + one.transport_id_bytes.len()).sum();
+        let used: usize = status.iter().map(|registration| 24 + registration.transport_id_bytes.len()).sum();
         assert!(used + 8 <= bytes.len());
         for allocation_length in [0, bytes.len(), bytes.len() + 1, usize::MAX] {
             let is_whole = !status.is_truncated() && used as u64 + 8 == status.full_length();
             assert!(is_whole || status.is_complete(allocation_length) != Ok(true));
         }
-        status.iter().map(|one| one.transport_id().map_or(0, |id| id.to_string().len())).sum()
+        status
+            .iter()
+            .map(|registration| registration.transport_id().map_or(0, |id| id.to_string().len()))
+            .sum()
     });
     keys + reservation + capabilities + status
 }
 
-/// The start of something that a parser accepts, to get behind its first check.
+/// Generates starts that pass a parser's first check.
 fn headers() -> impl Strategy<Value = Vec<u8>> {
     let additional_length = prop_oneof![Just(u32::MAX), Just(u32::MAX - 7), 0..200_u32];
     prop_oneof![
@@ -96,8 +99,8 @@ fn headers() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Parameter lists and data that are right, for being spoilt.
-fn right() -> impl Strategy<Value = Vec<u8>> {
+/// Generates valid parameter lists and data, to be corrupted.
+fn valid() -> impl Strategy<Value = Vec<u8>> {
     let ids = || prop::collection::vec(transport_ids(), 1..4);
     prop_oneof![
         ids().prop_map(|ids| {
@@ -134,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn random_bytes_do_no_harm(
+    fn random_bytes_cause_no_panic(
         header in headers(),
         body in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..600),
@@ -143,28 +146,28 @@ proptest! {
         ],
     ) {
         let bytes = [header, body].concat();
-        look_at_everything(&bytes);
+        parse_everything(&bytes);
     }
 
     #[test]
-    fn spoilt_bytes_do_no_harm(
-        bytes in right(),
-        spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    fn corrupted_bytes_cause_no_panic(
+        bytes in valid(),
+        corruptions in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
         let mut bytes = bytes;
-        for (at, value) in spoils {
+        for (at, value) in corruptions {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
-        look_at_everything(&bytes);
+        parse_everything(&bytes);
     }
 
     #[test]
-    fn a_length_of_two_to_the_32_does_no_harm(at in 0..40_usize, value in prop_oneof![
+    fn huge_lengths_cause_no_panic(at in 0..40_usize, value in prop_oneof![
         Just(u32::MAX), Just(u32::MAX - 3), Just(u32::MAX - 7), Just(u32::MAX - 23), Just(1 << 31),
     ]) {
         let mut bytes = [0; 64];
         bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
-        look_at_everything(&bytes);
+        parse_everything(&bytes);
     }
 }

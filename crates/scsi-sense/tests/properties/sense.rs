@@ -12,7 +12,7 @@ fn codes() -> impl Strategy<Value = SenseCode> {
     any::<(u8, u8, u8)>().prop_map(|(key, asc, ascq)| SenseCode::new(SenseKey::new(key), asc, ascq))
 }
 
-/// What three bytes mean beside this sense key: every form that can be, and none.
+/// Generates every form of SENSE KEY SPECIFIC that this sense key allows, and none.
 fn specifics(key: SenseKey) -> impl Strategy<Value = Option<SenseKeySpecific>> {
     any::<[u8; 3]>().prop_map(move |bytes| SenseKeySpecific::decode(key, bytes))
 }
@@ -71,7 +71,7 @@ fn descriptors(key: SenseKey) -> impl Strategy<Value = Descriptor<'static>> {
     ]
 }
 
-/// Descriptor format sense data: the bytes, and what they were built from.
+/// Generates descriptor format sense data: the bytes, and the fields from which they were built.
 fn with_descriptors() -> impl Strategy<Value = (Vec<u8>, SenseCode, bool, bool, Vec<Descriptor<'static>>)> {
     (codes(), any::<(bool, bool)>())
         .prop_flat_map(|(code, flags)| {
@@ -86,8 +86,8 @@ fn with_descriptors() -> impl Strategy<Value = (Vec<u8>, SenseCode, bool, bool, 
         })
 }
 
-/// Checks that what is said after a cut was said before, or not at all.
-fn assert_no_new_claims(cut: Sense<'_>, whole: Sense<'_>) -> Result<(), TestCaseError> {
+/// Checks that every field of truncated sense data equals that of the complete data, or is missing.
+fn assert_fields_equal_or_missing(cut: Sense<'_>, whole: Sense<'_>) -> Result<(), TestCaseError> {
     fn subset<T: PartialEq + Copy>(cut: Option<T>, whole: Option<T>) -> bool {
         cut.is_none() || cut == whole
     }
@@ -110,7 +110,7 @@ fn assert_no_new_claims(cut: Sense<'_>, whole: Sense<'_>) -> Result<(), TestCase
 
 proptest! {
     #[test]
-    fn fixed_format_survives(built in fixed()) {
+    fn fixed_format_is_read_as_built(built in fixed()) {
         let bytes = built.to_bytes();
         let sense = Sense::parse(&bytes).unwrap();
         prop_assert!(!sense.is_truncated());
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn descriptor_format_survives((bytes, code, deferred, overflow, descriptors) in with_descriptors()) {
+    fn descriptor_format_is_read_as_built((bytes, code, deferred, overflow, descriptors) in with_descriptors()) {
         let sense = Sense::parse(&bytes).unwrap();
         prop_assert!(!sense.is_truncated());
         prop_assert_eq!(sense.as_bytes(), &bytes[..]);
@@ -143,17 +143,17 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_makes_no_new_claims(fixed in fixed(), (bytes, ..) in with_descriptors()) {
+    fn truncated_sense_is_not_misread(fixed in fixed(), (bytes, ..) in with_descriptors()) {
         for bytes in [&fixed.to_bytes()[..], &bytes] {
             let whole = Sense::parse(bytes).unwrap();
             for length in 1..bytes.len() {
-                assert_no_new_claims(Sense::parse(&bytes[..length]).unwrap(), whole)?;
+                assert_fields_equal_or_missing(Sense::parse(&bytes[..length]).unwrap(), whole)?;
             }
         }
     }
 
     #[test]
-    fn bytes_behind_the_end_do_not_matter(
+    fn bytes_after_the_end_are_ignored(
         (bytes, ..) in with_descriptors(),
         more in prop::collection::vec(any::<u8>(), 0..40),
     ) {

@@ -1,5 +1,5 @@
-//! What the disk answers. It has eight registrations, with the keys 1 to 8, and one of them holds a reservation; what
-//! a command changes is forgotten at once.
+//! The answers of the disk. It has eight registrations with the keys 1 to 8; the first holds a reservation.
+//! Commands change nothing.
 //!
 //! - PERSISTENT RESERVE IN: READ KEYS, READ RESERVATION, REPORT CAPABILITIES; others are INVALID FIELD IN CDB.
 //! - PERSISTENT RESERVE OUT: GOOD if the parameter list has a registered key, else RESERVATION CONFLICT; PARAMETER LIST
@@ -9,10 +9,10 @@
 /// PRGENERATION in all answers.
 const GENERATION: u32 = 7;
 
-/// The registered keys are 1 to this.
+/// The highest registered key; the lowest is 1.
 const KEYS: u8 = 8;
 
-/// The longest answer: READ KEYS.
+/// The length of the longest answer, that to READ KEYS.
 pub(crate) const DATA_MAX: usize = 8 + 8 * KEYS as usize;
 
 /// Length of the sense data, fixed format.
@@ -23,12 +23,12 @@ pub(crate) const GOOD: u8 = 0x00;
 pub(crate) const CHECK_CONDITION: u8 = 0x02;
 const RESERVATION_CONFLICT: u8 = 0x18;
 
-/// Of ILLEGAL REQUEST: additional sense code, with qualifier 00h (SPC-4 annex F.2).
+/// Additional sense codes of ILLEGAL REQUEST, all with qualifier 00h (SPC-4 annex F.2).
 const PARAMETER_LIST_LENGTH_ERROR: u8 = 0x1a;
 const INVALID_COMMAND_OPERATION_CODE: u8 = 0x20;
 const INVALID_FIELD_IN_CDB: u8 = 0x24;
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u8,
@@ -43,7 +43,7 @@ impl Answer {
         Self { status, data: [0; DATA_MAX], length: 0, sense: [0; SENSE_LEN] }
     }
 
-    /// ILLEGAL REQUEST with this additional sense code.
+    /// Returns CHECK CONDITION, ILLEGAL REQUEST with this additional sense code.
     fn illegal_request(code: u8) -> Self {
         let mut answer = Self::with_status(CHECK_CONDITION);
         // Fixed format, current (SPC-4 4.5.3).
@@ -51,7 +51,7 @@ impl Answer {
         answer
     }
 
-    /// GOOD with data, cut to the allocation length.
+    /// Returns GOOD with data, cut to the allocation length.
     fn with_data<'a>(parts: impl IntoIterator<Item = &'a [u8]>, allocation_length: usize) -> Self {
         let mut answer = Self::with_status(GOOD);
         let bytes = parts.into_iter().flatten();
@@ -62,13 +62,13 @@ impl Answer {
         answer
     }
 
-    /// What the device sends.
+    /// Returns the data that the device sends.
     pub(crate) fn data(&self) -> &[u8] {
         self.data.get(..self.length).unwrap_or_default()
     }
 }
 
-/// Answers a command; `parameters` is what came with it.
+/// Executes a command. `parameters` is the data sent with it.
 pub(crate) fn answer(cdb: &[u8], parameters: &[u8]) -> Answer {
     match *cdb {
         [0x00, ..] => Answer::with_status(GOOD),
@@ -77,14 +77,14 @@ pub(crate) fn answer(cdb: &[u8], parameters: &[u8]) -> Answer {
         }
         [0x5f, _, _, _, _, a, b, c, d, ..] => {
             let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-            // A header may offer more than the command takes.
+            // The buffer may be longer than the parameter list.
             write(parameters.get(..length).unwrap_or(parameters))
         }
         _ => Answer::illegal_request(INVALID_COMMAND_OPERATION_CODE),
     }
 }
 
-/// PERSISTENT RESERVE IN, SPC-4 6.15.
+/// Executes PERSISTENT RESERVE IN (SPC-4 6.15).
 fn read(action: u8, allocation_length: usize) -> Answer {
     let generation = GENERATION.to_be_bytes();
     match action {
@@ -106,7 +106,7 @@ fn read(action: u8, allocation_length: usize) -> Answer {
     }
 }
 
-/// PERSISTENT RESERVE OUT, SPC-4 6.16.
+/// Executes PERSISTENT RESERVE OUT (SPC-4 6.16).
 fn write(parameters: &[u8]) -> Answer {
     if parameters.len() < 24 {
         return Answer::illegal_request(PARAMETER_LIST_LENGTH_ERROR);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_cut_to_the_allocation_length() {
+    fn answer_is_cut_to_allocation_length() {
         let whole = answer(&cdb(0x5e, 0, 255), &[]);
         assert_eq!((whole.status, whole.data().len()), (GOOD, 72));
         assert_eq!(whole.data()[..16], [0, 0, 0, 7, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_needs_a_registered_key() {
+    fn change_needs_registered_key() {
         let mut parameters = [0; 8192];
         for (key, status) in [(0, 0x18), (1, GOOD), (8, GOOD), (9, 0x18), (u8::MAX, 0x18)] {
             parameters[7] = key;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_disk_does_not_know_is_an_illegal_request() {
+    fn unknown_commands_are_illegal_requests() {
         let cases = [
             (cdb(0x5e, 3, 8), &[][..], 0x24),
             (cdb(0x5f, 0, 24), &[0; 23], 0x1a),

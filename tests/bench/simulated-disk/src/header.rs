@@ -1,5 +1,5 @@
-//! The ioctl's argument, seen from the kernel's side: `struct sg_io_hdr` of `<scsi/sg.h>`. The crate `sg-io` has it
-//! from the other, and proves the layout against that header.
+//! The argument of the ioctl, as the kernel sees it: `struct sg_io_hdr` of `<scsi/sg.h>`. The crate `sg-io`
+//! has the caller's side and proves the layout against that header.
 
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -9,17 +9,17 @@ use crate::{
     prepared::Prepared,
 };
 
-/// The ioctl's number, `SG_IO` of `<scsi/sg.h>`.
+/// The number of the ioctl, `SG_IO` of `<scsi/sg.h>`.
 pub(crate) const SG_IO: libc::Ioctl = 0x2285;
 
 /// `SG_DXFER_TO_DEV` and `SG_DXFER_FROM_DEV` of `<scsi/sg.h>`.
 const TO_DEVICE: i32 = -2;
 const FROM_DEVICE: i32 = -3;
 
-/// `DRIVER_SENSE`: there is sense data.
+/// `DRIVER_SENSE`: the command returned sense data.
 const DRIVER_SENSE: u16 = 0x08;
 
-/// Field names are the kernel's.
+/// `struct sg_io_hdr`, with the kernel's names of fields.
 #[repr(C)]
 pub(crate) struct SgIoHdr {
     interface_id: i32,
@@ -54,7 +54,7 @@ const _: () = {
     assert!(offset_of!(SgIoHdr, info) == 80);
 };
 
-/// What a driver reports of a command.
+/// The result of a command, as the driver reports it.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
     status: u8,
@@ -62,12 +62,12 @@ pub(crate) struct Report<'a> {
     driver_status: u16,
     sense: &'a [u8],
     data: &'a [u8],
-    /// `None`: the truth.
+    /// The residual count; `None` for the correct one.
     resid: Option<i32>,
 }
 
 impl<'a> Report<'a> {
-    /// The disk's own answer.
+    /// Returns the report of an answer of [`disk`](crate::disk).
     pub(crate) fn usual(answer: &'a Answer) -> Self {
         let sense: &[u8] = if answer.status == CHECK_CONDITION { &answer.sense } else { &[] };
         Self {
@@ -80,7 +80,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// An answer that was written down, to a command for which the disk has `usual`.
+    /// Returns the report of a prepared answer. Its data default to those of `usual`.
     pub(crate) fn prepared(answer: &'a Prepared, usual: &'a Answer) -> Self {
         Self {
             status: answer.status,
@@ -97,7 +97,7 @@ fn driver_status(sense: &[u8]) -> u16 {
     if sense.is_empty() { 0 } else { DRIVER_SENSE }
 }
 
-/// A command and where its answer goes.
+/// A command and the buffers for its answer.
 pub(crate) struct Exchange<'a> {
     header: &'a mut SgIoHdr,
     cdb: &'a [u8],
@@ -107,16 +107,17 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Takes a caller's header. `None` if it is none that this disk understands.
+    /// Takes a caller's header. Returns `None` if it is null, not of version 3, has a scatter-gather list, or
+    /// has no CDB.
     ///
     /// # Safety
     ///
-    /// `header` is null or valid for reads and writes for as long as what is returned lives. So are its `cmdp` for reads of
-    /// `cmd_len` bytes, its `sbp` for writes of `mx_sb_len` bytes and its `dxferp` for `dxfer_len` bytes: for reads if the
-    /// direction is to the device, for writes if it is from the device. None of these overlap, and nobody else uses them
-    /// meanwhile.
+    /// `header` is null, or valid for reads and writes as long as the returned value lives. The same holds
+    /// for its `cmdp` (reads of `cmd_len` bytes), its `sbp` (writes of `mx_sb_len` bytes) and its `dxferp`
+    /// (`dxfer_len` bytes: reads if the direction is to the device, writes if it is from the device). These
+    /// buffers do not overlap, and no other code accesses them in that time.
     pub(crate) unsafe fn new(header: *mut SgIoHdr) -> Option<Self> {
-        // SAFETY: null, or valid and used by nobody else: the caller's promise.
+        // SAFETY: by the caller's promise it is null, or valid and not accessed by other code.
         let header = unsafe { header.as_mut() }?;
         if header.interface_id != i32::from(b'S') || header.iovec_count != 0 || header.cmdp.is_null() {
             return None;
@@ -128,12 +129,13 @@ impl Exchange<'_> {
         match header.dxfer_direction {
             _ if header.dxferp.is_null() => {}
             TO_DEVICE => {
-                // SAFETY: `dxferp` is not null, and valid for reads of `dxfer_len` bytes by the caller's promise.
+                // SAFETY: `dxferp` is not null, and valid for reads of `dxfer_len` bytes by the caller's
+                // promise.
                 parameters = unsafe { std::slice::from_raw_parts(header.dxferp, length) };
             }
             FROM_DEVICE => {
-                // SAFETY: `dxferp` is not null, and valid for writes of `dxfer_len` bytes by the caller's promise. The
-                // caller may not have initialised it: it is only written.
+                // SAFETY: `dxferp` is not null, and valid for writes of `dxfer_len` bytes by the caller's
+                // promise. The caller may not have initialised it: it is only written.
                 data = unsafe { std::slice::from_raw_parts_mut(header.dxferp, length) };
             }
             _ => {}
@@ -153,7 +155,7 @@ impl Exchange<'_> {
         self.parameters
     }
 
-    /// Gives the answer, as far as there is room for it.
+    /// Writes the answer, cut to the caller's buffers.
     pub(crate) fn complete(&mut self, report: &Report<'_>) {
         let transferred = copy(self.data, report.data);
         let moved = if self.parameters.is_empty() { transferred } else { self.parameters.len() };
@@ -172,7 +174,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Returns how much was copied.
+/// Copies as much as fits and returns its length.
 fn copy(to: &mut [u8], from: &[u8]) -> usize {
     let length = to.len().min(from.len());
     for (to, from) in to.iter_mut().zip(from) {
@@ -222,7 +224,7 @@ mod tests {
             duration: 1,
             info: 1,
         };
-        // SAFETY: all of it is borrowed by this function, with the lengths that the header has.
+        // SAFETY: this function borrows all buffers, with the lengths in the header.
         let mut exchange = unsafe { Exchange::new(&raw mut header) }.expect("a header of version 3");
         let answer = disk::answer(exchange.cdb(), exchange.parameters());
         exchange.complete(&match prepared {
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_prepared_is_reported_as_it_is() {
+    fn prepared_answer_is_reported_unchanged() {
         let keys = [0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0];
         let (mut buffer, mut sense) = ([0; 100], [0; 32]);
         let usual = Prepared { host_status: 0x107, resid: Some(-1), ..Prepared::default() };
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_residue_is_what_the_device_did_not_use_of_the_buffer() {
+    fn residual_is_the_unused_part_of_buffer() {
         let mut buffer = [0xee; 100];
         let keys = [0x5e, 0, 0, 0, 0, 0, 0, 0, 255, 0];
         assert_eq!(run(&keys, FROM_DEVICE, &mut buffer, &mut []), (0, 28, 0, 0));
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn sense_data_is_as_long_as_there_is_room() {
+    fn sense_data_is_cut_to_buffer() {
         let full_status = [0x5e, 3, 0, 0, 0, 0, 0, 0, 8, 0];
         let (mut buffer, mut sense) = ([0xee; 8], [0xee; 20]);
         assert_eq!(run(&full_status, FROM_DEVICE, &mut buffer, &mut sense), (2, 8, 18, 8));
@@ -274,12 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_another_version_is_none() {
+    fn header_of_other_version_is_none() {
         // SAFETY: null is allowed.
         assert!(unsafe { Exchange::new(std::ptr::null_mut()) }.is_none());
         // SAFETY: all fields are integers and pointers, for which zeros are valid.
         let mut header: SgIoHdr = unsafe { std::mem::zeroed() };
-        // SAFETY: without lengths there is nothing else to be valid.
+        // SAFETY: all lengths are 0, so only the header itself must be valid.
         assert!(unsafe { Exchange::new(&raw mut header) }.is_none());
     }
 }

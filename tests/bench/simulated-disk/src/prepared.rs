@@ -1,8 +1,8 @@
-//! Answers that were written down beforehand, of which each command chooses one by a number in its CDB. So every way in
-//! which a disk, its driver and the kernel can answer can be had, and whoever reads the request knows which.
+//! Prepared answers, of which a command selects one by a number in its CDB. With them, tests can have every
+//! possible answer of a disk, its driver and the kernel, and the request shows which.
 //!
-//! The file has an answer on each line: its number, then what differs from "GOOD, and the data that the disk usually has".
-//! Numbers, statuses and bytes are hexadecimal, `errno` and `resid` decimal; `#` begins a comment.
+//! The file has an answer on each line: its number, then the differences from "GOOD with the usual data of
+//! the disk". Numbers, statuses and bytes are hexadecimal, `errno` and `resid` decimal; `#` begins a comment.
 //!
 //! ```text
 //! 0107 host_status=07 data=
@@ -11,41 +11,41 @@
 //! 0601 data=00000007,00000010,01*16 resid=-1
 //! ```
 //!
-//! | field | what | otherwise |
+//! | field | meaning | default |
 //! |---|---|---|
-//! | `errno` | the ioctl fails | it does not |
+//! | `errno` | the ioctl fails with this number | it succeeds |
 //! | `status`, `host_status` | as in `struct sg_io_hdr` | 0 |
 //! | `driver_status` | as in `struct sg_io_hdr` | 8 (`DRIVER_SENSE`) if there is sense data, else 0 |
 //! | `sense` | sense data | none |
-//! | `data` | what the disk writes into the buffer, whatever the allocation length | what it usually does |
-//! | `resid` | what the driver says was not transferred | the truth |
+//! | `data` | the data that the disk writes into the buffer, without regard to the allocation length | the usual data |
+//! | `resid` | the residual count that the driver reports | the correct one |
 
 use std::collections::BTreeMap;
 
-/// One answer.
+/// A prepared answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Prepared {
-    /// With this the ioctl fails, and nothing else is said.
+    /// The ioctl fails with this number, and all other fields are unused.
     pub(crate) errno: Option<i32>,
     pub(crate) status: u8,
     pub(crate) host_status: u16,
-    /// `None`: whether there is sense data.
+    /// `None`: `DRIVER_SENSE` if there is sense data, else 0.
     pub(crate) driver_status: Option<u16>,
     pub(crate) sense: Vec<u8>,
-    /// `None`: what the disk usually has.
+    /// `None`: the usual data of the disk.
     pub(crate) data: Option<Vec<u8>>,
-    /// `None`: the truth.
+    /// `None`: the correct residual count.
     pub(crate) resid: Option<i32>,
 }
 
 /// The answers of a file, by their numbers.
 pub(crate) type Answers = BTreeMap<u16, Prepared>;
 
-/// Reads such a file.
+/// Parses a file of answers.
 ///
 /// # Errors
 ///
-/// The line that makes no sense.
+/// Returns the malformed line.
 pub(crate) fn parse(text: &str) -> Result<Answers, String> {
     let mut answers = Answers::new();
     for line in text.lines() {
@@ -57,14 +57,14 @@ pub(crate) fn parse(text: &str) -> Result<Answers, String> {
         let all = words.all(|word| answer.set(word).is_some());
         let Some(number) = number.filter(|_| all) else { return Err(format!("not an answer: {line}")) };
         if answers.insert(number, answer).is_some() {
-            return Err(format!("a number that is there already: {line}"));
+            return Err(format!("a number that occurs twice: {line}"));
         }
     }
     Ok(answers)
 }
 
-/// The number in a CDB: bytes 3 and 4, which PERSISTENT RESERVE IN and OUT reserve (SPC-4 6.15, 6.16). 0 asks for nothing
-/// in particular.
+/// Returns the number in a CDB: bytes 3 and 4, which are reserved in PERSISTENT RESERVE IN and OUT (SPC-4
+/// 6.15, 6.16). 0 selects no prepared answer.
 pub(crate) fn number(cdb: &[u8]) -> u16 {
     match *cdb {
         [0x5e | 0x5f, _, _, high, low, ..] => u16::from_be_bytes([high, low]),
@@ -73,7 +73,7 @@ pub(crate) fn number(cdb: &[u8]) -> u16 {
 }
 
 impl Prepared {
-    /// Takes one word of a line; `None` if it makes no sense.
+    /// Sets a field from a word of a line. Returns `None` if the word is malformed.
     fn set(&mut self, word: &str) -> Option<()> {
         let (name, value) = word.split_once('=')?;
         let hexadecimal = || u16::from_str_radix(value, 16).ok();
@@ -91,7 +91,7 @@ impl Prepared {
     }
 }
 
-/// Bytes in hexadecimal, in parts with commas between them; `ab*3` is `ababab`.
+/// Parses bytes in hexadecimal, in parts separated by commas; `ab*3` is `ababab`.
 pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_differs_from_good() {
+    fn line_has_differences_from_good() {
         let answers = parse(
             "# a comment\n\n0107 host_status=07 data=\n0316 errno=22 # EINVAL\n\
              0503 status=02 driver_status=0 sense=70,0005*2 data=ff*3,01 resid=-1\n",
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told() {
+    fn malformed_lines_are_refused() {
         for wrong in [
             "host_status=07",
             "0000 status=02",
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reservation_commands_choose() {
+    fn only_reservation_commands_select_answers() {
         assert_eq!(number(&[0x5e, 0, 0, 1, 7]), 0x107);
         assert_eq!(number(&[0x5f, 0, 0, 1, 7, 0]), 0x107);
         for other in [&[0x12, 0, 0, 1, 7][..], &[0x5e, 0, 0, 1], &[]] {

@@ -1,8 +1,8 @@
-//! What a helper cannot do without, and nothing else: a blocking thread for each connection, which receives a command,
-//! sends it to the device, closes the descriptor and replies. No checks, no limits, no log. `pr-bench` measures other
-//! helpers against it.
+//! A minimal helper: a blocking thread for each connection receives a command, sends it to the device, closes
+//! the descriptor and replies. It has no checks, no limits and no log. `pr-bench` measures other helpers
+//! against it.
 //!
-//! It must not serve anybody else: whoever connects can send any command to any device.
+//! Only the benchmark may use it: each client can send any command to any device.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = UnixListener::bind(path)?;
     for stream in listener.incoming() {
         let stream = stream?;
-        // It ends when its client leaves, however that comes about.
+        // The thread ends when its client disconnects or a call fails.
         thread::spawn(move || serve(stream));
     }
     Ok(())
@@ -58,7 +58,8 @@ fn serve(mut stream: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The next CDB's descriptor; `None` at the end of the stream. Clients send the sixteen bytes at once.
+/// Receives the next CDB and returns its descriptor, or `None` at the end of the stream. Clients must send
+/// the 16 bytes at once.
 fn receive(stream: &UnixStream, cdb: &mut [u8; CDB_LEN]) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

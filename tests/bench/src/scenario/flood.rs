@@ -1,4 +1,4 @@
-//! Processes that connect and close in a loop, and what other clients notice of it.
+//! Processes that connect and close in a loop, and their effect on other clients.
 
 use std::{
     env,
@@ -23,21 +23,21 @@ use crate::{
     report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };
 
-/// The option that makes this program one of the processes.
+/// The option that makes this program one of the flooding processes.
 pub const OPTION: &str = "--flood";
 
-/// How many processes connect and close.
+/// The number of flooding processes.
 const PROCESSES: usize = 4;
 
-/// Between two commands of a client: longer than a helper's thread waits for the next one, so that each command comes by
-/// way of what accepts connections.
+/// The pause between two commands of a client. It is longer than a thread of the helper lingers, so that each
+/// command passes through the event loop, which also accepts connections.
 const PAUSE: Duration = Duration::from_millis(70);
 
-/// A client that has waited so long for an answer gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A client gives up if a reply takes longer than this.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-const ALONE: &str = "clients, nobody else connects";
-const BESIDE: &str = "clients, others connect and close";
+const QUIET: &str = "clients, without the flood";
+const FLOODED: &str = "clients, during the flood";
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(5, 200, 1500), Pace::new(2, 100, 1000), Pace::new(1, 10, 80));
@@ -46,10 +46,10 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let contestants = kinds.iter().map(|kind| Contestant::start(bench, *kind, clients));
     let mut contestants = contestants.collect::<io::Result<Vec<_>>>()?;
     for turn in turns(pace.rounds, contestants.len()) {
-        contestants[turn].measure_alone(pace)?;
+        contestants[turn].measure_quiet(pace)?;
     }
     for turn in turns(pace.rounds, contestants.len()) {
-        contestants[turn].measure_beside(pace)?;
+        contestants[turn].measure_flooded(pace)?;
     }
 
     let title = format!(
@@ -57,17 +57,17 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
         PAUSE.as_millis()
     );
     let mut section = Section::new("flood", title);
-    for what in [ALONE, BESIDE] {
+    for what in [QUIET, FLOODED] {
         section.rows.extend(contestants.iter().map(|contestant| contestant.row(what)));
     }
-    for helper in bench.programs.ours() {
-        let (alone, beside) = (section.row(ALONE, helper), section.row(BESIDE, helper));
-        let p50_ratio = beside.zip(alone).and_then(|(beside, alone)| ratio(beside, alone, p50));
-        // Of the worst round: one in which no client is served must not be outvoted.
-        let worst_p99 = beside.and_then(|row| row.rounds.iter().filter_map(p99).reduce(f64::max));
+    for helper in bench.programs.daemons() {
+        let (quiet, flooded) = (section.row(QUIET, helper), section.row(FLOODED, helper));
+        let p50_ratio = flooded.zip(quiet).and_then(|(flooded, quiet)| ratio(flooded, quiet, p50));
+        // Takes the worst round: the median would hide a round in which no client is served.
+        let worst_p99 = flooded.and_then(|row| row.rounds.iter().filter_map(p99).reduce(f64::max));
         section.goals.extend([
             Goal {
-                what: "p50 / its own when nobody else connects".into(),
+                what: "p50 / its own without the flood".into(),
                 helper,
                 value: p50_ratio,
                 bound: Bound::AtMost(5.0),
@@ -83,13 +83,13 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     Ok(section)
 }
 
-/// A helper and its clients.
+/// A measured helper and its clients.
 struct Contestant {
     helper: Helper,
     members: Vec<Member>,
-    alone: Vec<Measured>,
-    beside: Vec<Measured>,
-    /// Whether a client has given up: its connection is of no further use.
+    quiet: Vec<Measured>,
+    flooded: Vec<Measured>,
+    /// Whether a client has given up. Its connection is then unusable.
     is_silent: bool,
 }
 
@@ -99,15 +99,15 @@ impl Contestant {
         let member = |number| {
             let device = File::options().read(true).write(true).open(Bench::device(DISK))?;
             let member = Member::connect(&helper.socket(), device, number)?;
-            member.set_patience(PATIENCE)?;
+            member.set_timeout(TIMEOUT)?;
             Ok(member)
         };
         let members = (0..clients).map(member).collect::<io::Result<_>>()?;
-        Ok(Self { helper, members, alone: Vec::new(), beside: Vec::new(), is_silent: false })
+        Ok(Self { helper, members, quiet: Vec::new(), flooded: Vec::new(), is_silent: false })
     }
 
     fn row(&self, what: &str) -> Row {
-        let rounds = if what == ALONE { &self.alone } else { &self.beside };
+        let rounds = if what == QUIET { &self.quiet } else { &self.flooded };
         Row {
             what: what.into(),
             clients: self.members.len(),
@@ -116,28 +116,28 @@ impl Contestant {
         }
     }
 
-    fn measure_alone(&mut self, pace: Pace) -> io::Result<()> {
+    fn measure_quiet(&mut self, pace: Pace) -> io::Result<()> {
         let measured = self.measure(pace)?;
-        self.alone.push(measured);
+        self.quiet.push(measured);
         Ok(())
     }
 
-    fn measure_beside(&mut self, pace: Pace) -> io::Result<()> {
+    fn measure_flooded(&mut self, pace: Pace) -> io::Result<()> {
         if !self.is_silent {
             let flood = Flood::start(&self.helper.socket())?;
             thread::sleep(pace.warm_up);
             let measured = self.measure(pace)?;
-            self.beside.push(measured);
+            self.flooded.push(measured);
             drop(flood);
-            // Connections that still wait to be accepted must not burden the next helper's turn.
+            // Waits until the backlog is empty, so that it does not slow down the next helper's turn.
             let mut last = Client::connect_silently(&self.helper.socket())?;
             last.receive_greeting()?;
         }
         Ok(())
     }
 
-    /// Has each client send one command after the other, with pauses. The time that a client waits before it gives up
-    /// counts as well.
+    /// Lets each client send one command after the other, with pauses. If a client gives up, its wait counts
+    /// as a latency.
     fn measure(&mut self, pace: Pace) -> io::Result<Measured> {
         let end = Instant::now() + pace.time;
         let run = |member: &mut Member| {
@@ -168,7 +168,7 @@ impl Contestant {
     }
 }
 
-/// Processes that connect and close. Dropped, they end.
+/// The flooding processes. They are killed on drop.
 struct Flood(Vec<Child>);
 
 impl Flood {
@@ -191,7 +191,7 @@ impl Drop for Flood {
     }
 }
 
-/// Connects and closes until the helper or the benchmark is gone.
+/// Connects and closes until the helper or the benchmark exits.
 pub fn flood(socket: &Path) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     while UnixStream::connect(socket).is_ok() {}

@@ -1,4 +1,4 @@
-//! A disk that never answers, and what clients of another notice of it.
+//! A disk that never answers, and its effect on clients of another disk.
 
 use std::{
     fs::File,
@@ -17,15 +17,15 @@ use crate::{
     report::{Bound, Goal, Row, Section, p50, p99, ratio},
 };
 
-/// Whoever has no answer after so long will have none.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A client that has no reply after this time will not get one.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the commands to the hung disk may take to get there.
+/// The time in which all commands reach the hung disk.
 const SETTLE: Duration = Duration::from_millis(300);
 
-const ALONE: &str = "a client, nobody hangs";
-const BESIDE: &str = "a client, others hang";
-const CONNECT: &str = "connected and greeted, others hang";
+const ALONE: &str = "a client, no commands hang";
+const BESIDE: &str = "a client, other commands hang";
+const CONNECT: &str = "new clients, other commands hang";
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(15, 30, 200), Pace::new(5, 20, 60), Pace::new(1, 0, 10));
@@ -52,13 +52,13 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
             }
         }
     }
-    for helper in bench.programs.ours() {
+    for helper in bench.programs.daemons() {
         let beside = section.row(BESIDE, helper).zip(section.row(ALONE, helper));
         let of_its_own = |value| beside.and_then(|(beside, alone)| ratio(beside, alone, value));
         let new = section.row(CONNECT, helper).and_then(|row| row.median(p99));
         section.goals.extend(
             [
-                ("p50 / its own when nobody hangs", of_its_own(p50), Bound::AtMost(1.25)),
+                ("p50 / its own when no commands hang", of_its_own(p50), Bound::AtMost(1.25)),
                 ("p99 of new connections in us", new, Bound::AtMost(1000.0)),
             ]
             .map(|(what, value, bound)| Goal { what: what.into(), helper, value, bound }),
@@ -67,15 +67,15 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     Ok(section)
 }
 
-/// A helper with one client that is measured and others that hang.
+/// A measured helper, with one client that is measured and others that hang.
 struct Contestant {
     crowd: Crowd,
     hung: Vec<Client>,
     rounds: Vec<Measured>,
     connects: Vec<Measured>,
-    /// It does not answer the client: there is nothing more to measure.
-    silent: bool,
-    /// The last to go: it is killed, and what hangs with it.
+    /// The helper did not reply to the client, so that it is not measured any more.
+    is_silent: bool,
+    /// Dropped last: its processes are killed, and with them the hung commands.
     helper: Helper,
 }
 
@@ -85,11 +85,11 @@ impl Contestant {
         let helper = Helper::start(&bench.programs, kind, Some(&disk))?;
         let mut crowd = Crowd::connect(&helper, &Bench::device(OTHER_DISK), 1)?;
         for member in crowd.members() {
-            member.set_patience(PATIENCE)?;
+            member.set_timeout(TIMEOUT)?;
         }
         let device = File::options().read(true).write(true).open(Bench::device(DISK))?;
         let hung = (0..hung).map(|_| hang(&helper, &device)).collect::<io::Result<_>>()?;
-        Ok(Self { crowd, hung, rounds: Vec::new(), connects: Vec::new(), silent: false, helper })
+        Ok(Self { crowd, hung, rounds: Vec::new(), connects: Vec::new(), is_silent: false, helper })
     }
 
     fn what(&self) -> &'static str {
@@ -101,12 +101,12 @@ impl Contestant {
     }
 
     fn take_turn(&mut self, pace: Pace, connects: usize) -> io::Result<()> {
-        if !self.silent {
+        if !self.is_silent {
             match self.crowd.run(Direction::In, pace.warm_up, pace.time) {
                 Ok(measured) => self.rounds.push(measured),
-                // The C helper: all its threads hang.
+                // Happens with the C helper, when all its threads hang.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.hung.is_empty() => {
-                    self.silent = true;
+                    self.is_silent = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -118,7 +118,7 @@ impl Contestant {
     }
 }
 
-/// A client that sends a command to the disk that hangs.
+/// Connects a client and sends a command to the hung disk.
 fn hang(helper: &Helper, device: &File) -> io::Result<Client> {
     use std::os::fd::AsFd as _;
     let mut client = Client::connect(&helper.socket())?;
@@ -127,7 +127,7 @@ fn hang(helper: &Helper, device: &File) -> io::Result<Client> {
     Ok(client)
 }
 
-/// Connects so many times, and waits for each greeting.
+/// Measures the time to connect and receive the greeting.
 fn connect(helper: &Helper, times: usize) -> io::Result<Measured> {
     let mut latencies = Histogram::default();
     for _ in 0..times {

@@ -1,4 +1,4 @@
-//! What a helper takes when nothing happens: memory, for itself and for each client, and threads after a storm.
+//! The footprint of an idle helper: memory, alone and per client, and threads left after a burst of commands.
 
 use std::{io, thread, time::Duration};
 
@@ -11,9 +11,10 @@ use crate::{
     report::{Bound, Figure, Goal, Section},
 };
 
-/// A helper may go on for so long with what it does at its start.
+/// The time in which a helper completes its start.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// The length of the burst.
 const STORM: Duration = Duration::from_millis(300);
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {
@@ -36,7 +37,7 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
         numbers.add(kind, "threads in a storm", "", threads(helper.pid())?);
         storms.push((helper, crowd));
     }
-    // The clients stay.
+    // The clients stay connected.
     thread::sleep(calm);
     for (helper, _crowd) in &storms {
         numbers.add(helper.kind, "threads seven seconds later", "", threads(helper.pid())?);
@@ -44,7 +45,7 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
 
     section.figures = numbers.0;
     let goals = [(IDLE, 3072.0), (CLIENT, 12.0), (ACTIVE_CLIENT, 12.0), ("threads seven seconds later", 8.0)];
-    for helper in bench.programs.ours() {
+    for helper in bench.programs.daemons() {
         for (name, most) in goals {
             let figure = section.figures.iter().find(|figure| figure.name == name);
             let value = figure.and_then(|figure| figure.of(helper));
@@ -59,7 +60,7 @@ const CLIENT: &str = "per client";
 const ACTIVE_CLIENT: &str = "per client after a command";
 
 fn measure_memory(bench: &Bench, kind: Kind, clients: usize, numbers: &mut Numbers) -> io::Result<()> {
-    // Without the simulation, which would count too.
+    // Runs without the simulation, whose memory would count, too.
     let helper = Helper::start(&bench.programs, kind, None)?;
     thread::sleep(SETTLE);
     let idle = Memory::of(helper.pid())?;
@@ -68,7 +69,7 @@ fn measure_memory(bench: &Bench, kind: Kind, clients: usize, numbers: &mut Numbe
     drop(helper);
 
     let helper = Helper::start(&bench.programs, kind, Some(&Disk::default()))?;
-    // What the first command brings into memory is not of the others.
+    // The first command loads code and data that later commands share.
     let mut first = Crowd::connect(&helper, &Bench::device(DISK), 1)?;
     first.run(Direction::In, Duration::ZERO, Duration::from_millis(10))?;
     thread::sleep(SETTLE);
@@ -82,7 +83,7 @@ fn measure_memory(bench: &Bench, kind: Kind, clients: usize, numbers: &mut Numbe
     Ok(())
 }
 
-/// Figures, in the order in which they are first heard of.
+/// Figures, in the order in which they are added first.
 #[derive(Default)]
 struct Numbers(Vec<Figure>);
 

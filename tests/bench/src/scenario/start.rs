@@ -1,4 +1,4 @@
-//! From the start of a helper's process to its first answer.
+//! The time from the start of a helper's process to its first reply.
 
 use std::{fs::File, io, time::Instant};
 
@@ -23,7 +23,7 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
         histograms[turn].record(begun.elapsed());
     }
 
-    let mut section = Section::new("start", "from the start of the process to the first answer");
+    let mut section = Section::new("start", "from the start of the process to the first reply");
     section.rows = kinds
         .into_iter()
         .zip(histograms)
@@ -34,7 +34,7 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
             rounds: vec![Measured { rate: None, latencies }],
         })
         .collect();
-    for helper in bench.programs.ours() {
+    for helper in bench.programs.daemons() {
         let value = section.row("", helper).and_then(|row| row.median(p50));
         section.goals.push(Goal { what: "p50 in us".into(), helper, value, bound: Bound::AtMost(10_000.0) });
     }

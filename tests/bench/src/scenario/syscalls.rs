@@ -1,4 +1,4 @@
-//! System calls of a command, counted by strace in a helper that has run for a while.
+//! System calls per command, counted by strace in a helper that has already run commands.
 
 use std::{
     fs,
@@ -20,24 +20,24 @@ use crate::{
 
 const ALL: &str = "all";
 
-/// Between two commands. A helper that is traced is slow, and would find the next command there already; one that is not
-/// has gone back to waiting when it comes.
+/// The pause between two commands. A traced helper is slow and would find the next command already there
+/// without it; a helper without tracing is waiting again by then.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn run(bench: &Bench) -> io::Result<Section> {
     let commands = bench.effort.choose(1000, 300, 20);
-    let mut section = Section::new("syscalls", "1 client, system calls of a command, by strace");
+    let mut section = Section::new("syscalls", "1 client, system calls per command, by strace");
     for direction in [Direction::In, Direction::Out] {
         for kind in bench.programs.kinds() {
             let counts = match count(bench, kind, direction, commands) {
                 Ok(counts) => counts,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    section.title.push_str(": there is no strace here");
+                    section.title.push_str(": not measured, strace is missing");
                     return Ok(section);
                 }
                 Err(error) => return Err(error),
             };
-            // Less than one in fifty is none of a command: what the loop does once a second.
+            // Drops calls that are made less than once in fifty commands, such as those of timers.
             let of_commands: Vec<_> =
                 counts.into_iter().filter(|(_, count)| *count >= commands / 50).collect();
             let sum = of_commands.iter().map(|(_, count)| count).sum();
@@ -47,16 +47,16 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
             }
         }
     }
-    // The sums are in between, where one helper has calls that others before it have not.
+    // Sorts the sums last: a helper with calls that previous helpers lack has added figures after them.
     section.figures.sort_by_key(|figure| {
         (figure.name.starts_with("Out"), figure.name.ends_with(ALL), figure.name.clone())
     });
     let all = section.figures.iter().find(|figure| figure.name == format!("In: {ALL}"));
-    section.goals.extend(bench.programs.ours().map(|helper| Goal {
+    section.goals.extend(bench.programs.daemons().map(|helper| Goal {
         what: "system calls of an IN command".into(),
         helper,
         value: all.and_then(|all| all.of(helper)),
-        // Six, and what one in twenty may have more.
+        // Six calls, and one more in one of twenty commands.
         bound: Bound::AtMost(6.05),
     }));
     Ok(section)
@@ -69,7 +69,7 @@ fn add(figures: &mut Vec<Figure>, name: String, value: (Kind, f64)) {
     }
 }
 
-/// How often each system call was made during so many commands.
+/// Returns how often each system call was made during this number of commands.
 fn count(bench: &Bench, kind: Kind, direction: Direction, commands: u32) -> io::Result<Vec<(String, u32)>> {
     let disk = Disk { syscall: true, ..Disk::default() };
     let helper = Helper::start(&bench.programs, kind, Some(&disk))?;
@@ -87,12 +87,12 @@ fn count(bench: &Bench, kind: Kind, direction: Direction, commands: u32) -> io::
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut said = String::new();
+    let mut messages = String::new();
     let mut stderr = BufReader::new(strace.stderr.take().expect("just piped"));
-    while !said.contains("attached") {
-        if stderr.read_line(&mut said)? == 0 {
+    while !messages.contains("attached") {
+        if stderr.read_line(&mut messages)? == 0 {
             strace.wait()?;
-            return Err(io::Error::other(format!("strace does not work here: {said}")));
+            return Err(io::Error::other(format!("strace does not work here: {messages}")));
         }
     }
     let done = (0..commands).try_for_each(|_| {
@@ -106,7 +106,8 @@ fn count(bench: &Bench, kind: Kind, direction: Direction, commands: u32) -> io::
     Ok(parse(&fs::read_to_string(output)?))
 }
 
-/// The rows of strace's summary: share, seconds, microseconds per call, calls, errors if any, and the name.
+/// Parses strace's summary. Its columns are share, seconds, microseconds per call, calls, errors if any, and
+/// name.
 fn parse(summary: &str) -> Vec<(String, u32)> {
     let mut counts = Vec::new();
     for line in summary.lines() {
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn straces_summary_is_read() {
+    fn strace_summary_is_parsed() {
         let summary = "\
 % time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------

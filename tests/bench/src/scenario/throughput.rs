@@ -1,4 +1,4 @@
-//! Clients that send one command after the other.
+//! The rate and latency of clients that send one command after the other.
 
 use std::{io, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::{
     report::{Bound, Goal, Row, Section, Value, p50, p99, rate, spread},
 };
 
-/// What a command takes on the slow disk.
+/// The time that a command takes on the slow disk.
 const SLOW: Duration = Duration::from_millis(5);
 
-/// A disk that takes no time: what is measured is the helper.
+/// Measures with a disk that takes no time, so that the results are those of the helper alone.
 pub(super) fn fast(
     bench: &Bench,
     id: &'static str,
@@ -25,7 +25,7 @@ pub(super) fn fast(
     let mut section = Section::new(id, title);
     section.rows = measure(bench, &Disk::default(), "", clients, direction, pace)?;
     let least = if clients == 1 { 0.95 } else { 0.9 };
-    for helper in bench.programs.ours() {
+    for helper in bench.programs.daemons() {
         let goal = |what, to, value, bound| ratio_goal(&section, what, helper, to, value, bound);
         let goals = [
             goal("rate / floor's", Kind::Floor, rate, Bound::AtLeast(least)),
@@ -33,7 +33,8 @@ pub(super) fn fast(
             if clients == 1 {
                 goal("p50 / floor's", Kind::Floor, p50, Bound::AtMost(1.25))
             } else {
-                // The floor leaves it all to the kernel, and is as even as can be; what is served in turns shows by a hundred.
+                // The floor leaves scheduling to the kernel and serves clients as evenly as possible. A
+                // helper that serves clients in turns exceeds its spread a hundred times.
                 goal("p99 / p50, to the floor's", Kind::Floor, spread, Bound::AtMost(4.0))
             },
         ];
@@ -42,14 +43,14 @@ pub(super) fn fast(
     Ok(section)
 }
 
-/// Many clients of one disk that takes its time for each, but can do all at once.
+/// Measures many clients of one disk that takes time for each command but executes all at once.
 pub(super) fn slow(bench: &Bench) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(7, 100, 1500), Pace::new(3, 50, 500), Pace::new(1, 0, 30));
     let clients = bench.effort.choose(256, 256, 16);
     let disk = Disk { delay: SLOW, ..Disk::default() };
     let mut section = Section::new("slow", format!("{}, In, a disk that takes 5 ms", count(clients)));
     section.rows = measure(bench, &disk, "", clients, Direction::In, pace)?;
-    for helper in bench.programs.ours() {
+    for helper in bench.programs.daemons() {
         let goal = |what, value, bound| ratio_goal(&section, what, helper, Kind::Floor, value, bound);
         let goals = [
             goal("rate / floor's", rate, Bound::AtLeast(0.9)),
@@ -60,7 +61,7 @@ pub(super) fn slow(bench: &Bench) -> io::Result<Section> {
     Ok(section)
 }
 
-/// How latency grows with the number of clients.
+/// Measures how latency grows with the number of clients.
 pub(super) fn clients(bench: &Bench) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(5, 50, 200), Pace::new(2, 20, 80), Pace::new(1, 0, 10));
     let most = bench.effort.choose(256, 256, 4);
@@ -102,7 +103,7 @@ fn measure(
     Ok(contestants.into_iter().map(|(_, _, row)| row).collect())
 }
 
-/// What a helper's value has to be in relation to another's.
+/// Returns a goal for the ratio of a helper's value to that of another helper.
 fn ratio_goal(section: &Section, what: &str, helper: Kind, to: Kind, value: Value, bound: Bound) -> Goal {
     let value = section.row("", helper).and_then(|row| section.ratio(row, to, value));
     Goal { what: what.into(), helper, value, bound }

@@ -1,4 +1,4 @@
-//! PERSISTENT RESERVE OUT in the form that the library takes it in.
+//! The arguments of a PERSISTENT RESERVE OUT, as the library takes them.
 
 use std::ffi::{c_int, c_uint};
 
@@ -9,13 +9,13 @@ use scsi_sense::pr::{
 
 use crate::Error;
 
-/// The most TransportIDs that the library takes: `MPATH_MX_TIDS`.
-pub(crate) const TRANSPORT_IDS: usize = 32;
-/// The longest parameter list that it sends: `MPATH_MAX_PARAM_LEN`.
-const LIST_LENGTH: usize = 8192;
+/// Maximum number of TransportIDs that the library accepts: `MPATH_MX_TIDS`.
+pub(crate) const MAX_TRANSPORT_IDS: usize = 32;
+/// Maximum length in bytes of the parameter list that the library sends: `MPATH_MAX_PARAM_LEN`.
+const MAX_LIST_LENGTH: usize = 8192;
 const _: () = assert!(sys::MPATH_MX_TIDS == 32 && sys::MPATH_MAX_PARAM_LEN == 8192);
 
-/// Bytes of a list in front of its TransportIDs: the basic list and their length.
+/// Length in bytes of a list up to its TransportIDs: the basic list and the length field of the TransportIDs.
 const HEAD: usize = 28;
 
 const APTPL: u8 = 0x01;
@@ -27,9 +27,9 @@ const _: () = assert!(
         && sys::MPATH_F_SPEC_I_PT_MASK == 0x08
 );
 
-/// All arguments of `mpath_persistent_reserve_out` but the map's descriptor.
+/// All arguments of `mpath_persistent_reserve_out` except the map's descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outbound {
+pub(crate) struct OutCommand {
     pub(crate) action: c_int,
     pub(crate) scope: c_int,
     pub(crate) kind: c_uint,
@@ -37,24 +37,24 @@ pub(crate) struct Outbound {
     pub(crate) sa_key: [u8; 8],
     /// Byte 20 of the list.
     pub(crate) flags: u8,
-    /// At most [`TRANSPORT_IDS`].
-    pub(crate) ids: Vec<OutboundId>,
+    /// The TransportIDs; at most [`MAX_TRANSPORT_IDS`].
+    pub(crate) ids: Vec<OutTransportId>,
 }
 
-/// `struct transportid`, whose union is the payload.
+/// The fields of `struct transportid`; `payload` is its union.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OutboundId {
-    /// Byte 0 of the TransportID, the library's way: FORMAT CODE is bits 7-6, not shifted.
+pub(crate) struct OutTransportId {
+    /// FORMAT CODE: bits 7-6 of byte 0 of the TransportID, not shifted.
     pub(crate) format: u8,
-    /// The other bits of byte 0.
+    /// PROTOCOL IDENTIFIER: bits 3-0 of byte 0 of the TransportID.
     pub(crate) protocol: u8,
-    /// Fibre Channel: bytes 8-15 of the TransportID. SAS: bytes 4-11. iSCSI: all from byte 2 on, so ADDITIONAL LENGTH is
-    /// in front of the name.
+    /// Fibre Channel: bytes 8-15 of the TransportID. SAS: bytes 4-11. iSCSI: all bytes from byte 2 on, which is
+    /// ADDITIONAL LENGTH and the name.
     pub(crate) payload: [u8; 256],
 }
 
-impl Outbound {
-    /// What the library is to do; an error, if it would do something else.
+impl OutCommand {
+    /// Converts a command to the library's arguments. Returns an error if the library would send another command.
     pub(crate) fn new(
         action: OutServiceAction,
         scope: Scope,
@@ -83,7 +83,7 @@ impl Outbound {
         }
         let ids = match parameters.transport_ids {
             None => Vec::new(),
-            Some(ids) if action == OutServiceAction::Register => outbound_ids(ids)?,
+            Some(ids) if action == OutServiceAction::Register => out_transport_ids(ids)?,
             Some(_) => return Err(Error::SpecifyInitiatorPorts(action)),
         };
         Ok(Self {
@@ -98,28 +98,28 @@ impl Outbound {
     }
 }
 
-fn outbound_ids(ids: TransportIds<'_>) -> Result<Vec<OutboundId>, Error> {
+fn out_transport_ids(ids: TransportIds<'_>) -> Result<Vec<OutTransportId>, Error> {
     let count = ids.iter().count();
-    if count > TRANSPORT_IDS {
+    if count > MAX_TRANSPORT_IDS {
         return Err(Error::TransportIdCount(count));
     }
     let length = ids.as_bytes().len().saturating_add(HEAD);
-    if length > LIST_LENGTH {
+    if length > MAX_LIST_LENGTH {
         return Err(Error::ParameterListLength(length));
     }
-    let mut outbound = Vec::with_capacity(count);
+    let mut converted = Vec::with_capacity(count);
     let mut rest = ids.as_bytes();
-    // They are well-formed: this ends at their end.
-    while let Ok((id, behind)) = TransportId::split_first(rest) {
-        let (bytes, _) = rest.split_at(rest.len().saturating_sub(behind.len()));
-        outbound.push(OutboundId::new(id, bytes)?);
-        rest = behind;
+    // All TransportIDs are well-formed, so the loop consumes the whole list.
+    while let Ok((id, tail)) = TransportId::split_first(rest) {
+        let (bytes, _) = rest.split_at(rest.len().saturating_sub(tail.len()));
+        converted.push(OutTransportId::new(id, bytes)?);
+        rest = tail;
     }
-    Ok(outbound)
+    Ok(converted)
 }
 
-impl OutboundId {
-    /// `bytes` are those of `id`: an iSCSI TransportID is sent with the padding that it has.
+impl OutTransportId {
+    /// Converts `id`. `bytes` are its original bytes: an iSCSI TransportID is sent with its original padding.
     fn new(id: TransportId<'_>, bytes: &[u8]) -> Result<Self, Error> {
         let (format, payload) = match id {
             TransportId::FibreChannel { port_name: name } | TransportId::Sas { address: name } => {
@@ -147,15 +147,15 @@ mod tests {
 
     use super::*;
 
-    /// The parameter list that the library makes of it: from its sources, 0.9.4 to 0.15.0.
-    fn as_sent(outbound: &Outbound) -> Vec<u8> {
-        let mut list = [outbound.key, outbound.sa_key].concat();
-        list.extend([0, 0, 0, 0, outbound.flags, 0, 0, 0]);
-        if outbound.flags & SPEC_I_PT == 0 {
+    /// Returns the parameter list that the library builds from the command, according to its sources, 0.9.4 to 0.15.0.
+    fn as_sent(command: &OutCommand) -> Vec<u8> {
+        let mut list = [command.key, command.sa_key].concat();
+        list.extend([0, 0, 0, 0, command.flags, 0, 0, 0]);
+        if command.flags & SPEC_I_PT == 0 {
             return list;
         }
         let mut ids = Vec::new();
-        for id in &outbound.ids {
+        for id in &command.ids {
             ids.push(id.format | id.protocol);
             match id.protocol {
                 0 => ids.extend([&[0; 7], &id.payload[..8], &[0; 8]].concat()),
@@ -181,7 +181,8 @@ mod tests {
         prop::collection::vec(1_u8.., 1..=223).prop_map(|name| IscsiName::new(leak(name)).unwrap())
     }
 
-    /// TransportIDs of the three protocols, as bytes; those of iSCSI with more padding than they need.
+    /// Generates the bytes of TransportIDs of the three protocols; iSCSI TransportIDs have up to 12 bytes of extra
+    /// padding.
     fn transport_id() -> impl Strategy<Value = Vec<u8>> {
         let session = any::<[u8; 6]>().prop_map(IscsiSessionId::from_bytes);
         let id = prop_oneof![
@@ -200,14 +201,19 @@ mod tests {
         })
     }
 
-    fn register(ids: Option<TransportIds<'_>>) -> Result<Outbound, Error> {
+    fn register(ids: Option<TransportIds<'_>>) -> Result<OutCommand, Error> {
         let parameters = BasicParameters { transport_ids: ids, ..BasicParameters::default() };
-        Outbound::new(OutServiceAction::Register, Scope::LogicalUnit, ReservationType::Other(0), &parameters)
+        OutCommand::new(
+            OutServiceAction::Register,
+            Scope::LogicalUnit,
+            ReservationType::Other(0),
+            &parameters,
+        )
     }
 
     proptest! {
         #[test]
-        fn the_device_gets_what_was_given(
+        fn parameter_list_is_sent_unchanged(
             keys in any::<(u64, u64)>(),
             flags in any::<(bool, bool)>(),
             ids in prop::option::of(prop::collection::vec(transport_id(), 0..=32)),
@@ -223,8 +229,8 @@ mod tests {
             let mut list = [0; 9000];
             let length = parameters.write(&mut list).unwrap();
             let (scope, kind) = (Scope::LogicalUnit, ReservationType::Other(0));
-            match Outbound::new(OutServiceAction::Register, scope, kind, &parameters) {
-                Ok(outbound) => prop_assert_eq!(as_sent(&outbound), &list[..length]),
+            match OutCommand::new(OutServiceAction::Register, scope, kind, &parameters) {
+                Ok(command) => prop_assert_eq!(as_sent(&command), &list[..length]),
                 Err(error) => {
                     prop_assert!(matches!(error, Error::ParameterListLength(n) if n == length));
                     prop_assert!(length > 8192);
@@ -233,41 +239,41 @@ mod tests {
         }
 
         #[test]
-        fn scope_and_type_are_passed_on_whatever_they_are(scope in 0_u8..16, kind in 0_u8..16) {
-            let outbound = Outbound::new(
+        fn every_scope_and_type_is_passed_on(scope in 0_u8..16, kind in 0_u8..16) {
+            let command = OutCommand::new(
                 OutServiceAction::Reserve,
                 Scope::new(scope),
                 ReservationType::new(kind),
                 &BasicParameters::default(),
             ).unwrap();
-            prop_assert_eq!((outbound.scope, outbound.kind), (scope.into(), kind.into()));
+            prop_assert_eq!((command.scope, command.kind), (scope.into(), kind.into()));
         }
     }
 
     #[test]
-    fn the_service_actions_that_the_library_has_are_passed_on_and_others_refused() {
+    fn unsupported_service_actions_are_refused() {
         for code in 0..0x20 {
             let action = OutServiceAction::new(code);
             let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
-            match Outbound::new(action, scope, kind, &BasicParameters::default()) {
-                Ok(outbound) => assert!(code <= 6 && outbound.action == i32::from(code)),
+            match OutCommand::new(action, scope, kind, &BasicParameters::default()) {
+                Ok(command) => assert!(code <= 6 && command.action == i32::from(code)),
                 Err(error) => assert!(code > 6 && matches!(error, Error::ServiceAction(it) if it == action)),
             }
         }
     }
 
     #[test]
-    fn transport_ids_are_for_register_alone() {
+    fn transport_ids_without_register_are_refused() {
         let parameters =
             BasicParameters { transport_ids: Some(TransportIds::default()), ..BasicParameters::default() };
         let action = OutServiceAction::RegisterAndIgnoreExistingKey;
         let error =
-            Outbound::new(action, Scope::LogicalUnit, ReservationType::Other(0), &parameters).unwrap_err();
+            OutCommand::new(action, Scope::LogicalUnit, ReservationType::Other(0), &parameters).unwrap_err();
         assert!(matches!(error, Error::SpecifyInitiatorPorts(it) if it == action));
     }
 
     #[test]
-    fn what_the_library_cannot_send_whole_is_refused() {
+    fn too_many_transport_ids_are_refused() {
         let sas =
             |count| TransportIdBuf::new(TransportId::Sas { address: 1 }).unwrap().as_bytes().repeat(count);
         assert_eq!(register(Some(TransportIds::parse(&sas(32)).unwrap())).unwrap().ids.len(), 32);
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_and_formats_are_refused() {
+    fn unsupported_transport_id_protocols_are_refused() {
         for (byte_0, protocol, format) in [
             (0x01, 1, 0),
             (0x03, 3, 0),
