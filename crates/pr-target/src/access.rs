@@ -96,7 +96,7 @@ fn passes_while_lost(cdb: Cdb<'_>) -> bool {
     }
 }
 
-/// Returns the row of a command. A command that the tables do not have may do anything, so it is never allowed.
+/// Returns the row of a command. A command that is in no table may do anything, so its row is [`Row::Never`].
 fn row(cdb: Cdb<'_>) -> Row {
     match cdb.opcode() {
         opcode::TEST_UNIT_READY
@@ -174,7 +174,7 @@ fn is_plain_start(cdb: Cdb<'_>) -> bool {
 }
 
 fn byte_4(cdb: Cdb<'_>) -> u8 {
-    // The group codes of these commands stand for at least six bytes. A missing byte counts as FFh, so that the command
-    // is not allowed.
+    // `Cdb` has checked the length, which the group code determines. A missing byte would count as FFh, so that the
+    // command is not allowed.
     cdb.as_bytes().get(4).copied().unwrap_or(u8::MAX)
 }
