@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! This file uses nothing else of the program, so that man page and completions can be made from it.
+//! `cargo xtask man` includes this file to generate the man page and the completions, so it uses no other module of the
+//! program.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,7 +10,7 @@ use scsi_sense::pr::{
     IscsiName, IscsiSessionId, ReservationKey, ReservationType, TransportId, TransportIdBuf,
 };
 
-/// Where the helper listens unless told otherwise: QEMU's default.
+/// The helper's socket unless `--socket` names another: QEMU's default.
 pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
 
 const AFTER_HELP: &str = "\
@@ -18,45 +19,45 @@ Keys are hexadecimal with 0x in front (0x1a) and decimal without (26).
 Types, by number or name:
   1  write-exclusive                    we    only the holder may write
   3  exclusive-access                   ea    only the holder may read and write
-  5  write-exclusive-registrants-only   wero  only those registered may write
-  6  exclusive-access-registrants-only  earo  only those registered may read and write
-  7  write-exclusive-all-registrants    wear  as 5, and all of them hold the reservation
-  8  exclusive-access-all-registrants   eaar  as 6, and all of them hold the reservation
+  5  write-exclusive-registrants-only   wero  only registrants may write
+  6  exclusive-access-registrants-only  earo  only registrants may read and write
+  7  write-exclusive-all-registrants    wear  like 5, and every registrant is a holder
+  8  exclusive-access-all-registrants   eaar  like 6, and every registrant is a holder
 
 TransportIDs: sas,HEX16  fcp,HEX16  sbp,HEX16  srp,HEX32  spi,ADDRESS,PORT  sop,HEX
-  iqn.NAME  iqn.NAME,i,0xISID  (also eui. and naa.)  or all of its bytes, as hex:06000000...
+  iqn.NAME  iqn.NAME,i,0xISID  (eui. and naa. likewise)  or all bytes: hex:06000000...
 
-Exit status, as sg_persist has it:
+Exit status, as of sg_persist:
    0  done                              24  RESERVATION CONFLICT
    1  wrong arguments                   25  CONDITION MET
    2  NOT READY                         26  BUSY
    3  MEDIUM ERROR, HARDWARE ERROR      27  TASK SET FULL
    5  ILLEGAL REQUEST                   28  ACA ACTIVE
    6  UNIT ATTENTION                    29  TASK ABORTED
-   7  DATA PROTECT                      33  no answer in time: it may have been done or not
+   7  DATA PROTECT                      33  no answer in time: the command may have run
    9  INVALID COMMAND OPERATION CODE    35  the helper cannot be reached: nothing was sent
-  10  COPY ABORTED                      97  the answer makes no sense
+  10  COPY ABORTED                      97  the device's answer is malformed
   11  ABORTED COMMAND                   98  another CHECK CONDITION
-  14  MISCOMPARE                        99  another status; the helper was lost, or this
-  15  the device cannot be opened           cannot print: it may have been done or not
+  14  MISCOMPARE                        99  another status; or the helper was lost or the
+  15  the device cannot be opened           output failed: the command may have run
   20  NO SENSE    21  RECOVERED ERROR";
 
-/// Shows and changes the persistent reservations of a SCSI disk, through a helper that may.
+/// Shows and changes the persistent reservations of a SCSI disk through a privileged helper.
 ///
-/// A helper (pr-helper, qemu-pr-helper) runs the commands; this program needs no privilege but permission to open the
-/// device, for reading or, to change something, for writing.
+/// The helper (pr-helper or qemu-pr-helper) runs the commands. This program needs no privilege, only permission to
+/// connect to the helper and to open the device: for reading, or for writing to change something.
 #[derive(Debug, Parser)]
 #[command(name = "pr-ctl", version, after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// The socket on which the helper listens
+    /// The helper's socket
     #[arg(short = 'k', long, global = true, value_name = "PATH", default_value = DEFAULT_SOCKET)]
     pub(crate) socket: PathBuf,
 
-    /// Print JSON: one object, also for an error; a line for each change with `watch`
+    /// Print JSON: one object, also for an error; with `watch`, one line for each change
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// How long a command may take, connecting included
+    /// Time limit for a command, including the connection to the helper
     #[arg(long, global = true, value_name = "SECONDS", default_value = "240", value_parser = parse_seconds)]
     pub(crate) timeout: Duration,
 
@@ -64,7 +65,6 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the keys of all registrations (READ KEYS)
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Status(Device),
     /// Register, change the key, or with a new key of 0 unregister
     Register(Register),
-    /// Register, whatever key there was (REGISTER AND IGNORE EXISTING KEY)
+    /// Register without checking the existing key (REGISTER AND IGNORE EXISTING KEY)
     RegisterIgnore(RegisterIgnore),
     /// Register another initiator and move the reservation to it (REGISTER AND MOVE)
     RegisterMove(Box<RegisterMove>),
@@ -85,20 +85,20 @@ pub(crate) enum Command {
     Reserve(Typed),
     /// Release the reservation
     Release(Typed),
-    /// Remove the reservation and all registrations, of whomever they are
+    /// Remove the reservation and the registrations of all initiators
     Clear(Clear),
-    /// Remove another's registration, and take its reservation: this fences the other
+    /// Remove another initiator's registration and take over its reservation: this fences it
     Preempt(Preempt),
-    /// Preempt, and abort the other's commands (PREEMPT AND ABORT)
+    /// Preempt, and abort the other initiator's commands (PREEMPT AND ABORT)
     PreemptAbort(Preempt),
-    /// Send a command as it is, and show the answer as it is
+    /// Send a CDB unchanged and show the answer unchanged
     Raw(Raw),
     /// Print registrations and reservation, and then each change, until interrupted
     ///
-    /// Each look is two commands. Like all commands they take what the device has to tell its initiator once, such as
-    /// that its registration was preempted: it is printed, and the next program is not told.
+    /// Each poll sends two commands. A device reports a unit attention, such as "registrations preempted", only once:
+    /// one that `watch` receives is printed here and not reported to other programs.
     Watch(Watch),
-    /// Say what the helper can do with a device, and if it cannot, why not and what to do
+    /// Check whether the helper works with a device; if not, say why and what to do
     Probe(Probe),
 }
 
@@ -124,7 +124,7 @@ pub(crate) struct Register {
     #[command(flatten)]
     pub(crate) flags: RegisterFlags,
 
-    /// Register this initiator, too; may be given several times (SPEC_I_PT)
+    /// Register this initiator as well; may be repeated (SPEC_I_PT)
     #[arg(long = "transport-id", value_name = "ID", value_parser = parse_transport_id)]
     pub(crate) transport_ids: Vec<TransportIdBuf>,
 }
@@ -144,7 +144,7 @@ pub(crate) struct RegisterIgnore {
 
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub(crate) struct RegisterFlags {
-    /// Keep registrations and reservation over a loss of power
+    /// Keep registrations and reservation through a power loss
     #[arg(long)]
     pub(crate) aptpl: bool,
 
@@ -170,15 +170,15 @@ pub(crate) struct RegisterMove {
     #[arg(long, value_name = "ID", value_parser = parse_transport_id)]
     pub(crate) transport_id: TransportIdBuf,
 
-    /// The relative target port through which the other initiator has the device
+    /// The relative target port through which the other initiator reaches the device
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) relative_target_port: u16,
 
-    /// Unregister this initiator when the reservation has moved
+    /// Unregister this initiator after the move
     #[arg(long)]
     pub(crate) unregister: bool,
 
-    /// Keep registrations and reservation over a loss of power
+    /// Keep registrations and reservation through a power loss
     #[arg(long)]
     pub(crate) aptpl: bool,
 }
@@ -216,11 +216,11 @@ pub(crate) struct Preempt {
     #[arg(long, value_parser = parse_key)]
     pub(crate) key: ReservationKey,
 
-    /// The key of the other, whose registration is to go
+    /// The key of the initiators to fence
     #[arg(long, visible_alias = "new-key", value_name = "KEY", value_parser = parse_key)]
     pub(crate) victim: ReservationKey,
 
-    /// The type of the reservation that there will be, by number or name
+    /// The type of the new reservation, by number or name
     #[arg(long = "type", value_name = "TYPE", value_parser = parse_type)]
     pub(crate) kind: ReservationType,
 }
@@ -234,7 +234,7 @@ pub(crate) struct Raw {
     #[arg(required = true, value_name = "CDB")]
     pub(crate) cdb: Vec<String>,
 
-    /// Make room for so many bytes of data [default: the allocation length in the CDB]
+    /// Size of the buffer for data, in bytes [default: the allocation length in the CDB]
     #[arg(long = "in", value_name = "LENGTH", conflicts_with = "output")]
     pub(crate) input: Option<u16>,
 
@@ -248,18 +248,18 @@ pub(crate) struct Watch {
     /// The disk
     pub(crate) device: PathBuf,
 
-    /// How long to wait between two looks
+    /// Time between two polls
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
     pub(crate) interval: Duration,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Probe {
-    /// The disk; without one, only the helper is looked at
+    /// The disk; without it, only the helper is checked
     pub(crate) device: Option<PathBuf>,
 }
 
-/// Bytes that were given in hexadecimal.
+/// Bytes given in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
@@ -282,7 +282,7 @@ fn parse_key(text: &str) -> Result<ReservationKey, String> {
     }
 }
 
-/// The names of types, long and short.
+/// The reservation types with their long and short names.
 const TYPES: [(ReservationType, &str, &str); 6] = [
     (ReservationType::WriteExclusive, "write-exclusive", "we"),
     (ReservationType::ExclusiveAccess, "exclusive-access", "ea"),
@@ -294,10 +294,10 @@ const TYPES: [(ReservationType, &str, &str); 6] = [
 
 fn parse_type(text: &str) -> Result<ReservationType, String> {
     let lower = text.to_ascii_lowercase().replace('_', "-");
-    let is_meant = |(kind, long, short): &&(ReservationType, &str, &str)| {
+    let has_name = |(kind, long, short): &&(ReservationType, &str, &str)| {
         lower == *long || lower == *short || lower == kind.code().to_string()
     };
-    let found = TYPES.iter().find(is_meant).map(|(kind, ..)| *kind);
+    let found = TYPES.iter().find(has_name).map(|(kind, ..)| *kind);
     found.ok_or_else(|| "must be 1, 3, 5, 6, 7, 8 or a name (we, ea, wero, earo, wear, eaar)".into())
 }
 
@@ -311,7 +311,7 @@ fn parse_transport_id(text: &str) -> Result<TransportIdBuf, String> {
     TransportIdBuf::new(id).map_err(|error| error.to_string())
 }
 
-/// The forms of `sg_persist`, in which scsi-sense shows a TransportID, too.
+/// Parses the notation of `sg_persist`, in which scsi-sense also displays a TransportID.
 fn named_transport_id(text: &str) -> Result<TransportId<'_>, String> {
     let lower = text.to_ascii_lowercase();
     if ["iqn.", "eui.", "naa."].iter().any(|prefix| lower.starts_with(prefix)) {
@@ -335,7 +335,7 @@ fn named_transport_id(text: &str) -> Result<TransportId<'_>, String> {
         "sas" => Ok(TransportId::Sas { address: u64::from_be_bytes(digits(rest)?) }),
         "sbp" => Ok(TransportId::Sbp { eui64: u64::from_be_bytes(digits(rest)?) }),
         "srp" => digits(rest).map(|port| TransportId::Srp { port }),
-        // The number may not have a sign.
+        // `from_str_radix` would accept a leading +.
         "sop" => match (rest.len(), u16::from_str_radix(rest, 16)) {
             (1..=4, Ok(routing_id)) if !rest.starts_with('+') => Ok(TransportId::Sop { routing_id }),
             _ => Err("sop, is followed by up to 4 hexadecimal digits".into()),
@@ -358,7 +358,7 @@ fn digits<const N: usize>(text: &str) -> Result<[u8; N], String> {
     bytes.ok_or_else(|| format!("the name of the protocol is followed by {} hexadecimal digits", 2 * N))
 }
 
-/// Pairs of digits, with blanks, commas and colons between them or not.
+/// Parses pairs of hexadecimal digits. Blanks, commas, colons and line feeds between digits are ignored.
 pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
     let digits: Vec<u8> =
         text.bytes().filter(|byte| !matches!(byte, b' ' | b',' | b':' | b'\t' | b'\n')).collect();
@@ -373,7 +373,7 @@ pub(crate) fn parse_hex(text: &str) -> Result<Bytes, String> {
     bytes.map(Bytes).ok_or_else(|| "must be pairs of hexadecimal digits".into())
 }
 
-/// A day is longer than any command lasts.
+/// The maximum of `--timeout` and `--interval`: one day, longer than any command takes.
 const SECONDS_MAX: u32 = 86400;
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -383,7 +383,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Below this a disk would be asked more often than it answers.
+/// The minimum of `--interval`: a disk may take this long to answer.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
@@ -403,12 +403,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn clap_definition_is_valid() {
         Args::command().debug_assert();
     }
 
     #[test]
-    fn a_key_is_hexadecimal_with_a_prefix_and_decimal_without() {
+    fn key_with_prefix_is_hexadecimal() {
         for (text, key) in
             [("0", 0), ("26", 26), ("0x1a", 26), ("0X1A", 26), ("010", 10), ("0xffffffffffffffff", u64::MAX)]
         {
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_goes_by_number_and_two_names() {
+    fn types_parse_by_number_and_name() {
         for (kind, long, short) in TYPES {
             for text in [long, short, &kind.code().to_string(), &long.to_uppercase(), &long.replace('-', "_")]
             {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_id_is_taken_as_it_is_shown() {
+    fn displayed_transport_id_parses_back() {
         for text in [
             "sas,5000c50005b32001",
             "fcp,10000000c9f3a571",
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_may_be_a_fraction() {
+    fn interval_may_be_a_fraction() {
         assert_eq!(parse_interval("0.25"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_interval("86400"), Ok(Duration::from_secs(86400)));
         for text in ["0", "0.001", "86401", "-1", "NaN", "inf", "x", ""] {

@@ -1,4 +1,4 @@
-//! The commands that have a service action of their own.
+//! The subcommands that send one service action each.
 
 use std::{fmt, os::fd::OwnedFd, path::Path};
 
@@ -56,7 +56,7 @@ fn whole_or_part<T: Clone>(
     }
 }
 
-/// Returns the line below a list that is not complete.
+/// Returns the remark to print below a list that may be incomplete.
 fn remark(is_complete: bool, failure: Option<&Failure>) -> Option<String> {
     let remark = if failure.is_some() { "the rest of the list cannot be read" } else { INCOMPLETE };
     (!is_complete).then(|| format!("({remark})"))
@@ -178,7 +178,7 @@ fn summary(registrations: usize, generation: u32, is_complete: bool) -> String {
     format!("{}, generation {generation}", at_least(registrations, "registration", is_complete))
 }
 
-/// As `--transport-id` takes it.
+/// Returns the initiator in the notation of `--transport-id`.
 fn initiator(registration: &Registration) -> String {
     match registration.transport_id() {
         Ok(id) => id.to_string(),
@@ -188,42 +188,46 @@ fn initiator(registration: &Registration) -> String {
 
 pub(crate) fn register(args: &Args, register: &Register) -> Result<Report, Failure> {
     let Register { device, key, new_key, flags, transport_ids } = register;
-    let mut room = vec![0; pr_client::DATA_MAX];
-    let ids = list(transport_ids, &mut room)?;
-    let parameters = BasicParameters { reservation_key: *key, transport_ids: ids, ..basic(*new_key, *flags) };
-    let options = Options { transport_ids: !transport_ids.is_empty(), ..asked(*flags) };
-    let change = Change::new(args, device, OutServiceAction::Register).asking(options);
+    let mut buffer = vec![0; pr_client::DATA_MAX];
+    let ids = transport_id_list(transport_ids, &mut buffer)?;
+    let parameters =
+        BasicParameters { reservation_key: *key, transport_ids: ids, ..basic_parameters(*new_key, *flags) };
+    let options = Options { transport_ids: !transport_ids.is_empty(), ..requested_options(*flags) };
+    let change = Change::new(args, device, OutServiceAction::Register).with_options(options);
     let change = change.with("key", key).with("new_key", new_key);
     change.run(|client, device| client.register(device, &parameters))
 }
 
 pub(crate) fn register_ignore(args: &Args, register: &RegisterIgnore) -> Result<Report, Failure> {
     let RegisterIgnore { device, new_key, flags } = register;
-    let parameters = basic(*new_key, *flags);
-    let change =
-        Change::new(args, device, OutServiceAction::RegisterAndIgnoreExistingKey).asking(asked(*flags));
+    let parameters = basic_parameters(*new_key, *flags);
+    let change = Change::new(args, device, OutServiceAction::RegisterAndIgnoreExistingKey)
+        .with_options(requested_options(*flags));
     let change = change.with("new_key", new_key);
     change.run(|client, device| client.register_and_ignore(device, &parameters))
 }
 
-fn asked(RegisterFlags { aptpl, all_target_ports }: RegisterFlags) -> Options {
+fn requested_options(RegisterFlags { aptpl, all_target_ports }: RegisterFlags) -> Options {
     Options { aptpl, all_target_ports, transport_ids: false }
 }
 
-fn basic(
+fn basic_parameters(
     service_action_key: ReservationKey,
     RegisterFlags { aptpl, all_target_ports }: RegisterFlags,
 ) -> BasicParameters<'static> {
     BasicParameters { service_action_key, aptpl, all_target_ports, ..BasicParameters::default() }
 }
 
-/// SPEC_I_PT is for those who name somebody.
-fn list<'a>(ids: &[TransportIdBuf], room: &'a mut [u8]) -> Result<Option<TransportIds<'a>>, Failure> {
+/// Builds the list of TransportIDs to register in `buffer`. Returns `None` without any, so that SPEC_I_PT stays clear.
+fn transport_id_list<'a>(
+    ids: &[TransportIdBuf],
+    buffer: &'a mut [u8],
+) -> Result<Option<TransportIds<'a>>, Failure> {
     if ids.is_empty() {
         return Ok(None);
     }
     let ids: Vec<_> = ids.iter().map(TransportIdBuf::get).collect();
-    let list = TransportIds::build(&ids, room);
+    let list = TransportIds::build(&ids, buffer);
     list.map(Some).map_err(|error| Failure::Arguments(format!("too many initiators: {error}")))
 }
 
@@ -237,7 +241,7 @@ pub(crate) fn register_move(args: &Args, register: &RegisterMove) -> Result<Repo
         transport_id: register.transport_id.get(),
     };
     let change = Change::new(args, &register.device, OutServiceAction::RegisterAndMove)
-        .asking(Options { aptpl: register.aptpl, ..Options::default() });
+        .with_options(Options { aptpl: register.aptpl, ..Options::default() });
     let change = change
         .with("key", register.key)
         .with("new_key", register.new_key)
@@ -285,7 +289,7 @@ fn preempting<'a>(args: &'a Args, preempt: &'a Preempt, action: OutServiceAction
         .with_type(preempt.kind)
 }
 
-/// A command that changes something, and what is said of it when it is done: the keys as they were understood.
+/// A command that changes reservations, and its report: it repeats the arguments as they were parsed.
 struct Change<'a> {
     args: &'a Args,
     device: &'a Path,
@@ -301,13 +305,13 @@ impl<'a> Change<'a> {
         Self { args, device, action, options: Options::default(), words: vec![action.to_string()], members }
     }
 
-    /// Adds options that the device may not support, for the hint after a failure.
-    fn asking(mut self, options: Options) -> Self {
+    /// Sets the options that the device may not support, for the advice after a failure.
+    fn with_options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// `name` is for programs; people get it with a blank.
+    /// Adds an argument to the report: in JSON as the member `name`, in the text with blanks for its underscores.
     fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.words.push(format!("{} {value}", name.replace('_', " ")));
         self.members.push((name, text(value)));

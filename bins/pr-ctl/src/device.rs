@@ -1,4 +1,4 @@
-//! The device that is named on the command line.
+//! Opens and classifies the device named on the command line.
 
 use std::{
     fs, io,
@@ -10,19 +10,20 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::failure::{Failure, Node};
 
-/// Opens a device for commands that read.
+/// Opens a device for reading, which is enough for commands that change nothing.
 pub(crate) fn open(path: &Path) -> Result<OwnedFd, Failure> {
     open_as(path, false)
 }
 
-/// Opens a device for commands that change something: the helper refuses them on any other descriptor.
+/// Opens a device for reading and writing: on a read-only descriptor the helper refuses commands that change something.
 pub(crate) fn open_for_writing(path: &Path) -> Result<OwnedFd, Failure> {
     open_as(path, true)
 }
 
 fn open_as(path: &Path, for_writing: bool) -> Result<OwnedFd, Failure> {
     let access = if for_writing { OFlags::RDWR } else { OFlags::RDONLY };
-    // A pipe that is opened for reading waits for a writer, and a terminal must not become ours.
+    // Without NONBLOCK, opening a pipe blocks until it has a writer. Without NOCTTY, a terminal may become the
+    // controlling terminal of this process.
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|error| Failure::Open {
         path: path.to_owned(),
@@ -35,15 +36,15 @@ fn open_as(path: &Path, for_writing: bool) -> Result<OwnedFd, Failure> {
     })
 }
 
-/// Who may do what: `mode 0660, user 0, group 6`.
+/// Returns mode and owner of a file: `mode 0660, user 0, group 6`.
 pub(crate) fn access_of(metadata: &fs::Metadata) -> String {
     format!("mode {:04o}, user {}, group {}", metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
 }
 
-/// What a path leads to, as far as it can be told without opening it.
+/// The kind of file at a path, determined without opening it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A whole disk that takes SCSI commands, or may.
+    /// A whole disk, which may or may not take SCSI commands.
     Disk {
         name: String,
     },
@@ -59,7 +60,7 @@ pub(crate) enum Kind {
     Multipath {
         name: String,
     },
-    /// Another map of device-mapper; `owner` is the first word of its UUID, such as `LVM` or `CRYPT`.
+    /// Another device-mapper map; `owner` is the first word of its UUID, such as `LVM` or `CRYPT`.
     Map {
         name: String,
         owner: String,
@@ -68,7 +69,7 @@ pub(crate) enum Kind {
     Stacked {
         name: String,
     },
-    /// A block device that is not known to /sys.
+    /// A block device without a directory in /sys.
     Unknown,
     /// A character device that is not a SCSI generic one.
     Character,
@@ -82,7 +83,7 @@ pub(crate) enum Kind {
 const SCSI_GENERIC_MAJOR: u32 = 21;
 
 impl Kind {
-    /// Looks at the file and at /sys.
+    /// Determines the kind from the file's type and from /sys.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let kind = metadata.file_type();
@@ -98,9 +99,9 @@ impl Kind {
         })
     }
 
-    /// `directory` is the device's in /sys.
+    /// Determines the kind of a block device from its directory in /sys, or a link to it.
     fn of_block(directory: &Path) -> Self {
-        // The link leads to a directory that has the device's name, and a partition's is in that of its disk.
+        // The real directory has the device's name; a partition's directory is inside that of its disk.
         let Ok(real) = fs::canonicalize(directory) else { return Self::Unknown };
         let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = name_of(&real);
@@ -121,7 +122,7 @@ impl Kind {
         if name.starts_with("nvme") { Self::Nvme { name } } else { Self::Disk { name } }
     }
 
-    /// What it is, for people.
+    /// Returns a description for the user.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Disk { name } => format!("block device {name}"),
@@ -139,7 +140,7 @@ impl Kind {
         }
     }
 
-    /// Why a helper may refuse it with INVALID COMMAND OPERATION CODE, and what to do.
+    /// Returns why a helper may refuse the device with INVALID COMMAND OPERATION CODE, and what to do.
     pub(crate) fn why_refused(&self) -> String {
         match self {
             Self::Disk { name } => format!(
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sysfs_tells_whole_disks_from_what_is_none() {
+    fn sysfs_tells_disks_from_other_devices() {
         let sysfs = tempfile::tempdir().unwrap();
         let make = |path: &str, content: &str| {
             let path = sysfs.path().join(path);
@@ -210,7 +211,7 @@ mod tests {
             ("md0", Kind::Stacked { name: text("md0") }),
             ("gone", Kind::Unknown),
         ] {
-            // As /sys/dev/block has them.
+            // A link to the device's directory, as in /sys/dev/block.
             let link = sysfs.path().join("link");
             std::os::unix::fs::symlink(sysfs.path().join(path), &link).unwrap();
             assert_eq!(Kind::of_block(&link), expected, "{path}");
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_device_is_told_by_its_type() {
+    fn other_files_are_classified_by_type() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();

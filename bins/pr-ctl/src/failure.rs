@@ -1,4 +1,4 @@
-//! What can fail, what it means for the exit status, and what to do.
+//! Failures, their exit status, and the advice printed with them.
 
 use std::{
     error, fmt, io,
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 use crate::json::{Object, object, text};
 
-/// Why a command line did not do what it says.
+/// The reason why a command line failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The arguments are no command.
+    /// The arguments do not form a command.
     #[error("{0}")]
     Arguments(String),
     #[error("cannot open {}{}", path.display(), if *for_writing { " for writing" } else { "" })]
     Open { path: PathBuf, for_writing: bool, node: Option<Node>, source: io::Error },
-    /// There is no connection to the helper. The error names the socket.
+    /// No connection to the helper could be made. The error names the socket.
     #[error(transparent)]
     Unreachable(Error),
-    /// The connection to the helper at this socket could not be used.
+    /// Connecting to the helper at this socket failed after it was reached.
     #[error("{}", path.display())]
     Helper { path: PathBuf, source: Error },
     #[error("{request} {}", device.display())]
@@ -43,7 +43,7 @@ pub(crate) struct Node {
     pub(crate) access: String,
 }
 
-/// A command, as an error names it.
+/// The command that an error message names.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     In(InServiceAction),
@@ -76,7 +76,7 @@ impl From<InServiceAction> for Request {
     }
 }
 
-/// An error with the chain of its causes, on one line.
+/// Displays an error with the chain of its causes on one line.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn error::Error);
 
 impl fmt::Display for Chain<'_> {
@@ -100,34 +100,34 @@ impl Failure {
         }
     }
 
-    /// Those of the `sg3_utils` (`sg_lib.h`).
+    /// Returns the exit status that `sg3_utils` has for this failure (`sg_lib.h`).
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
             Self::Arguments(_) => 1,
             Self::Open { .. } => 15,
             // The command itself was done.
             Self::Output(_) => 99,
-            Self::Unreachable(error) | Self::Helper { source: error, .. } => of_error(error),
-            Self::Command { source, .. } => of_command(source),
+            Self::Unreachable(error) | Self::Helper { source: error, .. } => error_exit_status(error),
+            Self::Command { source, .. } => command_exit_status(source),
         }
     }
 
-    /// What to do, if there is something to say.
+    /// Returns what the user can do, if that is known.
     pub(crate) fn advice(&self) -> Option<String> {
         match self {
             Self::Arguments(_) | Self::Output(_) | Self::Helper { .. } => None,
-            Self::Open { source, node, for_writing, .. } => of_opening(source, node.as_ref(), *for_writing),
-            Self::Unreachable(error) => of_error_advice(error),
-            Self::Command { source, device, request } => of_answer(source, request, &device.display()),
+            Self::Open { source, node, for_writing, .. } => open_advice(source, node.as_ref(), *for_writing),
+            Self::Unreachable(error) => error_advice(error),
+            Self::Command { source, device, request } => answer_advice(source, request, &device.display()),
         }
     }
 
-    /// The chain of causes on one line.
+    /// Returns the failure with the chain of its causes on one line.
     pub(crate) fn text(&self) -> String {
         Chain(self).to_string()
     }
 
-    /// For `--json`.
+    /// Returns the object that `--json` prints.
     pub(crate) fn json(&self) -> Object {
         let (status, sense) = match self {
             Self::Command { source, .. } => (status_of(source), source.sense_code()),
@@ -142,12 +142,12 @@ impl Failure {
     }
 }
 
-/// A SCSI status by number and name.
+/// Returns a SCSI status with number and name.
 pub(crate) fn json_status(status: Status) -> Value {
     json!({ "code": status.0, "name": status.name() })
 }
 
-/// The three codes and what they mean.
+/// Returns sense key, ASC and ASCQ with their text.
 pub(crate) fn json_sense(code: SenseCode) -> Value {
     let (key, additional) = (code.key.code(), code.additional);
     json!({ "key": key, "asc": additional.asc, "ascq": additional.ascq, "text": text(code) })
@@ -162,7 +162,7 @@ fn status_of(error: &CommandError) -> Option<Status> {
     }
 }
 
-pub(crate) fn of_error(error: &Error) -> u8 {
+pub(crate) fn error_exit_status(error: &Error) -> u8 {
     match error {
         Error::Unreachable { .. } => 35,
         Error::TimedOut => 33,
@@ -171,11 +171,11 @@ pub(crate) fn of_error(error: &Error) -> u8 {
     }
 }
 
-pub(crate) fn of_command(error: &CommandError) -> u8 {
+pub(crate) fn command_exit_status(error: &CommandError) -> u8 {
     match error {
-        CommandError::Client(error) => of_error(error),
+        CommandError::Client(error) => error_exit_status(error),
         CommandError::Conflict => 24,
-        CommandError::CheckCondition(sense) => sense.code().map_or(98, of_sense),
+        CommandError::CheckCondition(sense) => sense.code().map_or(98, sense_exit_status),
         CommandError::Status(Status::CONDITION_MET) => 25,
         CommandError::Status(Status::BUSY) => 26,
         CommandError::Status(Status::TASK_SET_FULL) => 27,
@@ -187,7 +187,7 @@ pub(crate) fn of_command(error: &CommandError) -> u8 {
     }
 }
 
-fn of_sense(code: SenseCode) -> u8 {
+fn sense_exit_status(code: SenseCode) -> u8 {
     match code.key {
         _ if code == SenseCode::INVALID_OPCODE => 9,
         SenseKey::NO_SENSE => 20,
@@ -204,8 +204,8 @@ fn of_sense(code: SenseCode) -> u8 {
     }
 }
 
-fn of_opening(error: &io::Error, node: Option<&Node>, for_writing: bool) -> Option<String> {
-    // A mode or an access control list is EACCES.
+fn open_advice(error: &io::Error, node: Option<&Node>, for_writing: bool) -> Option<String> {
+    // The device cgroup gives EPERM; a mode or an access control list gives EACCES.
     let is_forbidden = error.raw_os_error() == Some(Errno::PERM.raw_os_error());
     Some(match error.kind() {
         io::ErrorKind::NotFound => "see /dev/disk/by-id for the disks that there are".into(),
@@ -230,13 +230,13 @@ fn of_opening(error: &io::Error, node: Option<&Node>, for_writing: bool) -> Opti
     })
 }
 
-fn of_error_advice(error: &Error) -> Option<String> {
+fn error_advice(error: &Error) -> Option<String> {
     let Error::Unreachable { path, source } = error else { return None };
-    path.as_ref().map(|path| of_connecting(source, &path.display()))
+    path.as_ref().map(|path| connect_advice(source, &path.display()))
 }
 
-/// What to do about a socket.
-fn of_connecting(error: &io::Error, path: &dyn fmt::Display) -> String {
+/// Returns what to do about a socket to which no connection could be made.
+fn connect_advice(error: &io::Error, path: &dyn fmt::Display) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
             format!("there is no such socket: start the helper with -k {path}, or name its socket with --socket")
@@ -261,7 +261,7 @@ fn of_connecting(error: &io::Error, path: &dyn fmt::Display) -> String {
     }
 }
 
-fn of_answer(error: &CommandError, request: &Request, device: &dyn fmt::Display) -> Option<String> {
+fn answer_advice(error: &CommandError, request: &Request, device: &dyn fmt::Display) -> Option<String> {
     Some(match error {
         CommandError::Client(Error::Lost(_) | Error::TimedOut | Error::Protocol(_)) => {
             format!("look before you repeat it: `pr-ctl reservation {device}` and `pr-ctl keys {device}`")
@@ -269,12 +269,12 @@ fn of_answer(error: &CommandError, request: &Request, device: &dyn fmt::Display)
         CommandError::Client(Error::Command(InvalidCommand::Cdb)) => {
             "a helper takes PERSISTENT RESERVE only, operation codes 5E (in) and 5F (out)".into()
         }
-        CommandError::Client(error) => return of_error_advice(error),
+        CommandError::Client(error) => return error_advice(error),
         CommandError::Conflict => format!(
             "this initiator has registered another key than the one given, or none, or the reservation is another's: \
              see `pr-ctl keys {device}` and `pr-ctl reservation {device}`"
         ),
-        CommandError::CheckCondition(sense) => return of_sense_advice(sense.code()?, request, device),
+        CommandError::CheckCondition(sense) => return sense_advice(sense.code()?, request, device),
         CommandError::Keys { .. } => {
             format!("look at the device's firmware; its answer is `pr-ctl raw {device} 5e000000000000200000`")
         }
@@ -285,7 +285,7 @@ fn of_answer(error: &CommandError, request: &Request, device: &dyn fmt::Display)
     })
 }
 
-fn of_sense_advice(code: SenseCode, request: &Request, device: &dyn fmt::Display) -> Option<String> {
+fn sense_advice(code: SenseCode, request: &Request, device: &dyn fmt::Display) -> Option<String> {
     Some(match (code, request) {
         (SenseCode::INVALID_OPCODE, _) => format!(
             "the device has no persistent reservations, or the helper does not serve it: `pr-ctl probe {device}` \
@@ -310,7 +310,7 @@ fn of_sense_advice(code: SenseCode, request: &Request, device: &dyn fmt::Display
 }
 
 impl Options {
-    /// Returns the options as on the command line, each with the capability that it takes.
+    /// Returns the options as on the command line, each with the capability that it requires.
     fn names(self) -> Option<String> {
         let Self { aptpl, all_target_ports, transport_ids } = self;
         let names: Vec<_> = [
@@ -319,7 +319,7 @@ impl Options {
             (transport_ids, "--transport-id (SIP_C)"),
         ]
         .into_iter()
-        .filter_map(|(is_asked, name)| is_asked.then_some(name))
+        .filter_map(|(is_requested, name)| is_requested.then_some(name))
         .collect();
         (!names.is_empty()).then(|| names.join(" or "))
     }
@@ -329,12 +329,12 @@ impl Options {
 mod tests {
     use super::*;
 
-    /// A container's device cgroup is EPERM, a mode is EACCES.
+    /// A container's device cgroup gives EPERM, a mode gives EACCES.
     #[test]
-    fn device_cgroup_is_not_taken_for_a_mode() {
+    fn device_cgroup_differs_from_a_mode() {
         let node = |is_device| Node { is_device, access: "mode 0660, user 0, group 6".into() };
         let advice =
-            |errno: Errno, is_device| of_opening(&errno.into(), Some(&node(is_device)), true).unwrap();
+            |errno: Errno, is_device| open_advice(&errno.into(), Some(&node(is_device)), true).unwrap();
         let cgroup = advice(Errno::PERM, true);
         assert!(cgroup.contains("device cgroup") && !cgroup.contains("0660"), "{cgroup}");
         for mode in [advice(Errno::ACCESS, true), advice(Errno::PERM, false)] {

@@ -1,4 +1,4 @@
-//! JSON on one line, with a blank behind each comma and colon.
+//! JSON on one line, with a blank after each comma and colon.
 
 use std::{fmt, io};
 
@@ -8,7 +8,8 @@ use serde_json::{Map, Serializer, Value, ser::Formatter};
 /// The members of an object, in the order in which they are printed.
 pub(crate) type Object = Map<String, Value>;
 
-/// Returns a value's text. Reservation keys are printed like this: many readers of JSON have 53 bits for a number.
+/// Returns a value's text as a JSON string. Reservation keys are strings because many JSON readers keep only 53 bits of
+/// a number.
 pub(crate) fn text(value: impl fmt::Display) -> Value {
     Value::String(value.to_string())
 }
@@ -24,7 +25,7 @@ pub(crate) fn write_line(output: &mut impl io::Write, object: &Object) -> io::Re
     writeln!(output)
 }
 
-/// Puts blanks where `serde_json` has none: scripts search the lines for `"complete": true`.
+/// Adds the blanks that `serde_json` leaves out: scripts search the lines for `"complete": true`.
 struct Spaced;
 
 impl Formatter for Spaced {

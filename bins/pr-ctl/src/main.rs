@@ -1,8 +1,8 @@
 //! pr-ctl: shows and changes SCSI persistent reservations through a helper, without root.
 //!
-//! The way of a command line: [`args`] reads it, [`commands`] (or [`raw`], [`watch`], [`probe`]) does it with
-//! `pr-client` on what [`device`] has opened, and returns a [`report`] or a [`failure`]; here it is printed, for people
-//! or as [`json`].
+//! [`args`] parses the command line; [`commands`] (or [`raw`], [`watch`], [`probe`]) runs it through `pr-client` with
+//! the descriptor that [`device`] opened, and returns a [`report`] or a [`failure`]. This file prints the result, as
+//! text or as [`json`].
 
 #![forbid(unsafe_code)]
 
@@ -31,18 +31,18 @@ use report::Report;
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(asked_or_wrong) => {
-            // Standard output or error may be closed; the exit status says enough.
-            let _ = asked_or_wrong.print();
-            return if asked_or_wrong.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        Err(help_or_error) => {
+            // If it cannot be printed, the exit status still tells help from an error.
+            let _ = help_or_error.print();
+            return if help_or_error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
     let printed = run(&args).and_then(|report| match print(&report, args.json) {
-        // The reader has seen enough.
+        // The reader has closed the pipe, as `head` does: no failure.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(report.exit_status),
         printed => {
             if let Some(failure) = &report.failure {
-                complain(failure);
+                print_failure(failure);
             }
             printed
         }
@@ -52,10 +52,10 @@ fn main() -> ExitCode {
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             if args.json {
-                // There is no better place to say that this cannot be said.
+                // If standard output cannot be written, the text on standard error must do.
                 let _ = json::write_line(&mut io::stdout(), &failure.json());
             }
-            complain(&failure);
+            print_failure(&failure);
             ExitCode::from(failure.exit_status())
         }
     }
@@ -81,7 +81,7 @@ fn run(args: &Args) -> Result<Report, Failure> {
     }
 }
 
-/// Returns the exit status.
+/// Prints a report to standard output and returns its exit status.
 fn print(report: &Report, as_json: bool) -> Result<u8, Failure> {
     let mut output = io::stdout().lock();
     if as_json {
@@ -95,8 +95,8 @@ fn print(report: &Report, as_json: bool) -> Result<u8, Failure> {
     Ok(report.exit_status)
 }
 
-fn complain(failure: &Failure) {
-    // There is no better place to say that this cannot be said.
+fn print_failure(failure: &Failure) {
+    // If standard error cannot be written, the exit status must do.
     let _ = writeln!(io::stderr(), "pr-ctl: {}", failure.text());
     if let Some(advice) = failure.advice() {
         let _ = writeln!(io::stderr(), "pr-ctl: {advice}");

@@ -1,4 +1,4 @@
-//! `pr-ctl probe`: what a helper can do with a device, and if it cannot, why not and what to do about it.
+//! `pr-ctl probe`: checks whether a helper works with a device; if not, says why and what to do.
 
 use std::{fs, os::fd::AsFd, os::unix::fs::FileTypeExt as _, path::Path};
 
@@ -17,23 +17,24 @@ use crate::{
     session,
 };
 
-/// Looks at the socket, the helper, the device, and the device through the helper, as far as each step lets it.
+/// Checks the socket, the helper, the device, and the device through the helper. Skips checks that depend on a failed
+/// one.
 pub(crate) fn run(args: &Args, device: Option<&Path>) -> Report {
     let mut diagnosis = Diagnosis::default();
     diagnosis.heading(format!("helper at {}", args.socket.display()));
-    let client = helper(args, &mut diagnosis);
+    let client = check_helper(args, &mut diagnosis);
     if let Some(path) = device {
         let kind = Kind::of(path);
-        let what = kind.as_ref().map_or_else(|_| "not there".to_owned(), Kind::describe);
-        diagnosis.heading(format!("{}: {what}", path.display()));
+        let description = kind.as_ref().map_or_else(|_| "not there".to_owned(), Kind::describe);
+        diagnosis.heading(format!("{}: {description}", path.display()));
         let (reading, writing) = (device::open(path), device::open_for_writing(path));
         diagnosis.opening("opened for reading", reading.as_ref().err());
         diagnosis.opening("opened for writing", writing.as_ref().err());
         if let (Some(client), Ok(kind), Ok(reading)) = (client, kind, reading) {
             diagnosis.heading(format!("{} through the helper", path.display()));
-            if read(&client, &reading, &kind, &mut diagnosis) {
+            if check_reading(&client, &reading, &kind, &mut diagnosis) {
                 if let Ok(writing) = writing {
-                    change(&client, &writing, &kind, &mut diagnosis);
+                    check_changing(&client, &writing, &kind, &mut diagnosis);
                 }
             }
         }
@@ -41,8 +42,8 @@ pub(crate) fn run(args: &Args, device: Option<&Path>) -> Report {
     diagnosis.report()
 }
 
-/// The socket, and who answers there.
-fn helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
+/// Checks the socket, and that a helper answers on it.
+fn check_helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
     if let Ok(metadata) = fs::metadata(&args.socket) {
         if !metadata.file_type().is_socket() {
             let advice = "the helper's socket has another path: name it with --socket";
@@ -63,23 +64,23 @@ fn helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
     }
 }
 
-/// What the device says without being changed. False: nothing, so there is no use in asking more.
-fn read(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) -> bool {
-    match insist(|| client.read_keys(device)) {
+/// Checks the commands that change nothing. Returns false if READ KEYS fails, since other commands would fail alike.
+fn check_reading(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) -> bool {
+    match skip_attentions(|| client.read_keys(device)) {
         Ok(keys) => diagnosis.ok("READ KEYS", &at_least(keys.keys.len(), "registration", keys.is_complete)),
         Err(error) => {
-            diagnosis.refused("READ KEYS", &error, why(&error, kind));
+            diagnosis.refused("READ KEYS", &error, advice_on(&error, kind));
             return false;
         }
     }
-    match insist(|| client.read_reservation(device)) {
+    match skip_attentions(|| client.read_reservation(device)) {
         Ok(found) => {
             let text = found.reservation.map_or_else(|| "none".into(), |reservation| reservation.to_string());
             diagnosis.ok("READ RESERVATION", &text);
         }
-        Err(error) => diagnosis.refused("READ RESERVATION", &error, why(&error, kind)),
+        Err(error) => diagnosis.refused("READ RESERVATION", &error, advice_on(&error, kind)),
     }
-    match insist(|| client.report_capabilities(device)) {
+    match skip_attentions(|| client.report_capabilities(device)) {
         Ok(found) => {
             let persists = match (
                 found.persist_through_power_loss_capable,
@@ -93,51 +94,52 @@ fn read(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagno
         }
         Err(error) => diagnosis.lacks_or_fails("REPORT CAPABILITIES", &error, kind),
     }
-    match insist(|| client.read_full_status(device)) {
+    match skip_attentions(|| client.read_full_status(device)) {
         Ok(_) => diagnosis.ok("READ FULL STATUS", ""),
         Err(error) => diagnosis.lacks_or_fails("READ FULL STATUS", &error, kind),
     }
     true
 }
 
-/// Whether a command that changes something gets through: one whose service action does not exist (1Fh), so that
-/// whoever takes it does nothing.
-fn change(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) {
-    const WHAT: &str = "PERSISTENT RESERVE OUT";
+/// Checks that PERSISTENT RESERVE OUT gets through to the device. The service action (1Fh) does not exist, so the
+/// command changes nothing.
+fn check_changing(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) {
+    const NAME: &str = "PERSISTENT RESERVE OUT";
     let command = PersistentReserveOut {
         action: OutServiceAction::Other(0x1f),
         scope: Scope::LogicalUnit,
         kind: ReservationType::Other(0),
         parameter_list_length: 24,
     };
-    let result = insist(|| client.execute(device, &command.to_cdb(), Data::Out(&[0; 24]))?.into_result());
+    let result =
+        skip_attentions(|| client.execute(device, &command.to_cdb(), Data::Out(&[0; 24]))?.into_result());
     match result {
         Err(CommandError::CheckCondition(sense))
             if sense.code().is_some_and(|code| {
                 code.key == SenseKey::ILLEGAL_REQUEST && code != SenseCode::INVALID_OPCODE
             }) =>
         {
-            diagnosis.ok(WHAT, "gets through");
+            diagnosis.ok(NAME, "gets through");
         }
-        // A reservation of another's is in the way, of what does not exist, too.
-        Ok(()) | Err(CommandError::Conflict) => diagnosis.ok(WHAT, "gets through"),
+        // A device may check for another initiator's reservation before it checks the service action.
+        Ok(()) | Err(CommandError::Conflict) => diagnosis.ok(NAME, "gets through"),
         Err(error) => {
             let advice = match error.sense_code() {
                 Some(SenseCode::INVALID_OPCODE) => Some(
                     "the helper or the device lets reservations be read only: see the helper's log".into(),
                 ),
-                _ => why(&error, kind),
+                _ => advice_on(&error, kind),
             };
-            diagnosis.refused(WHAT, &error, advice);
+            diagnosis.refused(NAME, &error, advice);
         }
     }
 }
 
-/// How often a device may have something else to say first.
+/// How many unit attentions are skipped before an answer.
 const ATTENTIONS_MAX: u32 = 3;
 
-/// A unit attention says nothing of the command that it came to.
-fn insist<T>(mut command: impl FnMut() -> Result<T, CommandError>) -> Result<T, CommandError> {
+/// Runs a command, again after a unit attention: that reports an earlier event, and the device did not run the command.
+fn skip_attentions<T>(mut command: impl FnMut() -> Result<T, CommandError>) -> Result<T, CommandError> {
     for _ in 0..ATTENTIONS_MAX {
         match command() {
             Err(error) if error.sense_code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION) => {}
@@ -147,8 +149,8 @@ fn insist<T>(mut command: impl FnMut() -> Result<T, CommandError>) -> Result<T, 
     command()
 }
 
-/// What is wrong, if that can be told.
-fn why(error: &CommandError, kind: &Kind) -> Option<String> {
+/// Returns the likely cause and what to do, if the error tells.
+fn advice_on(error: &CommandError, kind: &Kind) -> Option<String> {
     let multipath = matches!(kind, Kind::Multipath { .. });
     let is_scsi = matches!(kind, Kind::Disk { .. } | Kind::ScsiGeneric);
     Some(match error.sense_code() {
@@ -158,7 +160,7 @@ fn why(error: &CommandError, kind: &Kind) -> Option<String> {
              (`reservation_key file` will do)"
                 .into()
         }
-        // What QEMU's helper says of what takes no SCSI commands.
+        // The answer of QEMU's helper for a device that takes no SCSI commands.
         Some(SenseCode::IO_PROCESS_TERMINATED) if !is_scsi => kind.why_refused(),
         Some(SenseCode::IO_PROCESS_TERMINATED) => {
             "the kernel has refused the command or lost it on the way: has the helper CAP_SYS_RAWIO? See its log and \
@@ -189,13 +191,13 @@ fn why(error: &CommandError, kind: &Kind) -> Option<String> {
     })
 }
 
-/// What was found, as it was found.
+/// The findings, in the order of the checks.
 #[derive(Default)]
 struct Diagnosis {
     lines: Vec<String>,
     checks: Vec<Object>,
     subject: String,
-    /// That of the first check that failed.
+    /// Exit status of the first check that failed, 0 if none has.
     exit_status: u8,
 }
 
@@ -205,48 +207,49 @@ impl Diagnosis {
         self.subject = subject;
     }
 
-    fn ok(&mut self, what: &str, detail: &str) {
-        self.check("ok", what, detail, None);
+    fn ok(&mut self, name: &str, detail: &str) {
+        self.check("ok", name, detail, None);
     }
 
-    /// Something that not all devices have, and that no cluster needs: it is no fault if the device says so.
-    fn lacks_or_fails(&mut self, what: &str, error: &CommandError, kind: &Kind) {
+    /// Records that an optional command failed. Not all devices support it and no cluster needs it, so ILLEGAL REQUEST
+    /// is not a fault.
+    fn lacks_or_fails(&mut self, name: &str, error: &CommandError, kind: &Kind) {
         if error.sense_code().is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST) {
-            self.check("--", what, &Chain(error).to_string(), None);
+            self.check("--", name, &Chain(error).to_string(), None);
         } else {
-            self.refused(what, error, why(error, kind));
+            self.refused(name, error, advice_on(error, kind));
         }
     }
 
-    fn no(&mut self, what: &str, detail: &str, advice: Option<String>, exit_status: u8) {
+    fn no(&mut self, name: &str, detail: &str, advice: Option<String>, exit_status: u8) {
         if self.exit_status == 0 {
             self.exit_status = exit_status;
         }
-        self.check("NO", what, detail, advice);
+        self.check("NO", name, detail, advice);
     }
 
-    fn failed(&mut self, what: &str, failure: &Failure) {
-        self.no(what, &failure.text(), failure.advice(), failure.exit_status());
+    fn failed(&mut self, name: &str, failure: &Failure) {
+        self.no(name, &failure.text(), failure.advice(), failure.exit_status());
     }
 
-    fn opening(&mut self, what: &str, failure: Option<&Failure>) {
+    fn opening(&mut self, name: &str, failure: Option<&Failure>) {
         match failure {
-            None => self.ok(what, ""),
-            Some(failure) => self.failed(what, failure),
+            None => self.ok(name, ""),
+            Some(failure) => self.failed(name, failure),
         }
     }
 
-    fn refused(&mut self, what: &str, error: &CommandError, advice: Option<String>) {
-        self.no(what, &Chain(error).to_string(), advice, failure::of_command(error));
+    fn refused(&mut self, name: &str, error: &CommandError, advice: Option<String>) {
+        self.no(name, &Chain(error).to_string(), advice, failure::command_exit_status(error));
     }
 
-    fn check(&mut self, result: &'static str, what: &str, detail: &str, advice: Option<String>) {
+    fn check(&mut self, result: &'static str, name: &str, detail: &str, advice: Option<String>) {
         let colon = if detail.is_empty() { "" } else { ": " };
-        self.lines.push(format!("  {result}  {what}{colon}{detail}"));
+        self.lines.push(format!("  {result}  {name}{colon}{detail}"));
         self.lines.extend(advice.as_ref().map(|advice| format!("      {advice}")));
         self.checks.push(object([
             ("subject", text(&self.subject)),
-            ("check", text(what)),
+            ("check", text(name)),
             ("result", text(result.to_lowercase())),
             ("detail", text(detail)),
             ("advice", advice.into()),

@@ -1,4 +1,4 @@
-//! `pr-ctl raw`: a command as it is, for experiments.
+//! `pr-ctl raw`: sends a CDB unchanged, for experiments.
 
 use pr_client::{CommandError, Completion, Data};
 use scsi_sense::{Cdb, Status, Transfer, opcode};
@@ -11,34 +11,36 @@ use crate::{
     session::Session,
 };
 
-/// A command that was answered is shown, whatever the answer; the exit status says what it was.
+/// Sends the command and reports its answer. Every answer is a report, never a failure; the exit status is that of the
+/// answer.
 pub(crate) fn run(args: &Args, raw: &Raw) -> Result<Report, Failure> {
-    let Bytes(cdb) = args::parse_hex(&raw.cdb.concat()).map_err(|error| wrong(format!("the CDB {error}")))?;
-    let command = Cdb::new(&cdb).map_err(|error| wrong(error.to_string()))?;
+    let Bytes(cdb) =
+        args::parse_hex(&raw.cdb.concat()).map_err(|error| invalid(format!("the CDB {error}")))?;
+    let command = Cdb::new(&cdb).map_err(|error| invalid(error.to_string()))?;
     let is_out = command.opcode() == opcode::PERSISTENT_RESERVE_OUT;
     if !is_out && raw.output.is_some() {
-        return Err(wrong("--out is for PERSISTENT RESERVE OUT, operation code 5F".into()));
+        return Err(invalid("--out is for PERSISTENT RESERVE OUT, operation code 5F".into()));
     }
     if is_out && raw.input.is_some() {
-        return Err(wrong("--in is for PERSISTENT RESERVE IN, operation code 5E".into()));
+        return Err(invalid("--in is for PERSISTENT RESERVE IN, operation code 5E".into()));
     }
     let session =
         if is_out { Session::open_for_writing(args, &raw.device) } else { Session::open(args, &raw.device) }?;
     let list = raw.output.as_ref().map_or(&[][..], |Bytes(list)| list);
-    let asked = match command.transfer() {
+    let default_length = match command.transfer() {
         Some(Transfer::In { allocation_length }) => allocation_length,
         _ => 0,
     };
-    let mut room = vec![0; raw.input.unwrap_or(asked).into()];
+    let mut buffer = vec![0; raw.input.unwrap_or(default_length).into()];
     let completion = session.run(Request::Other(command.to_string()), |client, device| {
-        let data = if is_out { Data::Out(list) } else { Data::In(&mut room) };
+        let data = if is_out { Data::Out(list) } else { Data::In(&mut buffer) };
         client.execute(device, &cdb, data).map_err(CommandError::Client)
     })?;
-    room.truncate(completion.transferred);
-    Ok(report(completion, &room))
+    buffer.truncate(completion.transferred);
+    Ok(report(completion, &buffer))
 }
 
-fn wrong(text: String) -> Failure {
+fn invalid(text: String) -> Failure {
     Failure::Arguments(text)
 }
 
@@ -54,6 +56,7 @@ fn report(completion: Completion, data: &[u8]) -> Report {
         members.push(("data", text(hex(data))));
         [vec![format!("{status}, {} of data", count(data.len(), "byte"))], dump(data)].concat()
     };
-    let exit_status = completion.into_result().map_or_else(|error| failure::of_command(&error), |()| 0);
+    let exit_status =
+        completion.into_result().map_or_else(|error| failure::command_exit_status(&error), |()| 0);
     Report::with_status(lines, object(members), exit_status)
 }

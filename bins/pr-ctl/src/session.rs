@@ -1,4 +1,4 @@
-//! A helper and a device, both at hand.
+//! A connection to the helper, together with an open device.
 
 use std::{os::fd::OwnedFd, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, Request},
 };
 
-/// What a command needs.
+/// A client of the helper, and an open device with its path for error messages.
 pub(crate) struct Session<'a> {
     client: Client,
     device: OwnedFd,
@@ -18,12 +18,12 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// For commands that read.
+    /// Opens a device for commands that change nothing, and connects to the helper.
     pub(crate) fn open(args: &Args, path: &'a Path) -> Result<Self, Failure> {
         Self::with(args, path, device::open)
     }
 
-    /// For commands that change something.
+    /// Opens a device for commands that change something, and connects to the helper.
     pub(crate) fn open_for_writing(args: &Args, path: &'a Path) -> Result<Self, Failure> {
         Self::with(args, path, device::open_for_writing)
     }
@@ -38,7 +38,7 @@ impl<'a> Session<'a> {
         Ok(Self { client, device, path })
     }
 
-    /// Runs a command, which is told as `request` if it fails.
+    /// Runs a command. `request` names it in the failure.
     pub(crate) fn run<T>(
         &self,
         request: impl Into<Request>,
@@ -52,7 +52,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Connects to the helper, with one attempt each time: at a terminal a helper that is not there is news at once.
+/// Connects to the helper. Each connection gets a single attempt: at a terminal, a missing helper must be reported at
+/// once.
 pub(crate) fn connect(args: &Args) -> Result<Client, Failure> {
     let options = Client::options().timeout(args.timeout).attempts(1).connections(1);
     options.connect(&args.socket).map_err(|error| Failure::connecting(&args.socket, error))

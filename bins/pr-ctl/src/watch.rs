@@ -1,4 +1,4 @@
-//! `pr-ctl watch`: registrations and reservation, and each change of them.
+//! `pr-ctl watch`: prints registrations and reservation, and then each change.
 
 use std::{
     io::{self, Write as _},
@@ -21,13 +21,13 @@ use crate::{
     session::Session,
 };
 
-/// Until it is interrupted, or nobody reads any more.
+/// Polls until a signal ends the program or the output is closed.
 ///
-/// There is nothing to clean up, so a signal may end it at any time as it ends any program.
+/// Signals keep their default action, since there is nothing to clean up.
 pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
     let session = Session::open(args, &watch.device)?;
     let mut printer = Printer { as_json: args.json };
-    let mut seen = session.run(Request::Other("watch".into()), first_look)?;
+    let mut seen = session.run(Request::Other("watch".into()), first_snapshot)?;
     for event in seen.events() {
         printer.print(&event)?;
     }
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
                 printer.print(&Event::Attention(Chain(&*source).to_string()))?;
             }
             Err(failure) => {
-                // Told once, until it changes.
+                // Printed at its first poll only, until it changes.
                 let text = failure.text();
                 if trouble.as_ref() != Some(&text) {
                     printer.print(&Event::Trouble(&failure))?;
@@ -59,11 +59,11 @@ pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
     }
 }
 
-/// What a device has to tell, it tells so often at most.
+/// How many unit attentions the first snapshot skips.
 const ATTENTIONS_MAX: u32 = 3;
 
-/// What has happened before is no news.
-fn first_look(client: &Client, device: &impl std::os::fd::AsFd) -> Result<Snapshot, CommandError> {
+/// Takes the first snapshot. Skips unit attentions, which report events before the start.
+fn first_snapshot(client: &Client, device: &impl std::os::fd::AsFd) -> Result<Snapshot, CommandError> {
     let mut attentions = 0;
     loop {
         match Snapshot::take(client, device) {
@@ -80,14 +80,15 @@ fn is_attention(error: &CommandError) -> bool {
 /// Registrations and reservation at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Snapshot {
-    /// In order. A key that several I_T nexuses registered is there several times.
+    /// Sorted. A key that several I_T nexuses registered occurs once for each.
     keys: Vec<ReservationKey>,
-    /// These certainly are all keys.
+    /// Whether `keys` certainly has all registrations.
     is_complete: bool,
     reservation: Option<Reservation>,
 }
 
-/// How often registrations may change between two commands, until what was found is taken as it is.
+/// How often both commands of a snapshot are run while the generation changes between them. The last result is used as
+/// it is.
 const TRIES: u32 = 3;
 
 impl Snapshot {
@@ -121,7 +122,7 @@ impl Snapshot {
     }
 }
 
-/// What is in `of` more often than in `from`. Both are in order.
+/// Returns the keys that occur in `of` more often than in `from`. Both must be sorted.
 fn difference(of: &[ReservationKey], from: &[ReservationKey]) -> impl Iterator<Item = ReservationKey> {
     let mut rest = from.iter().copied().peekable();
     let only: Vec<_> = of
@@ -135,15 +136,15 @@ fn difference(of: &[ReservationKey], from: &[ReservationKey]) -> impl Iterator<I
     only.into_iter()
 }
 
-/// What is worth a line.
+/// An event, which is printed as one line.
 #[derive(Debug)]
 enum Event<'a> {
     Registered(ReservationKey),
     Unregistered(ReservationKey),
-    /// There may be other registrations, for which an answer has no room.
+    /// There may be more registrations than fit an answer.
     Incomplete,
     Reservation(Option<Reservation>),
-    /// The device tells its initiator what has happened to it.
+    /// A unit attention, by which the device reports an event to this initiator.
     Attention(String),
     Trouble(&'a Failure),
     Recovered,
@@ -184,7 +185,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// A line, which leaves at once.
+    /// Prints an event as a line and flushes it.
     fn print(&mut self, event: &Event<'_>) -> Result<(), Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = utc(now.as_secs());
@@ -199,10 +200,11 @@ impl Printer {
     }
 }
 
-/// Seconds since 1970 as RFC 3339 has them: `2026-11-02T12:03:04Z`.
+/// Formats seconds since 1970 as in RFC 3339: `2026-11-02T12:03:04Z`.
 fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86400, seconds % 86400);
-    // Counted from 1 March of year 0, a leap day is the last of its year, and years repeat after 400.
+    // Years begin on 1 March here, so that a leap day is the last day of its year. Day 0 is 1 March of year 0, and the
+    // calendar repeats every 400 years (an era of 146,097 days).
     let days = days.saturating_add(719_468);
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36524 - day / 146_096) / 365;
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_lists_are_told_once() {
+    fn incomplete_lists_are_reported_once() {
         let whole = snapshot(&[1], None);
         let cut = Snapshot { is_complete: false, ..whole.clone() };
         let told = "incomplete    there may be more, for which there is no room in an answer";
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_shown_in_utc() {
+    fn time_is_shown_in_utc() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),

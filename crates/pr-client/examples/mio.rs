@@ -1,4 +1,4 @@
-//! An event loop that asks several disks at once and waits for none of them:
+//! An event loop that reads the keys of several disks concurrently, without blocking on any of them:
 //! `cargo run --example mio -- /run/pr-helper.sock /dev/sdb /dev/sdc`
 
 use std::{
@@ -18,10 +18,10 @@ use scsi_sense::{
     pr::{InServiceAction, Keys, PersistentReserveIn},
 };
 
-/// What a disk may take. Whoever has a loop has timers, too: the connection has none.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a disk may take. The event loop must enforce it: a connection has no timer.
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// The allocation length: the most that the protocol carries.
+/// The allocation length: the maximum of the protocol.
 const LENGTH: u16 = 8192;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(Path::new(&socket), &devices, &mut io::stdout())
 }
 
-/// A disk, the connection that its command has, and when to give up.
+/// A disk, the connection of its command, and the command's deadline.
 struct Disk<'a> {
     path: &'a Path,
     file: File,
@@ -39,16 +39,17 @@ struct Disk<'a> {
     deadline: Instant,
 }
 
-/// Prints a line for each device, as the answers come.
+/// Prints a line for each device, in the order of the answers.
 pub fn run(socket: &Path, devices: &[PathBuf], output: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let mut poll = Poll::new()?;
     let mut disks = Vec::new();
     for (index, path) in devices.iter().enumerate() {
         let connection = Connection::connect(socket)?;
-        // Edge-triggered, so both can be asked for once and for all: `advance` goes on until nothing more can be done.
+        // Notification is edge-triggered, so one registration for both is enough: `advance` continues until it would
+        // block.
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut SourceFd(&connection.as_raw_fd()), Token(index), both)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         disks.push(Some(Disk { path, file: File::open(path)?, connection, deadline }));
     }
     let mut events = Events::with_capacity(disks.len());
@@ -62,7 +63,7 @@ pub fn run(socket: &Path, devices: &[PathBuf], output: &mut impl Write) -> Resul
             }
             if let Some(line) = proceed(disk) {
                 writeln!(output, "{}: {line}", disk.path.display())?;
-                // The connection is closed, and with that out of the poll.
+                // This closes the connection, which also removes it from the poll.
                 *slot = None;
             }
         }
@@ -70,7 +71,7 @@ pub fn run(socket: &Path, devices: &[PathBuf], output: &mut impl Write) -> Resul
     Ok(())
 }
 
-/// Does what can be done for this disk now; returns what is to be said of it when all is done.
+/// Does all that is possible for this disk without blocking. Returns its line of output once it is done.
 fn proceed(disk: &mut Disk<'_>) -> Option<String> {
     let read_keys = PersistentReserveIn { action: InServiceAction::ReadKeys, allocation_length: LENGTH };
     loop {
@@ -78,7 +79,7 @@ fn proceed(disk: &mut Disk<'_>) -> Option<String> {
             Ok(Step::Wait(_)) if Instant::now() >= disk.deadline => return Some("no answer in time".into()),
             Ok(Step::Wait(_)) => return None,
             Ok(Step::Ready) => {
-                // After this there may be no event for what is there already, so it goes round once more.
+                // There may be no further event for data that has already arrived, so continue with `advance`.
                 if let Err(error) = disk.connection.read(&disk.file, &read_keys.to_cdb()) {
                     return Some(format!("{error:#}"));
                 }
@@ -94,8 +95,8 @@ fn proceed(disk: &mut Disk<'_>) -> Option<String> {
                 });
             }
             Ok(Step::Answered(response)) => return Some(response.status.to_string()),
-            // A program that runs for long would look at `error.may_have_run()` here: if not, it would set a timer,
-            // connect again and begin anew.
+            // A long-running program would check `error.may_have_run()` here: if it is false, it would set a timer,
+            // connect again and repeat the command.
             Err(error) => return Some(format!("{error:#}")),
         }
     }

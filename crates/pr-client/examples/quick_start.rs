@@ -1,4 +1,4 @@
-//! The registered keys of a disk, through a helper: `cargo run --example quick_start -- /run/pr-helper.sock /dev/sdb`
+//! Prints the registered keys of a disk: `cargo run --example quick_start -- /run/pr-helper.sock /dev/sdb`
 
 use std::{
     env,
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(Path::new(socket), Path::new(device), &mut io::stdout())
 }
 
-/// Prints the keys, one a line.
+/// Prints the keys, one per line.
 pub fn run(socket: &Path, device: &Path, output: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let client = pr_client::Client::connect(socket)?;
     let disk = File::open(device)?;

@@ -12,14 +12,14 @@ use crate::{
     Completion, Data, Error, Options, State,
     deadline::Deadline,
     nonblocking::Connection,
-    pool::{Leased, Place, Pool},
+    pool::{Leased, Pool, Slot},
 };
 
-/// A helper, as its client sees it: a few connections, shared by whatever threads need one.
+/// A client of a helper: a bounded number of connections, shared by any number of threads.
 ///
-/// Each command has a connection to itself while it is under way. A connection that was lost is replaced when the next
-/// command needs one. A command is tried again on a new connection only as long as not a byte of it was sent; after
-/// that it is never sent again, since it may have run.
+/// A command has a connection to itself while it is in flight. A lost connection is replaced when the next command
+/// needs one. Invariant: a command is tried again on a new connection only if no byte of it was sent; otherwise it is
+/// never sent again, since it may have run.
 pub struct Client {
     path: PathBuf,
     options: Options,
@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the helper that listens at `path`, with the default [`Options`].
+    /// Connects to the helper's socket at `path`, with the default [`Options`].
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Client {
         Options::new().connect(path)
     }
 
-    /// The way to a client that behaves in another way.
+    /// Returns the default options, to be changed before connecting.
     pub fn options() -> Options {
         Options::new()
     }
@@ -46,16 +46,16 @@ impl Client {
         let client = Self { path, options, pool };
         let deadline = Deadline::after(client.options.timeout);
         let leased = client.open(deadline)?;
-        if let Some(place) = client.pool.place(deadline) {
-            place.keep(leased);
+        if let Some(slot) = client.pool.acquire(deadline) {
+            slot.keep(leased);
         }
         Ok(client)
     }
 
-    /// Runs a command on `device`: the ten bytes of a PERSISTENT RESERVE IN or OUT, zeros behind them or not.
+    /// Runs a command on `device`: the ten bytes of a PERSISTENT RESERVE IN or OUT, optionally padded with zeros.
     ///
-    /// For OUT, `device` is to be open for writing. A command that was answered may have failed: look at the status.
-    /// The typed calls ([`read_keys`](Self::read_keys) and so on) do.
+    /// For OUT, `device` must be open for writing. A command that was answered may have failed: check the status. The
+    /// typed calls ([`read_keys`](Self::read_keys) and so on) check it.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Client {
         self.run(device.as_fd(), cdb, data, Deadline::after(self.options.timeout))
     }
 
-    /// [`execute`](Self::execute) with a timeout of its own, in place of [`Options::timeout`].
+    /// Like [`execute`](Self::execute), with `timeout` in place of [`Options::timeout`].
     ///
     /// # Errors
     ///
@@ -79,12 +79,12 @@ impl Client {
         self.run(device.as_fd(), cdb, data, Deadline::after(timeout.into()))
     }
 
-    /// Whether the helper was there when it was last needed.
+    /// Returns whether the last use of the helper found it connected.
     pub fn state(&self) -> State {
         self.pool.state().0
     }
 
-    /// The socket's path.
+    /// Returns the socket's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -101,16 +101,16 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Completion, Error> {
         data.check(cdb)?;
-        let place = self.pool.place(deadline).ok_or(Error::Busy)?;
-        let mut leased = self.start(&place, device, cdb, &data, deadline)?;
+        let slot = self.pool.acquire(deadline).ok_or(Error::Busy)?;
+        let mut leased = self.start(&slot, device, cdb, &data, deadline)?;
         match leased.connection.finish(deadline) {
             Ok(response) => {
                 let completion = data.complete(response);
-                place.keep(leased);
+                slot.keep(leased);
                 Ok(completion)
             }
             Err(error) => {
-                // The deadline says nothing of the helper.
+                // A passed deadline does not mean that the helper is gone.
                 if !matches!(error, Error::TimedOut) {
                     self.pool.disconnected(leased.epoch);
                 }
@@ -119,18 +119,18 @@ impl Client {
         }
     }
 
-    /// Begins the command on a connection that takes it: the only place where something is tried again.
+    /// Begins the command on an idle connection or a new one. This is the only function that retries.
     fn start(
         &self,
-        place: &Place<'_>,
+        slot: &Slot<'_>,
         device: BorrowedFd<'_>,
         cdb: &[u8],
         data: &Data<'_>,
         deadline: Deadline,
     ) -> Result<Leased, Error> {
-        if let Some(leased) = place.idle() {
-            match self.begin(place, leased, device, cdb, data) {
-                // It ended while it was idle.
+        if let Some(leased) = slot.idle() {
+            match self.begin(slot, leased, device, cdb, data) {
+                // The connection ended while it was idle.
                 Err(Error::Unreachable { .. }) => {}
                 begun => return begun,
             }
@@ -138,7 +138,7 @@ impl Client {
         let pause = self.options.pause;
         let mut attempts: u32 = 1;
         loop {
-            let begun = self.open(deadline).and_then(|leased| self.begin(place, leased, device, cdb, data));
+            let begun = self.open(deadline).and_then(|leased| self.begin(slot, leased, device, cdb, data));
             match begun {
                 Err(Error::Unreachable { .. })
                     if attempts < self.options.attempts && deadline.allows(pause) =>
@@ -151,10 +151,10 @@ impl Client {
         }
     }
 
-    /// Begins the command on this connection. Not a byte of it was sent if this is an error.
+    /// Begins the command on this connection. If it returns an error, no byte of the command was sent.
     fn begin(
         &self,
-        place: &Place<'_>,
+        slot: &Slot<'_>,
         mut leased: Leased,
         device: BorrowedFd<'_>,
         cdb: &[u8],
@@ -166,7 +166,7 @@ impl Client {
         };
         let Err(error) = begun else { return Ok(leased) };
         match error {
-            Error::Command(_) => place.keep(leased),
+            Error::Command(_) => slot.keep(leased),
             Error::Unreachable { .. } => self.pool.disconnected(leased.epoch),
             _ => {}
         }
@@ -186,9 +186,9 @@ impl Client {
 }
 
 impl Options {
-    /// Connects to the helper that listens at `path`.
+    /// Connects to the helper's socket at `path`.
     ///
-    /// It tries once, so that a mistake is told at once; [`attempts`](Self::attempts) are for commands.
+    /// It tries once, so that a wrong path is reported at once; [`attempts`](Self::attempts) applies to commands.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What can go wrong between a client and a helper, and between a helper and a device.
+//! The errors between client and helper, and between helper and device.
 
 use std::{error, fmt, io, path::PathBuf};
 
@@ -7,17 +7,17 @@ use scsi_sense::{BuildError, SenseCode, Status, pr::InDataError};
 
 use crate::{RegisteredKeys, Registrations, SenseData};
 
-/// Why there is no answer to a command.
+/// The reason why there is no answer to a command.
 ///
-/// The text says what failed, and not why. **In a log, print it as `{error:#}`**: this has all causes, of which the last is
-/// the kernel's error; or print the chain of [sources](std::error::Error::source).
+/// The text says what failed, and not why. **In a log, print it as `{error:#}`**: this adds all causes, of which the
+/// last is the kernel's error; or print the chain of [sources](std::error::Error::source).
 ///
-/// The question that matters is whether the command may have run all the same: [`may_have_run`](Self::may_have_run).
+/// Most important is whether the command may have run nevertheless: [`may_have_run`](Self::may_have_run).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No connection could be had, or it was closed before a single byte of the command was sent. For a
-    /// [`Client`](crate::Client): all its attempts failed, this is the last one's error.
+    /// No connection could be made, or it was closed before any byte of the command was sent. For a
+    /// [`Client`](crate::Client): all attempts failed, and this is the error of the last one.
     #[error(fmt = unreachable)]
     Unreachable {
         /// The socket's path; `None` for a [`Connection`](crate::nonblocking::Connection) made from a stream.
@@ -28,7 +28,8 @@ pub enum Error {
     /// All connections of the client were in use by other threads until the deadline. Nothing was sent.
     #[error("all connections to the helper were in use until the deadline")]
     Busy,
-    /// The protocol does not carry this command, or not now. Nothing was sent, and the connection is as it was.
+    /// The protocol does not carry this command, or the connection is not ready for one. Nothing was sent, and the
+    /// connection is unchanged.
     #[error(fmt = not_sendable)]
     Command(#[source] InvalidCommand),
     /// The buffer is shorter than the allocation length. Nothing was sent.
@@ -39,26 +40,26 @@ pub enum Error {
         /// The buffer's length.
         got: usize,
     },
-    /// The kernel did not pass the descriptor on: too many are under way (`ETOOMANYREFS`), or it is of a kind that
+    /// The kernel did not pass the descriptor: too many are in flight (`ETOOMANYREFS`), or descriptors of this kind
     /// cannot be passed. Nothing was sent.
     #[error(fmt = not_passed)]
     Send(#[source] io::Error),
-    /// The deadline passed while the helper had the command. Its connection is closed, so that a late answer cannot be
-    /// taken for that of another command.
+    /// The deadline passed while the command was in flight. Its connection is closed, so that a late answer cannot be
+    /// taken for the answer to another command.
     #[error("the helper has not answered in time: whether the command has run is unknown")]
     TimedOut,
-    /// The connection ended when the command, or a part of it, had been sent. It is not sent again: answer the guest
-    /// with [`sense_code`](Self::sense_code), and the guest decides.
+    /// The connection ended after the command, or a part of it, was sent. The command is not sent again: answer the
+    /// guest with [`sense_code`](Self::sense_code), and let it decide.
     #[error(fmt = lost)]
     Lost(#[source] io::Error),
-    /// The helper's answer is against the protocol. The connection is closed.
-    #[error(fmt = against_protocol)]
+    /// The helper's answer violates the protocol. The connection is closed.
+    #[error(fmt = protocol_violation)]
     Protocol(#[source] ClientError),
 }
 
 impl Error {
-    /// Whether the command, or a part of it, may have reached a helper. If not, it certainly has not run, and may be
-    /// sent again by whoever has the patience.
+    /// Returns whether the command, or a part of it, may have reached a helper. If not, it certainly has not run, and
+    /// the caller may send it again.
     pub fn may_have_run(&self) -> bool {
         match self {
             Self::TimedOut | Self::Lost(_) | Self::Protocol(_) => true,
@@ -70,11 +71,11 @@ impl Error {
         }
     }
 
-    /// What to tell a guest, with CHECK CONDITION.
+    /// Returns the sense code to report to a guest, with CHECK CONDITION.
     ///
-    /// For everything that a repetition may mend, ABORTED COMMAND, LOGICAL UNIT COMMUNICATION FAILURE (0B/08/00), as
-    /// QEMU does; after the deadline ABORTED COMMAND, COMMAND TIMEOUT DURING PROCESSING (0B/2E/02); for a command that
-    /// the protocol does not carry, ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00).
+    /// After the deadline it is ABORTED COMMAND, COMMAND TIMEOUT DURING PROCESSING (0B/2E/02); for a command that the
+    /// protocol does not carry, ILLEGAL REQUEST, INVALID FIELD IN CDB (05/24/00); for all other errors, which a
+    /// repetition may resolve, ABORTED COMMAND, LOGICAL UNIT COMMUNICATION FAILURE (0B/08/00), as QEMU does.
     pub fn sense_code(&self) -> SenseCode {
         match self {
             Self::Command(_) | Self::Buffer { .. } => SenseCode::INVALID_FIELD_IN_CDB,
@@ -86,7 +87,7 @@ impl Error {
     }
 }
 
-/// Writes the text, and with `{:#}` the causes behind it.
+/// Writes the text, and with `{:#}` also the causes.
 fn explain(f: &mut fmt::Formatter<'_>, text: &str, cause: &dyn error::Error) -> fmt::Result {
     f.write_str(text)?;
     let mut next = f.alternate().then_some(cause);
@@ -118,7 +119,7 @@ fn lost(source: &io::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "thiserror passes a reference to each field")]
-fn against_protocol(source: &ClientError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn protocol_violation(source: &ClientError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     explain(f, "the helper broke the protocol: whether the command has run is unknown", source)
 }
 
@@ -142,27 +143,27 @@ fn not_buildable(source: &BuildError, f: &mut fmt::Formatter<'_>) -> fmt::Result
     explain(f, "the parameter list cannot be built", source)
 }
 
-/// Why a typed call, such as [`Client::reserve`](crate::Client::reserve), has failed.
+/// The reason why a typed call, such as [`Client::reserve`](crate::Client::reserve), has failed.
 ///
-/// As with [`Error`], `{error:#}` has the causes.
+/// As with [`Error`], `{error:#}` adds the causes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// There is no answer.
     #[error(transparent)]
     Client(#[from] Error),
-    /// RESERVATION CONFLICT: this I_T nexus has another key than the one given, or none, or another one holds the
+    /// RESERVATION CONFLICT: this I_T nexus is not registered with the given key, or another nexus holds the
     /// reservation.
     #[error("{}", Status::RESERVATION_CONFLICT)]
     Conflict,
-    /// CHECK CONDITION, and why. A unit attention is among these: it is told once, the command has not run, and the
-    /// next one may.
+    /// CHECK CONDITION, with the sense data. They may be a unit attention: the device reports it once and has not run
+    /// the command; a repetition may succeed.
     #[error("{status}: {0}", status = Status::CHECK_CONDITION)]
     CheckCondition(SenseData),
-    /// Any other status but GOOD.
+    /// Any other status except GOOD.
     #[error("{0}")]
     Status(Status),
-    /// GOOD, with data that cannot be what was asked for.
+    /// GOOD, with data that cannot be parsed.
     #[error(fmt = unreadable)]
     Data(#[source] InDataError),
     /// GOOD, with a list of keys that ends early.
@@ -181,13 +182,13 @@ pub enum CommandError {
         /// The reason.
         source: InDataError,
     },
-    /// The parameter list is longer than what the protocol carries. Nothing was sent.
+    /// The parameter list is longer than the protocol allows. Nothing was sent.
     #[error(fmt = not_buildable)]
     Parameters(#[source] BuildError),
 }
 
 impl CommandError {
-    /// Sense key, additional sense code and qualifier, if the device gave them.
+    /// Returns sense key, additional sense code and qualifier, if the device returned them.
     pub fn sense_code(&self) -> Option<SenseCode> {
         match self {
             Self::CheckCondition(sense) => sense.code(),

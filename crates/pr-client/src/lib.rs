@@ -8,10 +8,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A guest that is part of a cluster reserves its disk with PERSISTENT RESERVE, and fences other nodes with it. A
-//! virtual machine monitor may not send these commands, for want of a privilege that it should not have. `pr-helper`
-//! (or QEMU's `qemu-pr-helper`) has it, listens on a Unix socket, and runs the commands on descriptors that the
-//! monitor passes. This crate is the monitor's end, what `pr-manager-helper` is in QEMU.
+//! A guest that is part of a cluster reserves its disk with PERSISTENT RESERVE, and fences other nodes with it. These
+//! commands need a privilege that a virtual machine monitor should not have. `pr-helper` (or QEMU's `qemu-pr-helper`)
+//! has it, listens on a Unix socket, and runs the commands on descriptors that the monitor passes. This crate is the
+//! monitor's end of that connection, like `pr-manager-helper` in QEMU.
 //!
 //! # Which part to use
 //!
@@ -19,34 +19,34 @@
 //! |---|---|
 //! | a guest's command, as `SG_IO` would take it | [`sg::execute`] |
 //! | a CDB and a buffer | [`Client::execute`] |
-//! | something of your own to say to the disk | [`Client::read_keys`], [`Client::reserve`] and the like |
-//! | an event loop that must not wait | [`nonblocking::Connection`] |
+//! | your own commands to a disk | [`Client::read_keys`], [`Client::reserve`] and the like |
+//! | an event loop that must not block | [`nonblocking::Connection`] |
 //!
-//! A [`Client`] is for any number of threads; [`Options`] says how many connections it may have, how long a command
-//! may take, and who is told when the helper comes and goes.
+//! A [`Client`] is for any number of threads; [`Options`] sets the number of connections, the timeout of a command, and
+//! a callback that is called when the helper connects or disconnects.
 //!
-//! In a log, print errors as `{error:#}`: then the path of the socket and the kernel's error are among the words.
+//! In a log, print errors as `{error:#}`: this includes the path of the socket and the kernel's error.
 //!
-//! # What is sent twice, and what never
+//! # Retries
 //!
-//! A PREEMPT that runs twice may fence the wrong node. So a command is tried again, on a new connection, only as long
-//! as not a byte of it was sent: when an idle connection turns out to be closed, when connecting fails, when the helper
-//! does not greet, when the kernel takes nothing of the command. From the first byte on, whatever goes wrong is an
-//! [error](Error::may_have_run) that says that the command may have run, with the [sense](Error::sense_code) that tells
-//! the guest so. It decides.
+//! A PREEMPT that runs twice may fence the wrong node. Invariant: a command is tried again, on a new connection, only
+//! if no byte of it was sent: when an idle connection turns out to be closed, when connecting fails, when the helper
+//! does not send its greeting, when the kernel accepts no byte of the command. After the first byte, every failure is
+//! an [error](Error::may_have_run) that says that the command may have run, with a [sense code](Error::sense_code) for
+//! the guest, which decides what to do.
 //!
-//! An answer can only belong to the command that was sent last on its connection: when a deadline passes, the
-//! connection is closed, and one on which something arrives unasked is not used again.
+//! Invariant: an answer belongs to the last command sent on its connection. When a deadline passes, the connection is
+//! closed, and a connection on which unsolicited data arrives is not used again.
 //!
 //! # What this crate does not do
 //!
-//! It opens no devices, and looks at none: what a descriptor is and may is the helper's to judge. It decides nothing
-//! about reservations and remembers none: after a migration or a restart, what was registered is in the disk. It does
-//! not start helpers. It has no thread of its own and logs nothing.
+//! It opens no devices and checks none: the helper decides which descriptors it accepts. It decides nothing about
+//! reservations and remembers none: after a migration or a restart, the registrations are in the disk. It does not
+//! start helpers. It has no thread of its own and logs nothing.
 
 #![forbid(unsafe_code)]
 
-// The README's example is compiled with the other ones.
+// Compiles the README's example with the other doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,9 +1,9 @@
-//! One connection for a program with an event loop of its own: nothing here waits.
+//! One connection for a program with its own event loop: no function here blocks.
 //!
-//! A [`Connection`] has a descriptor to watch and a state. [`advance`](Connection::advance) does what can be done now
-//! and says what to do next; call it after [`connect`](Connection::connect), after each command begun, and whenever
-//! the descriptor is ready as [`interest`](Connection::interest) says. It goes on until the socket has no more to give
-//! or to take, so edge-triggered notification will do. `examples/mio.rs` is a whole program.
+//! A [`Connection`] has a descriptor to poll and a state. [`advance`](Connection::advance) does all that is possible
+//! without blocking and returns the next step. Call it after [`connect`](Connection::connect), after beginning a
+//! command, and whenever the descriptor is ready for [`interest`](Connection::interest). It continues until the socket
+//! would block, so edge-triggered notification is enough. `examples/mio.rs` is a complete program.
 //!
 //! ```no_run
 //! use std::fs::File;
@@ -21,14 +21,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # When to reconnect, and when not to
+//! # Reconnecting
 //!
-//! After an error the connection is of no more use ([`Error::Command`] is the exception: nothing has happened). As long
-//! as the command cannot have run ([`Error::may_have_run`]), open a new connection and begin it there, as often and
-//! with what pauses you like. If it may have, never send it again: answer the guest with the error's
-//! [sense code](Error::sense_code), and open a new connection for the next command.
+//! After an error the connection is unusable (except after [`Error::Command`]: nothing has happened). If the command
+//! cannot have run ([`Error::may_have_run`]), open a new connection and begin it there, as often and with such pauses
+//! as you like. If it may have run, never send it again: answer the guest with the error's [sense
+//! code](Error::sense_code), and open a new connection for the next command.
 //!
-//! Deadlines are yours: when one passes, drop the connection. An answer that comes later then has nowhere to go.
+//! The caller must enforce deadlines: when one passes, drop the connection, so that a late answer cannot be received.
 
 use std::{
     io,
@@ -60,28 +60,28 @@ pub struct Connection {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Neither side's greeting is through.
+    /// The helper's greeting is not complete.
     Greeting,
-    /// Ours is on its way, or gone.
+    /// The helper's greeting is complete; the client's is being sent, or was sent.
     Greeted,
     /// A command was begun and is not answered.
     Command,
-    /// The response can be had.
+    /// The response is complete.
     Answered,
-    /// Something has failed.
+    /// The connection has failed.
     Closed,
 }
 
-/// What is to be sent, or was.
+/// The message being sent, or sent last.
 #[derive(Debug, Default)]
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
-    /// The descriptor that goes with the first byte, if that could not be sent at once.
+    /// A copy of the device's descriptor, kept until the first byte can be sent, if it could not be sent at once.
     device: Option<OwnedFd>,
 }
 
-/// How far [`Connection::proceed`] came.
+/// The result of [`Connection::proceed`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Waiting,
@@ -89,25 +89,25 @@ enum Progress {
     Answered,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug)]
 #[must_use = "it says when to call again"]
 pub enum Step<'a> {
     /// Call again when the descriptor is ready for this.
     Wait(Interest),
-    /// A command may begin. Watch the descriptor all the same: it tells when the helper goes away.
+    /// A command may begin. Poll the descriptor nevertheless: it becomes readable when the helper disconnects.
     Ready,
-    /// The command under way is answered, which is told once; the next one may begin.
+    /// The command in flight is answered; this is returned once. The next command may begin.
     Answered(Response<'a>),
 }
 
 impl Connection {
-    /// Connects to the helper that listens at `path`, without waiting.
+    /// Connects to the helper's socket at `path`, without blocking.
     ///
     /// # Errors
     ///
     /// [`Error::Unreachable`]. Its source is of kind `WouldBlock` if the helper's queue of connections is full; there
-    /// is nothing to watch then, only to try again later.
+    /// is no descriptor to poll then: try again later.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         socket::connect_now(path)
@@ -115,7 +115,7 @@ impl Connection {
             .map_err(|source| Error::Unreachable { path: Some(path.to_owned()), source })
     }
 
-    /// Connects, and greets, until the deadline.
+    /// Connects and exchanges greetings, blocking until the deadline at most.
     pub(crate) fn connect_until(path: &Path, deadline: Deadline) -> Result<Self, Error> {
         let socket = socket::connect(path, deadline)
             .map_err(|source| Error::Unreachable { path: Some(path.to_owned()), source })?;
@@ -124,7 +124,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// A connection that somebody else has made, for a process that may not: fresh, without a byte sent or received.
+    /// Uses a connection made by another process, if this one may not connect. No byte may have been sent or received
+    /// on it.
     pub fn from_stream(stream: UnixStream) -> Self {
         Self::new(stream.into(), None)
     }
@@ -134,17 +135,17 @@ impl Connection {
         Self { socket, path, session, outgoing, phase: Phase::Greeting }
     }
 
-    /// What to watch the descriptor for until the next [`advance`](Self::advance).
+    /// Returns what to poll the descriptor for until the next [`advance`](Self::advance).
     pub fn interest(&self) -> Interest {
-        if self.outgoing.rest().is_empty() { Interest::Read } else { Interest::Write }
+        if self.outgoing.unsent().is_empty() { Interest::Read } else { Interest::Write }
     }
 
-    /// Does what can be done without waiting.
+    /// Sends and receives all that is possible without blocking.
     ///
     /// # Errors
     ///
-    /// The connection is of no more use. [`Error::Unreachable`] as long as not a byte of a command was sent; after
-    /// that [`Error::Lost`] or [`Error::Protocol`]. [`Error::Send`] if the kernel does not pass the descriptor on.
+    /// The connection is unusable. [`Error::Unreachable`] if no byte of a command was sent; otherwise [`Error::Lost`]
+    /// or [`Error::Protocol`]. [`Error::Send`] if the kernel does not pass the descriptor.
     pub fn advance(&mut self) -> Result<Step<'_>, Error> {
         match self.proceed() {
             Ok(Progress::Waiting) => Ok(Step::Wait(self.interest())),
@@ -154,20 +155,20 @@ impl Connection {
         }
     }
 
-    /// Begins a PERSISTENT RESERVE IN command on `device`. The kernel gives the helper a descriptor of its own:
+    /// Begins a PERSISTENT RESERVE IN command on `device`. The kernel duplicates the descriptor for the helper:
     /// `device` may be closed at any time.
     ///
     /// # Errors
     ///
-    /// [`Error::Command`] if the protocol does not carry it, the greeting is not through, or another command is under
-    /// way: nothing has happened. Others as from [`advance`](Self::advance).
+    /// [`Error::Command`] if the protocol does not carry the command, the greetings are not complete, or another
+    /// command is in flight: nothing has happened. Others as from [`advance`](Self::advance).
     pub fn read(&mut self, device: impl AsFd, cdb: &[u8]) -> Result<(), Error> {
         self.check_idle()?;
         let request = self.session.read(cdb).map_err(Error::Command)?;
         self.begin(device.as_fd(), &[&request])
     }
 
-    /// Begins a PERSISTENT RESERVE OUT command on `device`, which is to be open for writing.
+    /// Begins a PERSISTENT RESERVE OUT command on `device`, which must be open for writing.
     ///
     /// # Errors
     ///
@@ -178,12 +179,12 @@ impl Connection {
         self.begin(device.as_fd(), &[&request, parameters])
     }
 
-    /// The answer to the last command, if it is there, until the next one begins.
+    /// Returns the answer to the last command once it is complete, until the next command begins.
     pub fn response(&self) -> Option<Response<'_>> {
         self.session.response()
     }
 
-    /// Waits until the greeting is through. When the deadline has passed, the connection is closed.
+    /// Blocks until the greetings are complete. Closes the connection if the deadline passes.
     fn greet(&mut self, deadline: Deadline) -> Result<(), Error> {
         while let Step::Wait(interest) = self.advance()? {
             self.wait(interest, deadline)?;
@@ -191,7 +192,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until the command under way is answered. When the deadline has passed, the connection is closed.
+    /// Blocks until the command in flight is answered. Closes the connection if the deadline passes.
     pub(crate) fn finish(&mut self, deadline: Deadline) -> Result<Response<'_>, Error> {
         while let Step::Wait(interest) = self.advance()? {
             self.wait(interest, deadline)?;
@@ -204,14 +205,14 @@ impl Connection {
             Ok(true) => return Ok(()),
             Ok(false) if self.may_have_run() => Error::TimedOut,
             Ok(false) => self.unreachable(io::ErrorKind::TimedOut.into()),
-            Err(error) => self.failed(error),
+            Err(error) => self.connection_error(error),
         };
         Err(self.close(error))
     }
 
-    /// Sends as much of a command as there is room for.
+    /// Sends as much of a command as fits into the socket.
     fn begin(&mut self, device: BorrowedFd<'_>, parts: &[&[u8]]) -> Result<(), Error> {
-        let begun = self.check_quiet().and_then(|()| {
+        let begun = self.check_no_data().and_then(|()| {
             self.phase = Phase::Command;
             self.outgoing.put(parts);
             self.send_first(device)
@@ -219,8 +220,8 @@ impl Connection {
         begun.map_err(|error| self.close(error))
     }
 
-    /// An answer to nothing would be taken for the answer to the command that is about to begin.
-    fn check_quiet(&self) -> Result<(), Error> {
+    /// Checks that no data is pending: it would be taken for the answer to the command that is about to begin.
+    fn check_no_data(&self) -> Result<(), Error> {
         let found = match socket::peek(&self.socket) {
             Err(Errno::AGAIN) => return Ok(()),
             Err(error) => error.into(),
@@ -232,15 +233,16 @@ impl Connection {
         Err(self.unreachable(found))
     }
 
-    /// Sends the first byte of a command and what more there is room for. If there is none, keeps the descriptor.
+    /// Sends the first byte of a command with the descriptor, and as much more as fits. If nothing fits, keeps a copy
+    /// of the descriptor.
     fn send_first(&mut self, device: BorrowedFd<'_>) -> Result<(), Error> {
-        match socket::send(&self.socket, self.outgoing.rest(), Some(device)) {
+        match socket::send(&self.socket, self.outgoing.unsent(), Some(device)) {
             Ok(n) => self.outgoing.sent(n),
             Err(Errno::AGAIN) => {
                 let kept = device.try_clone_to_owned().map_err(Error::Send)?;
                 self.outgoing.device = Some(kept);
             }
-            Err(error) => return Err(self.not_taken(error)),
+            Err(error) => return Err(self.send_error(error)),
         }
         Ok(())
     }
@@ -252,20 +254,20 @@ impl Connection {
                 return Ok(Progress::Waiting);
             }
             if self.phase == Phase::Command && self.session.response().is_some() {
-                // Whatever comes behind an answer, be it the end of the stream, does not make it less of one.
+                // A complete answer is valid whatever follows it, even the end of the stream.
                 self.phase = Phase::Answered;
                 return Ok(Progress::Answered);
             }
             let buffer = self.session.buffer();
             if buffer.is_empty() {
-                self.check_quiet()?;
+                self.check_no_data()?;
                 return Ok(Progress::Ready);
             }
             match socket::receive(&self.socket, buffer) {
-                Ok(0) => return Err(self.failed(end_of_stream())),
+                Ok(0) => return Err(self.connection_error(end_of_stream())),
                 Ok(n) => self.session.received(n).map_err(Error::Protocol)?,
                 Err(Errno::AGAIN) => return Ok(Progress::Waiting),
-                Err(error) => return Err(self.failed(error.into())),
+                Err(error) => return Err(self.connection_error(error.into())),
             }
             if let (Phase::Greeting, Some(greeting)) = (self.phase, self.session.greeting()) {
                 self.phase = Phase::Greeted;
@@ -274,23 +276,23 @@ impl Connection {
         }
     }
 
-    /// Sends what is to be sent. False: there is no room for all of it.
+    /// Sends the outgoing message. Returns false if the socket is full before all of it is sent.
     fn flush(&mut self) -> Result<bool, Error> {
-        while !self.outgoing.rest().is_empty() {
+        while !self.outgoing.unsent().is_empty() {
             let device = self.outgoing.device.as_ref().map(AsFd::as_fd);
-            match socket::send(&self.socket, self.outgoing.rest(), device) {
+            match socket::send(&self.socket, self.outgoing.unsent(), device) {
                 Ok(n) => self.outgoing.sent(n),
                 Err(Errno::AGAIN) => return Ok(false),
-                Err(error) => return Err(self.not_taken(error)),
+                Err(error) => return Err(self.send_error(error)),
             }
         }
         Ok(true)
     }
 
-    /// What is to be sent before a command must be gone.
+    /// Checks that the connection is open and that the greeting was sent whole.
     fn check_idle(&self) -> Result<(), Error> {
         self.check_open()?;
-        if self.outgoing.rest().is_empty() { Ok(()) } else { Err(Error::Command(InvalidCommand::NotReady)) }
+        if self.outgoing.unsent().is_empty() { Ok(()) } else { Err(Error::Command(InvalidCommand::NotReady)) }
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -311,22 +313,22 @@ impl Connection {
         Error::Unreachable { path: self.path.clone(), source }
     }
 
-    /// Whether a byte of the command under way was sent.
+    /// Returns whether a byte of the command in flight was sent.
     fn may_have_run(&self) -> bool {
         self.phase == Phase::Command && self.outgoing.sent > 0
     }
 
-    /// What a failed connection means for the command under way, if one is.
-    fn failed(&self, error: io::Error) -> Error {
+    /// Returns the error of a failed connection: it depends on whether a byte of a command was sent.
+    fn connection_error(&self, error: io::Error) -> Error {
         if self.may_have_run() { Error::Lost(error) } else { self.unreachable(error) }
     }
 
-    /// What it means that the kernel did not take the bytes at hand.
-    fn not_taken(&self, error: Errno) -> Error {
+    /// Returns the error of a failed send, of which the kernel accepted no byte.
+    fn send_error(&self, error: Errno) -> Error {
         match error {
-            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => self.failed(error.into()),
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => self.connection_error(error.into()),
             _ if self.phase == Phase::Command && !self.may_have_run() => Error::Send(error.into()),
-            _ => self.failed(error.into()),
+            _ => self.connection_error(error.into()),
         }
     }
 }
@@ -344,11 +346,11 @@ impl Outgoing {
         self.sent = 0;
     }
 
-    fn rest(&self) -> &[u8] {
+    fn unsent(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 
-    /// The kernel has taken `n` bytes, and with the first one the descriptor.
+    /// Records that the kernel accepted `n` bytes, and with the first one the descriptor.
     fn sent(&mut self, n: usize) {
         self.sent = self.sent.saturating_add(n);
         self.device = None;

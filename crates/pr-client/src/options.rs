@@ -1,10 +1,10 @@
-//! How a client behaves.
+//! The options of a client.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{State, state::Listener};
 
-/// How a [`Client`](crate::Client) is to behave, and the way to one that does not behave as by default.
+/// The options of a [`Client`](crate::Client), and the builder of a client with other options than the defaults.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What [`Client::connect`](crate::Client::connect) has.
+    /// Returns the defaults, which [`Client::connect`](crate::Client::connect) uses.
     pub fn new() -> Self {
         Self {
             attempts: 5,
@@ -38,53 +38,53 @@ impl Options {
         }
     }
 
-    /// How often one command may try to connect before it gives up, at least once. 5 by default, as QEMU.
+    /// Sets how often one command may try to connect before it fails, at least once. 5 by default, as in QEMU.
     ///
-    /// That a connection was found closed while it was idle is not counted.
+    /// An idle connection that turns out to be closed does not count.
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 
-    /// How long to wait between two attempts. One second by default, as QEMU.
+    /// Sets the pause between two attempts. One second by default, as in QEMU.
     #[must_use]
     pub fn pause(mut self, pause: Duration) -> Self {
         self.pause = pause;
         self
     }
 
-    /// How long a command may take in all, from the call to its return: waiting for a free connection, connecting (a
-    /// helper that does not accept lets its clients wait), pausing, sending, waiting for the answer. `None` is for
-    /// ever. Four minutes by default.
+    /// Sets the time limit of a command, from the call to its return: waiting for a free connection, connecting (which
+    /// blocks while the helper does not accept), pausing, sending, waiting for the answer. `None` means no limit. Four
+    /// minutes by default.
     ///
-    /// Too short is worse than too long: when time is up the outcome is unknown, while a helper that is left alone
-    /// tells it in the end. A hung device costs pr-helper its own timeout (30 seconds) and then the kernel's recovery
-    /// of the device, a minute and more; a multipath map six times its timeout. Four minutes are longer than that, and
-    /// longer than guests wait (30 to 60 seconds by default), so when they are over nobody is waiting any more but a thread of the VMM: that is why
-    /// there is a bound at all.
+    /// Too short is worse than too long: after the timeout the outcome is unknown, while the helper does answer in the
+    /// end. On a hung device it answers after its own timeout (30 seconds) and the kernel's recovery of the device (a
+    /// minute or more); on a multipath map after six times its timeout. Four minutes are longer than that, and longer
+    /// than the timeout of guests (30 to 60 seconds by default): the limit only makes sure that a thread of the VMM
+    /// does not wait for ever.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
-    /// How many connections the client may have, at least one: so many commands may be under way at once. 8 by
-    /// default. They are made when needed and kept.
+    /// Sets the maximum number of connections, at least one, and with it of commands in flight at once. 8 by default.
+    /// Connections are opened when needed and kept.
     ///
-    /// A command on a hung device keeps its connection. Where disks must not delay each other, give each a client of
-    /// its own.
+    /// A command on a hung device occupies its connection. If disks must not delay each other, use a client for each.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// Whom to tell of each change between connected and not connected: once each, in order, never two at a time.
+    /// Sets a callback for changes between connected and disconnected. It is called once for each change, in order, and
+    /// never concurrently.
     ///
-    /// It is called on the thread that notices, with no lock held: it may use the client, and the time it takes is that
-    /// of the command. What to do there: tell a management layer, which may have to restart the helper. A client
-    /// notices the end of a helper when it needs one, at the next command.
+    /// It is called on the thread that detects the change, with no lock held: it may use the client, and it delays that
+    /// thread's command. Use it to notify a management layer, which may have to restart the helper. A client detects
+    /// the end of a helper only at the next command.
     #[must_use]
     pub fn on_state_change(mut self, listener: impl Fn(State) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));

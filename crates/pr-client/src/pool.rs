@@ -1,4 +1,4 @@
-//! The connections of a client, and what is known of the helper.
+//! The connections of a client, and the state of the helper.
 
 use std::{
     collections::VecDeque,
@@ -7,28 +7,29 @@ use std::{
 
 use crate::{State, deadline::Deadline, nonblocking::Connection, state::Listener};
 
-/// Idle connections, a bound of those in use, and the state.
+/// The idle connections, slots for connections in use, and the state.
 ///
-/// The state changes from one *epoch* to the next. A connection belongs to the epoch in which it was made, and what
-/// happens to one of an earlier epoch is no news: ten connections that end with their helper are one change.
+/// Each change of the state begins a new *epoch*. A connection belongs to the epoch in which it was made. If a
+/// connection of an earlier epoch ends, the state does not change: ten connections that end with their helper are one
+/// change.
 pub(crate) struct Pool {
-    limit: usize,
+    capacity: usize,
     listener: Option<Listener>,
     inner: Mutex<Inner>,
-    /// A place became free.
+    /// Signalled when a slot becomes free.
     freed: Condvar,
 }
 
 struct Inner {
     idle: Vec<Connection>,
-    /// Commands that have a place.
-    busy: usize,
+    /// Slots in use.
+    in_use: usize,
     state: State,
     epoch: Epoch,
-    /// Changes that the listener does not know of.
-    news: VecDeque<State>,
-    /// A thread is telling the listener.
-    telling: bool,
+    /// Changes that the listener was not notified of yet.
+    pending: VecDeque<State>,
+    /// Whether a thread is calling the listener.
+    is_notifying: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,26 +41,26 @@ pub(crate) struct Leased {
     pub(crate) epoch: Epoch,
 }
 
-/// The right to use one connection.
-pub(crate) struct Place<'a>(&'a Pool);
+/// The right to use one connection, released on drop.
+pub(crate) struct Slot<'a>(&'a Pool);
 
 impl Pool {
-    pub(crate) fn new(limit: usize, listener: Option<Listener>) -> Self {
+    pub(crate) fn new(capacity: usize, listener: Option<Listener>) -> Self {
         let inner = Inner {
             idle: Vec::new(),
-            busy: 0,
+            in_use: 0,
             state: State::Disconnected,
             epoch: Epoch(0),
-            news: VecDeque::new(),
-            telling: false,
+            pending: VecDeque::new(),
+            is_notifying: false,
         };
-        Self { limit: limit.max(1), listener, inner: Mutex::new(inner), freed: Condvar::new() }
+        Self { capacity: capacity.max(1), listener, inner: Mutex::new(inner), freed: Condvar::new() }
     }
 
-    /// Waits for a place. `None`: there was none until the deadline.
-    pub(crate) fn place(&self, deadline: Deadline) -> Option<Place<'_>> {
+    /// Blocks until a slot is free. Returns `None` if the deadline passes first.
+    pub(crate) fn acquire(&self, deadline: Deadline) -> Option<Slot<'_>> {
         let mut inner = self.lock();
-        while inner.busy >= self.limit {
+        while inner.in_use >= self.capacity {
             inner = match deadline.remaining() {
                 None => self.freed.wait(inner).unwrap_or_else(PoisonError::into_inner),
                 Some(remaining) if remaining.is_zero() => return None,
@@ -70,57 +71,57 @@ impl Pool {
                 }
             };
         }
-        inner.busy = inner.busy.saturating_add(1);
-        Some(Place(self))
+        inner.in_use = inner.in_use.saturating_add(1);
+        Some(Slot(self))
     }
 
-    /// What is the state now, and since when.
+    /// Returns the state, and the epoch that began with it.
     pub(crate) fn state(&self) -> (State, Epoch) {
         let inner = self.lock();
         (inner.state, inner.epoch)
     }
 
-    /// A connection was made.
+    /// Records that a connection was made.
     pub(crate) fn connected(&self, connection: Connection) -> Leased {
         let mut inner = self.lock();
         inner.change(State::Connected);
         let epoch = inner.epoch;
         drop(inner);
-        self.tell();
+        self.notify();
         Leased { connection, epoch }
     }
 
-    /// A connection of this epoch was lost, or an attempt in it failed.
+    /// Records that a connection of this epoch was lost, or an attempt to connect in it failed.
     pub(crate) fn disconnected(&self, epoch: Epoch) {
         let mut inner = self.lock();
         if inner.epoch != epoch {
             return;
         }
         inner.change(State::Disconnected);
-        // They have gone, too; if not, no harm is done.
+        // Idle connections have most likely ended, too. Dropping a good one costs one reconnection.
         let idle = std::mem::take(&mut inner.idle);
         drop(inner);
         drop(idle);
-        self.tell();
+        self.notify();
     }
 
-    /// Tells the listener what it does not know. If another thread is at it, that one tells this, too.
-    fn tell(&self) {
+    /// Calls the listener for each pending change. If another thread is doing so, leaves them to that thread.
+    fn notify(&self) {
         let Some(listener) = &self.listener else { return };
-        while let Some(state) = self.next_news() {
-            // Whatever becomes of the listener, the next change is told.
-            let _telling = Telling(self);
+        while let Some(state) = self.next_pending() {
+            // Reset on unwinding, too: if the listener panics, it must still be called for the next change.
+            let _guard = NotifyGuard(self);
             listener(state);
         }
     }
 
-    fn next_news(&self) -> Option<State> {
+    fn next_pending(&self) -> Option<State> {
         let mut inner = self.lock();
-        if inner.telling {
+        if inner.is_notifying {
             return None;
         }
-        let state = inner.news.pop_front()?;
-        inner.telling = true;
+        let state = inner.pending.pop_front()?;
+        inner.is_notifying = true;
         Some(state)
     }
 
@@ -135,28 +136,29 @@ impl Inner {
         if self.state != state {
             self.state = state;
             self.epoch = Epoch(self.epoch.0.wrapping_add(1));
-            self.news.push_back(state);
+            self.pending.push_back(state);
         }
     }
 }
 
-struct Telling<'a>(&'a Pool);
+/// Resets `is_notifying` on drop.
+struct NotifyGuard<'a>(&'a Pool);
 
-impl Drop for Telling<'_> {
+impl Drop for NotifyGuard<'_> {
     fn drop(&mut self) {
-        self.0.lock().telling = false;
+        self.0.lock().is_notifying = false;
     }
 }
 
-impl Place<'_> {
-    /// A connection that was idle, if there is one.
+impl Slot<'_> {
+    /// Takes an idle connection, if there is one.
     pub(crate) fn idle(&self) -> Option<Leased> {
         let mut inner = self.0.lock();
         let connection = inner.idle.pop()?;
         Some(Leased { connection, epoch: inner.epoch })
     }
 
-    /// A connection that is idle now.
+    /// Puts a connection among the idle ones, unless it is of an earlier epoch.
     pub(crate) fn keep(&self, leased: Leased) {
         let mut inner = self.0.lock();
         if inner.epoch == leased.epoch {
@@ -165,10 +167,10 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
-        inner.busy = inner.busy.saturating_sub(1);
+        inner.in_use = inner.in_use.saturating_sub(1);
         drop(inner);
         self.0.freed.notify_one();
     }

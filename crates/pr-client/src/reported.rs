@@ -1,20 +1,20 @@
-//! What a device says of its reservations.
+//! The reservations as a device reports them.
 
 use scsi_sense::pr::{Reservation, ReservationKey};
 
-/// What READ KEYS says.
+/// The data of READ KEYS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredKeys {
     /// PRGENERATION: how often registrations were changed since power on. It wraps.
     pub generation: u32,
-    /// The key of each registration. One that several I_T nexuses registered is there several times.
+    /// The key of each registration. A key that several I_T nexuses registered occurs once for each.
     pub keys: Vec<ReservationKey>,
-    /// Whether these certainly are all. If not, the device has more than the protocol carries, or may have: from 1023 on
-    /// (see [`Keys::is_complete`](scsi_sense::pr::Keys::is_complete)).
+    /// Whether these are certainly all keys. If not, there are 1023 or more, and the device has or may have more than
+    /// the protocol carries (see [`Keys::is_complete`](scsi_sense::pr::Keys::is_complete)).
     pub is_complete: bool,
 }
 
-/// What READ RESERVATION says.
+/// The data of READ RESERVATION.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CurrentReservation {
     /// PRGENERATION: how often registrations were changed since power on. It wraps.
@@ -23,15 +23,16 @@ pub struct CurrentReservation {
     pub reservation: Option<Reservation>,
 }
 
-/// What READ FULL STATUS says.
+/// The data of READ FULL STATUS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registrations {
     /// PRGENERATION: how often registrations were changed since power on. It wraps.
     pub generation: u32,
-    /// Each registration.
+    /// The registrations.
     pub registrations: Vec<Registration>,
-    /// Whether these certainly are all. If not, the device has more than the protocol carries (8192 bytes, some hundred
-    /// registrations), or may have (see [`FullStatus::is_complete`](scsi_sense::pr::FullStatus::is_complete)).
+    /// Whether these are certainly all registrations. If not, the device has or may have more than the protocol carries
+    /// (8192 bytes, some hundred registrations; see
+    /// [`FullStatus::is_complete`](scsi_sense::pr::FullStatus::is_complete)).
     pub is_complete: bool,
 }
 

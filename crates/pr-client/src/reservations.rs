@@ -14,20 +14,20 @@ use scsi_sense::{
 
 use crate::{Client, CommandError, Completion, CurrentReservation, Data, RegisteredKeys, Registrations};
 
-/// The allocation length of data with a fixed length, which is less.
+/// The allocation length for data of fixed length, longer than any of them.
 const FIXED_LENGTH: u16 = 512;
 
-/// The allocation length of lists: the maximum of the protocol, in the first command. A device that counts only the
-/// entries that fit in ADDITIONAL LENGTH does not tell that there are more.
+/// The allocation length for lists: the maximum of the protocol, already in the first command. Some devices count in
+/// ADDITIONAL LENGTH only the entries that fit, so a shorter answer would not tell that there are more.
 const LIST_LENGTH: u16 = 8192;
 const _: () = assert!(LIST_LENGTH as usize == DATA_MAX, "as in the protocol");
 
-/// The typed calls. `device` needs to be open for reading for those that read, for writing for the others.
+/// The typed calls. `device` must be open for reading for calls that read, and for writing for all others.
 ///
-/// Each is one command. None is repeated after a unit attention: whether
-/// a command still makes sense when registrations were preempted meanwhile, only the caller knows.
+/// Each call sends one command. None is repeated after a unit attention: only the caller knows whether the command is
+/// still right after, for example, its registration was preempted.
 impl Client {
-    /// READ KEYS: the keys of all registrations.
+    /// READ KEYS: reads the keys of all registrations.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl Client {
         }
     }
 
-    /// READ RESERVATION: the reservation, if there is one.
+    /// READ RESERVATION: reads the reservation, if there is one.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Client {
         Ok(CurrentReservation { generation: data.generation(), reservation })
     }
 
-    /// REPORT CAPABILITIES: what the device can do.
+    /// REPORT CAPABILITIES: reads what the device supports.
     ///
     /// # Errors
     ///
@@ -67,11 +67,12 @@ impl Client {
         Capabilities::parse(&data).map_err(CommandError::Data)
     }
 
-    /// READ FULL STATUS: each registration with its I_T nexus.
+    /// READ FULL STATUS: reads each registration with its I_T nexus.
     ///
     /// # Errors
     ///
-    /// [`CommandError`], with [`CommandError::Registrations`] if the list ends early. Many devices do not know the command: CHECK CONDITION, INVALID FIELD IN CDB.
+    /// [`CommandError`], with [`CommandError::Registrations`] if the list ends early. Many devices do not support the
+    /// command: CHECK CONDITION, INVALID FIELD IN CDB.
     pub fn read_full_status(&self, device: impl AsFd) -> Result<Registrations, CommandError> {
         let data = self.read(device, InServiceAction::ReadFullStatus, LIST_LENGTH)?;
         let list = FullStatus::parse(&data).map_err(CommandError::Data)?;
@@ -91,12 +92,12 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if `reservation_key` is not the one that is registered.
+    /// [`CommandError::Conflict`], if `reservation_key` is not the registered key.
     pub fn register(&self, device: impl AsFd, parameters: &BasicParameters<'_>) -> Result<(), CommandError> {
         self.change(device, OutServiceAction::Register, NO_TYPE, &OutParameters::Basic(*parameters))
     }
 
-    /// REGISTER AND IGNORE EXISTING KEY: like [`register`](Self::register), whatever key this I_T nexus has.
+    /// REGISTER AND IGNORE EXISTING KEY: like [`register`](Self::register), without a check of the existing key.
     ///
     /// # Errors
     ///
@@ -110,11 +111,11 @@ impl Client {
         self.change(device, action, NO_TYPE, &OutParameters::Basic(*parameters))
     }
 
-    /// RESERVE: creates a reservation. `key` is the one that this I_T nexus has registered.
+    /// RESERVE: creates a reservation. `key` is the registered key of this I_T nexus.
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if `key` is not the one that is registered, or there is another reservation.
+    /// [`CommandError::Conflict`], if `key` is not the registered key, or there is another reservation.
     pub fn reserve(
         &self,
         device: impl AsFd,
@@ -128,7 +129,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if `key` is not the one that is registered.
+    /// [`CommandError::Conflict`], if `key` is not the registered key.
     pub fn release(
         &self,
         device: impl AsFd,
@@ -138,21 +139,21 @@ impl Client {
         self.change(device, OutServiceAction::Release, kind, &keys(key, ReservationKey::ZERO))
     }
 
-    /// CLEAR: removes the reservation and all registrations, of whomever they are.
+    /// CLEAR: removes the reservation and the registrations of all I_T nexuses.
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if `key` is not the one that is registered.
+    /// [`CommandError::Conflict`], if `key` is not the registered key.
     pub fn clear(&self, device: impl AsFd, key: ReservationKey) -> Result<(), CommandError> {
         self.change(device, OutServiceAction::Clear, NO_TYPE, &keys(key, ReservationKey::ZERO))
     }
 
-    /// PREEMPT: removes the registrations that have the key `victim`, and if the reservation is theirs, takes it over
-    /// with this type.
+    /// PREEMPT: removes the registrations with the key `victim`, and if one of them holds the reservation, takes it
+    /// over with this type.
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if `key` is not the one that is registered, or nobody has the key `victim`.
+    /// [`CommandError::Conflict`], if `key` is not the registered key, or no registration has the key `victim`.
     pub fn preempt(
         &self,
         device: impl AsFd,
@@ -163,7 +164,7 @@ impl Client {
         self.change(device, OutServiceAction::Preempt, kind, &keys(key, victim))
     }
 
-    /// PREEMPT AND ABORT: [`preempt`](Self::preempt), and aborts the commands of those who are preempted.
+    /// PREEMPT AND ABORT: like [`preempt`](Self::preempt), and aborts the commands of the preempted I_T nexuses.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`CommandError::Conflict`], if the key is not the one that is registered, or the reservation is another's.
+    /// [`CommandError::Conflict`], if the key is not the registered key, or another I_T nexus holds the reservation.
     pub fn register_and_move(
         &self,
         device: impl AsFd,
@@ -222,7 +223,7 @@ impl Client {
     }
 }
 
-/// TYPE of a service action that has none.
+/// TYPE for service actions that ignore it.
 const NO_TYPE: ReservationType = ReservationType::Other(0);
 
 fn keys(reservation_key: ReservationKey, service_action_key: ReservationKey) -> OutParameters<'static> {
@@ -230,7 +231,7 @@ fn keys(reservation_key: ReservationKey, service_action_key: ReservationKey) -> 
 }
 
 impl Completion {
-    /// Whether the command succeeded, and if not, why.
+    /// Converts the status: `Ok` for GOOD, otherwise the error.
     ///
     /// # Errors
     ///

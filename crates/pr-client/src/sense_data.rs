@@ -5,33 +5,33 @@ use std::fmt;
 use pr_proto::SENSE_LEN;
 use scsi_sense::{Sense, SenseCode, SenseError};
 
-/// The sense data of a reply: 96 bytes, zeros behind their end.
+/// The sense data of a reply: 96 bytes, padded with zeros.
 ///
-/// Shown, it is the sense in words, or what there is instead.
+/// Its `Display` form is the sense in words, or the reason why there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SenseData(pub(crate) [u8; SENSE_LEN]);
 
 impl SenseData {
-    /// All bytes.
+    /// Returns all bytes.
     pub const fn as_bytes(&self) -> &[u8; SENSE_LEN] {
         &self.0
     }
 
-    /// The sense data, to be looked into.
+    /// Parses the sense data.
     ///
     /// # Errors
     ///
-    /// [`SenseError`], if there are none or they are of a vendor's own format.
+    /// [`SenseError`], if there are none or they have a vendor-specific format.
     pub fn parse(&self) -> Result<Sense<'_>, SenseError> {
         Sense::parse(&self.0)
     }
 
-    /// Sense key, additional sense code and qualifier.
+    /// Returns sense key, additional sense code and qualifier, if there are any.
     pub fn code(&self) -> Option<SenseCode> {
         self.parse().ok()?.code()
     }
 
-    /// Whether there is nothing but zeros: a CHECK CONDITION for which no reason was delivered.
+    /// Returns whether all bytes are zero: a CHECK CONDITION without sense data.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }

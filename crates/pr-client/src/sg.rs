@@ -1,9 +1,10 @@
-//! A guest's SCSI command, in the form that passthrough has it in: `struct sg_io_hdr` of `<scsi/sg.h>`, with slices in
-//! place of pointers.
+//! A guest's SCSI command in the form of passthrough: `struct sg_io_hdr` of `<scsi/sg.h>`, with slices in place of
+//! pointers.
 //!
-//! A device model that sends its guest's commands on by `SG_IO` sends PERSISTENT RESERVE here instead, and finds the
-//! outcome in the fields it knows. There is an outcome in every case: a helper that is gone, or was lost while it had
-//! the command, is a CHECK CONDITION with the sense that QEMU gives its guests for it (0B/08/00), and never GOOD.
+//! A device model that passes its guest's commands to `SG_IO` passes PERSISTENT RESERVE to this module instead, and
+//! finds the outcome in the usual fields. There is always an outcome: if the helper cannot be reached, or is lost while
+//! the command is in flight, it is CHECK CONDITION with the sense that QEMU reports to its guests (0B/08/00), never
+//! GOOD.
 //!
 //! ```no_run
 //! use std::fs::File;
@@ -29,22 +30,22 @@ use scsi_sense::{Cdb, SenseCode, Status, opcode};
 
 use crate::{Client, Completion, Data, Error, SenseData};
 
-/// What the guest wants.
+/// A guest's command.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// `cmdp`, `cmd_len`: the command; bytes behind its end (padding) are ignored.
+    /// `cmdp`, `cmd_len`: the CDB; padding after its end is ignored.
     pub cdb: &'a [u8],
     /// `dxfer_direction`, `dxferp`, `dxfer_len`.
     pub data: Transfer<'a>,
-    /// `sbp`, `mx_sb_len`: where sense data go, as far as there is room.
+    /// `sbp`, `mx_sb_len`: the buffer for sense data, which are truncated to its length.
     pub sense: &'a mut [u8],
-    /// `timeout`: how long it may take in all. `None`: as long as the client's other commands
+    /// `timeout`: the time limit of the command. `None`: that of the client
     /// ([`Options::timeout`](crate::Options::timeout)).
     pub timeout: Option<Duration>,
 }
 
-/// The direction of the transfer, with the guest's buffer. It may be longer than what the CDB asks for; the rest is
-/// residue.
+/// The direction of the transfer, with the guest's buffer. It may be longer than the transfer length of the CDB; the
+/// rest counts as residue.
 #[derive(Debug)]
 pub enum Transfer<'a> {
     /// `SG_DXFER_NONE`.
@@ -55,22 +56,22 @@ pub enum Transfer<'a> {
     ToDevice(&'a [u8]),
 }
 
-/// What has become of it.
+/// The outcome of a command.
 #[derive(Debug)]
 #[must_use = "a command that was passed on may still have failed"]
 pub struct Outcome {
     /// `status`: the SCSI status byte.
     pub status: u8,
-    /// `host_status`: always zero. What went wrong between kernel and device is in `status` and the sense data, where
-    /// nobody can overlook it.
+    /// `host_status`: always zero. Failures between kernel and device are in `status` and the sense data, where a
+    /// device model cannot overlook them.
     pub host_status: u16,
     /// `driver_status`: 08h (`DRIVER_SENSE`) if there are sense data, else zero.
     pub driver_status: u16,
-    /// `sb_len_wr`: bytes of sense data written.
+    /// `sb_len_wr`: number of bytes of sense data written.
     pub sense_len: u8,
-    /// `resid`: bytes of the buffer that were not transferred.
+    /// `resid`: number of bytes of the buffer that were not transferred.
     pub resid: usize,
-    /// Why the helper did not answer, if it did not: for a log. The fields above say it to the guest.
+    /// The reason why the helper did not answer, for a log. The fields above report the failure to the guest.
     pub error: Option<Error>,
 }
 
@@ -84,12 +85,12 @@ const DRIVER_SENSE: u16 = 0x08;
 /// the timeout the sense is COMMAND TIMEOUT DURING PROCESSING (0B/2E/02).
 pub fn execute(client: &Client, device: impl AsFd, request: Request<'_>) -> Outcome {
     let Request { cdb, data, sense, timeout } = request;
-    let room = data.len();
+    let buffer_len = data.len();
     let timeout = timeout.or(client.timeout());
     let done = data.matching(cdb).and_then(|(cdb, data)| client.execute_within(device, cdb, data, timeout));
     match done {
         Ok(completion) => Outcome {
-            resid: room.saturating_sub(completion.transferred),
+            resid: buffer_len.saturating_sub(completion.transferred),
             ..Outcome::answered(completion, sense)
         },
         Err(error) => {
@@ -97,7 +98,11 @@ pub fn execute(client: &Client, device: impl AsFd, request: Request<'_>) -> Outc
                 [opcode::PERSISTENT_RESERVE_IN | opcode::PERSISTENT_RESERVE_OUT, ..] => error.sense_code(),
                 _ => SenseCode::INVALID_OPCODE,
             };
-            Outcome { resid: room, error: Some(error), ..Outcome::check_condition(&code.to_fixed(), sense) }
+            Outcome {
+                resid: buffer_len,
+                error: Some(error),
+                ..Outcome::check_condition(&code.to_fixed(), sense)
+            }
         }
     }
 }
@@ -111,7 +116,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// The command without padding, and of the buffer what it asks for.
+    /// Returns the CDB without padding, and the part of the buffer that it refers to.
     fn matching<'c>(self, cdb: &'c [u8]) -> Result<(&'c [u8], Data<'a>), Error> {
         use scsi_sense::Transfer as Asked;
         let invalid = || Error::Command(InvalidCommand::Cdb);

@@ -1,5 +1,5 @@
-//! The four system calls: connect, send with a descriptor, receive, wait. But for the wait, none of them waits unless
-//! told until when.
+//! The four system calls: connect, send with a descriptor, receive, poll. Only [`connect`] and [`wait`] block, until a
+//! deadline.
 
 use std::{
     io::{self, IoSlice},
@@ -21,34 +21,34 @@ use rustix::{
 
 use crate::deadline::Deadline;
 
-/// The kernel's clock for sockets counts microseconds, and takes zero for no limit.
+/// The shortest timeout of a socket: the kernel counts microseconds, and zero means no timeout.
 const SHORTEST: Duration = Duration::from_micros(1);
 
-/// The longest single wait: what is longer is waited for in pieces.
+/// The longest single wait: a longer one is made of several.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What a descriptor is to be watched for.
+/// The readiness to poll a descriptor for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-    /// Until it is readable.
+    /// Readable.
     Read,
-    /// Until it is writable.
+    /// Writable.
     Write,
 }
 
-/// Connects, and does not wait for room in the queue of a helper that is busy accepting: that is `WouldBlock`.
+/// Connects without blocking. If the helper's queue of connections is full, the error is `WouldBlock`.
 pub(crate) fn connect_now(path: &Path) -> io::Result<OwnedFd> {
     let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
 
-/// Connects, and waits until the deadline for room in the queue of a helper that is busy accepting.
+/// Connects. While the helper's queue of connections is full, blocks until the deadline.
 pub(crate) fn connect(path: &Path, deadline: Deadline) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket(SocketFlags::CLOEXEC)?;
     loop {
-        // unix(7) does not say it: SO_SNDTIMEO bounds the wait of connect(2).
+        // unix(7) does not mention it, but SO_SNDTIMEO also limits how long connect(2) blocks.
         let timeout = deadline.remaining().map(|remaining| remaining.clamp(SHORTEST, LONGEST));
         set_socket_timeout(&socket, Timeout::Send, timeout)?;
         match rustix::net::connect(&socket, &address) {
@@ -64,7 +64,7 @@ fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
-/// Sends what there is room for, with `descriptor` on the first byte. An error means that not a byte was taken.
+/// Sends as much as fits into the socket, with `descriptor` on the first byte. After an error, no byte was sent.
 pub(crate) fn send(
     socket: impl AsFd,
     bytes: &[u8],
@@ -73,7 +73,7 @@ pub(crate) fn send(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if let Some(descriptor) = &descriptor {
-        // There is room for one: the other case is for the compiler.
+        // The buffer is large enough for one descriptor, so this does not fail.
         let message = SendAncillaryMessage::ScmRights(std::slice::from_ref(descriptor));
         if !control.push(message) {
             return Err(Errno::NOBUFS);
@@ -83,19 +83,19 @@ pub(crate) fn send(
     rustix::io::retry_on_intr(|| rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags))
 }
 
-/// Receives what is there; zero is the end of the stream. Descriptors that come with it are closed by the kernel.
+/// Receives the data that is available; zero is the end of the stream. The kernel closes descriptors received with it.
 pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT))
         .map(|(n, _)| n)
 }
 
-/// Like [`receive`], and leaves the byte where it is.
+/// Like [`receive`], but leaves the data in the socket.
 pub(crate) fn peek(socket: impl AsFd) -> rustix::io::Result<usize> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
     rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut [0], flags)).map(|(n, _)| n)
 }
 
-/// Waits until the socket is ready. False: the deadline has passed.
+/// Blocks until the socket is ready. Returns false if the deadline passes first.
 pub(crate) fn wait(socket: impl AsFd, interest: Interest, deadline: Deadline) -> io::Result<bool> {
     let flags = match interest {
         Interest::Read => PollFlags::IN,

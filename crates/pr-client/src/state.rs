@@ -1,8 +1,8 @@
-//! Whether the helper is there, as clients know it.
+//! The state of the helper, as last observed by a client.
 
 use std::{fmt, sync::Arc};
 
-/// Whether the helper was there when last needed.
+/// Whether the last use of the helper found it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
     /// A connection was made.
@@ -20,5 +20,5 @@ impl fmt::Display for State {
     }
 }
 
-/// Who is told of changes.
+/// The callback for changes of the state.
 pub(crate) type Listener = Arc<dyn Fn(State) + Send + Sync>;

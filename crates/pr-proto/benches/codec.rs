@@ -1,4 +1,4 @@
-//! What the protocol costs a helper for each command: a request parsed, and its reply built.
+//! The cost of the protocol for a helper: parsing a request and building its reply.
 
 #![allow(clippy::expect_used, reason = "a benchmark may fail by panicking")]
 
@@ -13,7 +13,7 @@ const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 72, 0, 0, 0, 0, 0, 0, 0]
 /// REGISTER, parameter list length 24.
 const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 
-/// A session that has been greeted. Numbers stand for descriptors.
+/// Returns a session that has received its greeting. Numbers stand for descriptors.
 fn session() -> HelperSession<u32> {
     let mut session = HelperSession::new();
     receive(&mut session, &[0; 4], &mut Vec::new());

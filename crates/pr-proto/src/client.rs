@@ -13,9 +13,9 @@ use crate::{
 
 /// A connection to a helper as its client sees it.
 ///
-/// The life of a connection: fill [`buffer`](Self::buffer) until [`greeting`](Self::greeting) returns the bytes to send; then
-/// for each command send the bytes that [`read`](Self::read) or [`write`](Self::write) returns, with the device's descriptor,
-/// and fill the buffer until [`response`](Self::response) has the answer.
+/// At first, fill [`buffer`](Self::buffer) until [`greeting`](Self::greeting) returns the bytes to send. Then, for each
+/// command, send the bytes that [`read`](Self::read) or [`write`](Self::write) returns, with the device's descriptor,
+/// and fill the buffer until [`response`](Self::response) returns the answer.
 pub struct ClientSession {
     phase: Phase,
     /// Bytes of the current message that have been received.
@@ -26,18 +26,18 @@ pub struct ClientSession {
     frame: Frame,
 }
 
-/// The kind of the next bytes.
+/// The kind of bytes expected next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
-    /// None: no command is under way.
+    /// None: no command is in flight.
     Idle,
     Header,
     Payload {
         status: Status,
         size: usize,
     },
-    /// None: the response can be had.
+    /// None: the response is complete.
     Answered {
         status: Status,
         size: usize,
@@ -46,7 +46,7 @@ enum Phase {
     Closed(ClientError),
 }
 
-/// The kind of answer that the current command may have.
+/// The answer that the current command may have: a payload up to the allocation length, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     In { allocation_length: u16 },
@@ -54,7 +54,7 @@ enum Expected {
 }
 
 impl ClientSession {
-    /// Returns a session that asks for no features.
+    /// Returns a session that requests no features.
     pub fn new() -> Self {
         Self {
             phase: Phase::Greeting,
@@ -67,7 +67,7 @@ impl ClientSession {
     }
 
     /// Returns the buffer to read into: exactly as long as the missing rest of the current message. It is empty while
-    /// no message is expected: read again after the next command.
+    /// no message is expected; then read again only after the next command.
     pub fn buffer(&mut self) -> &mut [u8] {
         match self.phase {
             Phase::Greeting => self.greeting.get_mut(self.filled..).unwrap_or_default(),
@@ -79,11 +79,11 @@ impl ClientSession {
         }
     }
 
-    /// Takes `n` bytes that were read into [`buffer`](Self::buffer).
+    /// Processes `n` bytes that were read into [`buffer`](Self::buffer).
     ///
     /// # Errors
     ///
-    /// The helper's violation of the protocol. Close the connection; the session takes nothing more.
+    /// The helper violated the protocol. Close the connection; the session accepts nothing more.
     pub fn received(&mut self, n: usize) -> Result<(), ClientError> {
         let missing = self.buffer().len();
         self.filled = self.filled.saturating_add(n.min(missing));
@@ -122,7 +122,7 @@ impl ClientSession {
         Ok(Phase::Payload { status, size: usize::try_from(size).unwrap_or(0) })
     }
 
-    /// Takes the end of the stream.
+    /// Processes the end of the stream.
     ///
     /// # Errors
     ///
@@ -145,11 +145,12 @@ impl ClientSession {
         self.offered
     }
 
-    /// Begins a PERSISTENT RESERVE IN command: returns the bytes to send, with the device's descriptor on any of its bytes.
+    /// Begins a PERSISTENT RESERVE IN command. Returns the bytes to send; attach the device's descriptor to any of
+    /// them.
     ///
     /// # Errors
     ///
-    /// A command that the protocol does not carry, or that comes at the wrong time. Nothing has changed then.
+    /// The protocol does not carry the command, or the session is not ready for one. The session is unchanged.
     pub fn read(&mut self, cdb: &[u8]) -> Result<[u8; CDB_LEN], InvalidCommand> {
         let (padded, transfer) = self.command(cdb)?;
         let Transfer::In { allocation_length } = transfer else { return Err(InvalidCommand::Cdb) };
@@ -161,12 +162,12 @@ impl ClientSession {
         Ok(padded)
     }
 
-    /// Begins a PERSISTENT RESERVE OUT command: returns the bytes to send, with the device's descriptor on any of its
-    /// bytes. `parameters` follow, without a descriptor.
+    /// Begins a PERSISTENT RESERVE OUT command. Returns the bytes to send; attach the device's descriptor to any of
+    /// them, and send `parameters` after them, without a descriptor.
     ///
     /// # Errors
     ///
-    /// A command that the protocol does not carry, or that comes at the wrong time. Nothing has changed then.
+    /// The protocol does not carry the command, or the session is not ready for one. The session is unchanged.
     pub fn write(&mut self, cdb: &[u8], parameters: &[u8]) -> Result<[u8; CDB_LEN], InvalidCommand> {
         let (padded, transfer) = self.command(cdb)?;
         let Transfer::Out { parameter_list_length: announced } = transfer else {
@@ -188,16 +189,16 @@ impl ClientSession {
             return Err(InvalidCommand::NotReady);
         }
         let mut padded = [0; CDB_LEN];
-        let mut room = padded.as_mut_slice();
-        if cdb.len() > room.remaining_mut() {
+        let mut unfilled = padded.as_mut_slice();
+        if cdb.len() > unfilled.remaining_mut() {
             return Err(InvalidCommand::Cdb);
         }
-        room.put_slice(cdb);
+        unfilled.put_slice(cdb);
         let transfer = Cdb::new(cdb).ok().and_then(|cdb| cdb.transfer()).ok_or(InvalidCommand::Cdb)?;
         Ok((padded, transfer))
     }
 
-    /// Returns the helper's answer, from the time that it is complete until the next command.
+    /// Returns the helper's answer once it is complete, until the next command begins.
     pub fn response(&self) -> Option<Response<'_>> {
         let Phase::Answered { status, size } = self.phase else { return None };
         let reply = self.frame.head(REPLY_LEN.saturating_add(size));
@@ -229,8 +230,8 @@ impl fmt::Debug for ClientSession {
 pub struct Response<'a> {
     /// The SCSI status.
     pub status: Status,
-    /// Sense data, zeros behind its end. It is meaningful only with CHECK CONDITION.
+    /// Sense data, padded with zeros. It is meaningful only with CHECK CONDITION.
     pub sense: &'a [u8; SENSE_LEN],
-    /// The data of an IN command with status GOOD; else empty.
+    /// The data of an IN command with status GOOD; otherwise empty.
     pub payload: &'a [u8],
 }

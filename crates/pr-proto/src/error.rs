@@ -1,29 +1,29 @@
-//! What each side can do wrong.
+//! The protocol violations of each side.
 
 use crate::wire::DATA_MAX;
 
-/// What a client did against the protocol. There is no reply to it: the helper closes the connection.
+/// A client's violation of the protocol. The helper sends no reply and closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
     /// A feature bit that the helper has not offered.
     #[error("asks for features {wanted:#010x} of which {missing:#010x} are not supported")]
     UnsupportedFeatures {
-        /// All bits that the client asked for.
+        /// All bits that the client requested.
         wanted: u32,
-        /// Those of them that were not offered.
+        /// The requested bits that the helper has not offered.
         missing: u32,
     },
-    /// A CDB that came without a descriptor.
+    /// A CDB without a descriptor.
     #[error("sent a command without a file descriptor")]
     NoDescriptor,
-    /// A CDB that came with more than one descriptor.
+    /// A CDB with more than one descriptor.
     #[error("sent more than one file descriptor with a command")]
     ManyDescriptors,
-    /// A descriptor beside a greeting or a parameter list.
+    /// A descriptor with a greeting or a parameter list.
     #[error("sent a file descriptor where none belongs")]
     StrayDescriptor,
-    /// Another opcode than 5Eh and 5Fh.
+    /// An opcode other than 5Eh and 5Fh.
     #[error("sent a command that is not PERSISTENT RESERVE (opcode {0:02X}h)")]
     Opcode(u8),
     /// An allocation length or a parameter list length above [`DATA_MAX`].
@@ -34,8 +34,8 @@ pub enum Violation {
     Truncated,
 }
 
-/// What a helper did against the protocol. The connection is of no more use, and whether the command at hand was run
-/// is unknown.
+/// A helper's violation of the protocol. The connection is unusable, and it is unknown whether the current command was
+/// run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -51,9 +51,9 @@ pub enum ClientError {
     /// A payload longer than the allocation length.
     #[error("the helper sent a payload of {size} bytes where at most {allocation_length} were asked for")]
     PayloadLength {
-        /// What the helper announced.
+        /// Payload size in the reply.
         size: u32,
-        /// What the CDB allowed.
+        /// ALLOCATION LENGTH of the CDB.
         allocation_length: u16,
     },
     /// The end of the stream inside a greeting or a reply, or before the reply to a request.
@@ -61,18 +61,17 @@ pub enum ClientError {
     Truncated,
 }
 
-/// Why a command was not put on the wire: the session is as it was.
+/// The reason why a command was not begun. The session is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCommand {
-    /// The protocol carries PERSISTENT RESERVE IN for `read` and PERSISTENT RESERVE OUT for `write`, whole CDBs of at
-    /// least ten and at most sixteen bytes.
+    /// Not a CDB of PERSISTENT RESERVE IN for `read`, or PERSISTENT RESERVE OUT for `write`, of ten to sixteen bytes.
     #[error("not a PERSISTENT RESERVE command of the right direction")]
     Cdb,
     /// More data than [`DATA_MAX`].
     #[error("a transfer length of {0} bytes, more than {DATA_MAX}")]
     TransferLength(u32),
-    /// The CDB announces another parameter list length than that of the list given.
+    /// The parameter list is not as long as the CDB announces.
     #[error("the CDB announces {announced} bytes of parameters and {given} were given")]
     ParameterLength {
         /// PARAMETER LIST LENGTH of the CDB.
@@ -80,7 +79,7 @@ pub enum InvalidCommand {
         /// Length of the list.
         given: usize,
     },
-    /// The helper's greeting has not been received, or another command's response not been taken.
+    /// The helper's greeting or the response to another command has not been received, or the session is closed.
     #[error("the session is not ready for a command")]
     NotReady,
 }

@@ -1,5 +1,5 @@
-//! The only buffer of a session: a reply, header and data contiguous, so that one send transmits it. The place of the
-//! data also holds the parameters of a command that has them.
+//! The only buffer of a session. It holds a reply, header and data contiguous, so that one send transmits it. Its data
+//! field also holds the parameter list of a request.
 
 use alloc::{boxed::Box, vec};
 
@@ -7,17 +7,17 @@ use crate::wire::{ANNOUNCEMENT_LEN, DATA_MAX, REPLY_LEN, SENSE_LEN};
 
 pub(crate) struct Frame(Box<[u8]>);
 
-/// Puts the data at an odd address. Linux lets a device write directly into a process's memory if address and length
-/// are multiples of four, and at least one device (LIO, READ FULL STATUS) then writes more than it was asked for and
-/// overwrites the memory behind. To a buffer at an odd address Linux copies, and never beyond its end; for a few
-/// kilobytes that costs no more.
+/// Offset of the header, which puts the data at an odd address. If address and length are multiples of four, Linux lets
+/// a device write directly into the memory of a process. At least one device (LIO, READ FULL STATUS) then writes more
+/// than was requested, and overwrites the memory after the buffer. Into a buffer at an odd address Linux copies, never
+/// beyond its end; for a few kilobytes that is no slower.
 const ODD: usize = 1;
 
-/// The fields of a reply. Announcement and sense data are its header.
+/// The fields of a reply. Announcement and sense data form its header.
 pub(crate) struct Fields<'a> {
     pub(crate) announcement: &'a mut [u8; ANNOUNCEMENT_LEN],
     pub(crate) sense: &'a mut [u8; SENSE_LEN],
-    /// [`DATA_MAX`] bytes, of which a reply sends its payload only.
+    /// [`DATA_MAX`] bytes, of which a reply sends only its payload.
     pub(crate) data: &'a mut [u8],
 }
 
@@ -33,12 +33,12 @@ impl Frame {
         Some(Fields { announcement, sense, data })
     }
 
-    /// Returns bytes `from` to `to` of header and data together, empty if the frame does not have all of them.
+    /// Returns bytes `from` to `to` (exclusive) of header and data together, or nothing if the frame is shorter.
     pub(crate) fn range(&mut self, from: usize, to: usize) -> &mut [u8] {
         self.0.get_mut(ODD..).and_then(|frame| frame.get_mut(from..to)).unwrap_or_default()
     }
 
-    /// Returns the first `length` bytes of header and data together.
+    /// Returns the first `length` bytes of header and data together, or nothing if the frame is shorter.
     pub(crate) fn head(&self, length: usize) -> &[u8] {
         self.0.get(ODD..).and_then(|frame| frame.get(..length)).unwrap_or_default()
     }

@@ -14,10 +14,10 @@ use crate::{
 
 /// One client's connection as the helper sees it. `F` is the type of a file descriptor.
 ///
-/// The life of a connection: send [`greeting`](Self::greeting); then, for as long as it lasts, read into
-/// [`buffer`](Self::buffer), say so by [`received`](Self::received), and when [`request`](Self::request) has one,
+/// At first, send [`greeting`](Self::greeting). Then, until the connection ends, read into [`buffer`](Self::buffer) and
+/// call [`received`](Self::received); whenever [`request`](Self::request) returns a request,
 /// [answer](Request::answer) it and send the reply. A client that sends its next command early is served in order,
-/// because nothing is read before the reply to the last is made.
+/// because nothing is read before the previous request is answered.
 pub struct HelperSession<F> {
     offered: Features,
     phase: Phase,
@@ -29,7 +29,7 @@ pub struct HelperSession<F> {
     frame: Frame,
 }
 
-/// The kind of the next bytes.
+/// The kind of bytes expected next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Greeting,
@@ -37,7 +37,7 @@ enum Phase {
     Parameters {
         length: usize,
     },
-    /// None: a request waits for its answer.
+    /// None: a request is waiting for its answer.
     Request(Direction),
     /// None: the client broke the protocol.
     Closed(Violation),
@@ -63,14 +63,14 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Returns the bytes to send first, before anything is read.
+    /// Returns the bytes to send first, before reading.
     #[must_use = "the client waits for it"]
     pub fn greeting(&self) -> [u8; GREETING_LEN] {
         self.offered.encode()
     }
 
-    /// Returns the buffer to read into: exactly as long as the missing rest of the current message. It is empty while a
-    /// request waits for its answer, and after a violation.
+    /// Returns the buffer to read into: exactly as long as the missing rest of the current message. It is empty while
+    /// a request is waiting for its answer, and after a violation.
     pub fn buffer(&mut self) -> &mut [u8] {
         match self.phase {
             Phase::Greeting => self.greeting.get_mut(self.filled..).unwrap_or_default(),
@@ -82,14 +82,14 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Takes `n` bytes that were read into [`buffer`](Self::buffer), and the descriptors that came with them.
+    /// Processes `n` bytes that were read into [`buffer`](Self::buffer), and the descriptors received with them.
     ///
-    /// Moves the descriptor of a command out of `descriptors`. After an error the rest is still in it, for the caller
-    /// to close where that may block.
+    /// Moves the descriptor of a command out of `descriptors`. After an error, all other descriptors are left in it: the
+    /// caller must close them where blocking is acceptable.
     ///
     /// # Errors
     ///
-    /// The client's violation of the protocol. Close the connection; the session takes nothing more.
+    /// The client violated the protocol. Close the connection; the session accepts nothing more.
     pub fn received(&mut self, n: usize, descriptors: &mut Vec<F>) -> Result<(), Violation> {
         let result = self.advance(n, descriptors);
         if let Err(violation) = result {
@@ -121,7 +121,7 @@ impl<F> HelperSession<F> {
         Ok(())
     }
 
-    /// Returns the CDB without the protocol's padding: both commands have ten bytes.
+    /// Returns the CDB without the protocol's padding: the CDBs of both commands have ten bytes.
     fn command(&self) -> [u8; 10] {
         let mut command = [0; 10];
         self.cdb.as_slice().copy_to_slice(&mut command);
@@ -167,11 +167,11 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Takes the end of the stream.
+    /// Processes the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`Violation::Truncated`] if it is inside a message.
+    /// [`Violation::Truncated`] if the stream ended inside a message.
     pub fn end_of_stream(&self) -> Result<(), Violation> {
         match self.phase {
             Phase::Closed(violation) => Err(violation),
@@ -180,7 +180,7 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Returns whether a message has begun and is not complete: a deadline must be running then.
+    /// Returns whether a message has begun and is not complete. The caller must then enforce a deadline.
     pub fn is_inside_message(&self) -> bool {
         match self.phase {
             Phase::Greeting | Phase::Cdb => self.filled > 0 || self.descriptor.is_some(),
@@ -189,7 +189,7 @@ impl<F> HelperSession<F> {
         }
     }
 
-    /// Returns the request that waits for its answer, if any.
+    /// Returns the request that is waiting for its answer, if any.
     pub fn request(&mut self) -> Option<Request<'_, F>> {
         match (self.phase, &self.descriptor) {
             (Phase::Request(direction), Some(_)) => Some(Request { session: self, direction }),
@@ -218,7 +218,7 @@ fn bounded(length: u32) -> Result<usize, Violation> {
     usize::try_from(length).ok().filter(|&length| length <= DATA_MAX).ok_or(Violation::TransferLength(length))
 }
 
-/// A whole request. Dropped unanswered, it goes on waiting in its session.
+/// A complete request. If it is dropped unanswered, it stays in its session.
 #[derive(Debug)]
 #[must_use = "the client waits for the answer"]
 pub struct Request<'a, F> {
@@ -232,16 +232,16 @@ impl<'a, F> Request<'a, F> {
         self.session.command()
     }
 
-    /// Returns the descriptor of the device: `Some` while the request waits.
+    /// Returns the descriptor of the device. It is always `Some` for a request from [`HelperSession::request`].
     pub fn descriptor(&self) -> Option<&F> {
         self.session.descriptor.as_ref()
     }
 
     /// Runs the command by `execute` and returns the reply, which must be sent whole.
     ///
-    /// `execute` gets the command and the device's descriptor, and owns the latter. Whatever it returns, the reply
-    /// carries a payload only for an IN command with status GOOD, of at most the allocation length; sense data only
-    /// with CHECK CONDITION; and no byte that `execute` has not written.
+    /// `execute` gets the command, and ownership of the device's descriptor. Invariant, whatever `execute` returns: the
+    /// reply carries a payload only for an IN command with status GOOD, of at most the allocation length; sense data
+    /// only with CHECK CONDITION; and except for zeros no byte that `execute` has not written.
     pub fn answer(self, execute: impl FnOnce(Command<'_>, F) -> Completion) -> &'a [u8] {
         let Self { session, direction } = self;
         let cdb = session.command();
@@ -262,8 +262,8 @@ impl<'a, F> Request<'a, F> {
             execute(Command { cdb: &cdb, data, sense }, descriptor);
 
         let sense_len = if status == Status::CHECK_CONDITION { sense_len } else { 0 };
-        if let Some(behind) = sense.get_mut(sense_len..) {
-            behind.fill(0);
+        if let Some(padding) = sense.get_mut(sense_len..) {
+            padding.fill(0);
         }
         let size = if status == Status::GOOD { transferred.min(limit) } else { 0 };
         Announcement { status: status.0.into(), size: wire_size(size) }.encode(announcement);
@@ -272,17 +272,17 @@ impl<'a, F> Request<'a, F> {
     }
 }
 
-/// Never above [`DATA_MAX`], since all transfer lengths are checked against it.
+/// Converts a payload size, which is at most [`DATA_MAX`]: all transfer lengths are checked against it.
 fn wire_size(size: usize) -> u32 {
     u32::try_from(size).unwrap_or(0)
 }
 
-/// A command to run, with its buffers in the reply.
+/// A command to run. Its buffers are those of the reply.
 #[derive(Debug)]
 pub struct Command<'a> {
     /// The CDB, without the protocol's padding.
     pub cdb: &'a [u8; 10],
-    /// The command's data, in the direction that the CDB has.
+    /// The buffer or parameter list of the command.
     pub data: Data<'a>,
     /// The buffer for sense data: [`SENSE_LEN`](crate::SENSE_LEN) bytes, zeroed.
     pub sense: &'a mut [u8],
@@ -291,15 +291,16 @@ pub struct Command<'a> {
 /// The data of a command.
 #[derive(Debug)]
 pub enum Data<'a> {
-    /// PERSISTENT RESERVE IN: a buffer as long as the allocation length (0 to [`DATA_MAX`]), zeroed. It begins at an odd
-    /// address, so that Linux copies to it what the device has written, instead of having the device write there.
+    /// PERSISTENT RESERVE IN: a zeroed buffer, as long as the allocation length (0 to [`DATA_MAX`]). It begins at an
+    /// odd address, so that Linux copies the device's data into it instead of letting the device write there directly.
     In(&'a mut [u8]),
-    /// PERSISTENT RESERVE OUT: the parameter list, of the length that the CDB announced (0 to [`DATA_MAX`]).
+    /// PERSISTENT RESERVE OUT: the parameter list, as long as the CDB announces (0 to [`DATA_MAX`]).
     Out(&'a [u8]),
 }
 
 impl Command<'_> {
-    /// Returns whether the parameter list is shorter than any list of SPC-4 (24 bytes): PARAMETER LIST LENGTH ERROR.
+    /// Returns whether the parameter list is shorter than any list of SPC-4 (24 bytes), which a device answers with
+    /// PARAMETER LIST LENGTH ERROR.
     pub fn parameters_too_short(&self) -> bool {
         matches!(self.data, Data::Out(parameters) if parameters.len() < PARAMETERS_MIN)
     }
@@ -310,8 +311,8 @@ impl Command<'_> {
 pub struct Completion {
     /// The SCSI status.
     pub status: Status,
-    /// Bytes of [`Data::In`] that are the device's answer. Only GOOD carries them to the client.
+    /// Length of the device's answer in [`Data::In`], in bytes. It is sent to the client only with GOOD.
     pub transferred: usize,
-    /// Bytes of sense data. Only CHECK CONDITION carries them to the client.
+    /// Length of the sense data, in bytes. They are sent to the client only with CHECK CONDITION.
     pub sense_len: usize,
 }

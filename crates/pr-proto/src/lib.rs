@@ -1,7 +1,7 @@
-//! A virtual machine monitor runs without privilege and may not send SCSI PERSISTENT RESERVE commands to its guest's
-//! disk; a small privileged helper may. They speak over a Unix stream socket, in the protocol that QEMU's
-//! `pr-manager-helper` object and `qemu-pr-helper` introduced. This crate is that protocol, both ends of it, as state
-//! machines that do no I/O: bytes and descriptors go in, and out come the next thing to do and the bytes to send.
+//! An unprivileged virtual machine monitor may not send SCSI PERSISTENT RESERVE commands to its guest's disk, so a
+//! small privileged helper sends them on its behalf. They communicate over a Unix stream socket, in the protocol that
+//! QEMU's `pr-manager-helper` object and `qemu-pr-helper` introduced. This crate implements both ends of that protocol
+//! as state machines without I/O: bytes and descriptors go in; the next step and the bytes to send come out.
 //!
 //! ```
 //! use pr_proto::{ClientSession, Completion, Data, HelperSession};
@@ -16,7 +16,7 @@
 //! #     n
 //! # }
 //!
-//! // Both greet. `take` stands for a read from the socket: it fills what it can of a buffer.
+//! // Both send a greeting. `take` stands for a read from the socket, which fills as much of the buffer as it can.
 //! let mut to_client = helper.greeting().to_vec();
 //! let n = take(client.buffer(), &mut to_client);
 //! client.received(n)?;
@@ -24,14 +24,14 @@
 //! let n = take(helper.buffer(), &mut to_helper);
 //! helper.received(n, &mut vec![])?;
 //!
-//! // PERSISTENT RESERVE IN, READ KEYS, allocation length 16, and with it the disk.
+//! // PERSISTENT RESERVE IN, READ KEYS, allocation length 16, with the disk's descriptor.
 //! let cdb = client.read(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 16, 0])?;
 //! let mut to_helper = cdb.to_vec();
 //! let n = take(helper.buffer(), &mut to_helper);
 //! helper.received(n, &mut vec!["disk"])?;
 //!
-//! // The helper has a whole request: run it. The answer goes straight into the reply's buffers.
-//! let request = helper.request().expect("all of it is there");
+//! // The helper has a complete request and runs it. The answer is written directly to the reply's buffers.
+//! let request = helper.request().expect("the request is complete");
 //! let reply = request.answer(|command, disk| {
 //!     assert_eq!((disk, command.cdb[0]), ("disk", 0x5e));
 //!     if let Data::In(data) = command.data {
@@ -45,7 +45,7 @@
 //!     let n = take(client.buffer(), &mut to_client);
 //!     client.received(n)?;
 //! }
-//! let response = client.response().expect("just seen");
+//! let response = client.response().expect("the loop has ended");
 //! assert_eq!(response.status, Status::GOOD);
 //! assert_eq!(response.payload, [0, 0, 0, 7, 0, 0, 0, 0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -53,14 +53,14 @@
 //!
 //! # How to drive a session
 //!
-//! Both sessions lend a [`buffer`](HelperSession::buffer) to read into, never longer than what the message at hand
-//! still lacks, and are told with `received` how much of it was filled. Reading no further than that is what makes it
-//! certain to which message a descriptor belongs, however the stream is cut into pieces, and nothing is copied.
+//! Both sessions lend a [`buffer`](HelperSession::buffer) to read into, exactly as long as the missing rest of the
+//! current message. After reading, call `received` with the number of bytes read. Since a read never goes beyond the
+//! current message, a descriptor always belongs to that message, however the stream is split, and nothing is copied.
 //!
 //! # What this crate does not do
 //!
-//! No sockets, no descriptors, no SCSI beyond the two opcodes and their transfer lengths. `no_std`; each session
-//! allocates one buffer when it is made and nothing after that.
+//! It opens no sockets, passes no descriptors, and knows no SCSI beyond the two opcodes and their transfer lengths. It
+//! is `no_std`. Each session allocates one buffer when it is created, and nothing later.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Numbers of the protocol: QEMU, docs/interop/pr-helper.rst.
+//! Constants and encoding of the protocol: QEMU, docs/interop/pr-helper.rst.
 
 use bitflags::bitflags;
 use bytes::{Buf, BufMut};
@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut};
 /// Length of either side's greeting: its feature bits, big-endian.
 pub const GREETING_LEN: usize = 4;
 
-/// Length of the CDB in a request. A CDB that is shorter is followed by zeros.
+/// Length of the CDB in a request. Shorter CDBs are padded with zeros.
 pub const CDB_LEN: usize = 16;
 
 /// The most data that a command may transfer, in either direction.
@@ -18,19 +18,19 @@ pub const SENSE_LEN: usize = 96;
 /// Length of a reply before its payload: status, payload size, sense data.
 pub const REPLY_LEN: usize = 4 + 4 + SENSE_LEN;
 
-/// Length of a basic PERSISTENT RESERVE OUT parameter list (SPC-4 6.16.3), the shortest that there is.
+/// Length of the basic PERSISTENT RESERVE OUT parameter list (SPC-4 6.16.3), the shortest parameter list.
 pub(crate) const PARAMETERS_MIN: usize = 24;
 
 bitflags! {
-    /// Optional parts of the protocol. None is defined yet; the unknown bits of a peer are kept.
+    /// Feature bits of the protocol. None is defined yet; unknown bits of a peer are kept.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
     pub struct Features: u32 {
-        // No known flag; without this line `from_bits_retain` and the operators would drop the unknown ones.
+        // Defines no flag, but declares all bits valid: otherwise operators would drop unknown bits.
         const _ = !0;
     }
 }
 
-/// A greeting is nothing but feature bits.
+/// A greeting consists of nothing but feature bits.
 impl Features {
     pub(crate) fn encode(self) -> [u8; GREETING_LEN] {
         let mut greeting = [0; GREETING_LEN];
@@ -43,7 +43,7 @@ impl Features {
     }
 }
 
-/// The beginning of a reply, before its sense data.
+/// The start of a reply, before its sense data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Announcement {
     pub(crate) status: u32,

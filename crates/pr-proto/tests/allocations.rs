@@ -1,4 +1,4 @@
-//! A session allocates when it is made, and never again: not for a request, not for its reply.
+//! A session allocates when it is created, and never again: neither for a request nor for its reply.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
@@ -11,7 +11,7 @@ use pr_proto::{Command, Completion, Data, HelperSession, REPLY_LEN};
 use scsi_sense::Status;
 
 thread_local! {
-    /// How often this thread has asked for memory. Others, such as that of the test's own program, do not count.
+    /// Number of allocations by this thread. Allocations by other threads, such as the test harness's, do not count.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -23,29 +23,29 @@ impl Counting {
     }
 }
 
-// SAFETY: all is done by the system's allocator, and counting neither allocates nor unwinds: the counter is initialised at
-// compile time and has no destructor.
+// SAFETY: the system's allocator does all the work. Counting neither allocates nor unwinds: the counter is initialised
+// at compile time and has no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise, and all memory is the system allocator's.
+        // SAFETY: as the caller guarantees, `pointer` is from this allocator, hence from the system's.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::count();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees what the system's allocator requires.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         Self::count();
-        // SAFETY: the caller's promise, and all memory is the system allocator's.
+        // SAFETY: as the caller guarantees, `pointer` is from this allocator, hence from the system's.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often `run` asks for memory.
+/// Returns the number of allocations by `run`.
 fn allocations(run: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     run();
@@ -65,7 +65,7 @@ fn receive(session: &mut HelperSession<u32>, bytes: &[u8], descriptors: &mut Vec
     session.received(bytes.len(), descriptors).unwrap();
 }
 
-/// One command, from its bytes to its reply.
+/// Runs one command, from its bytes to its reply. Returns the length of the reply.
 fn exchange(
     session: &mut HelperSession<u32>,
     cdb: &[u8],
@@ -91,13 +91,13 @@ fn exchange(
 }
 
 #[test]
-fn no_command_takes_memory() {
+fn commands_allocate_nothing() {
     let read_keys = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
     let register = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
     let mut descriptors = Vec::with_capacity(1);
     let mut session = None;
     let made = allocations(|| session = Some(HelperSession::new()));
-    assert_eq!(made, 1, "its one buffer, which also shows that the counter counts");
+    assert_eq!(made, 1, "its only buffer; this also shows that the counter counts");
     let mut session = session.unwrap();
     receive(&mut session, &[0; 4], &mut descriptors);
     let (mut read, mut written) = (0, 0);

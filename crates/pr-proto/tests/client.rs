@@ -1,4 +1,4 @@
-//! The client's session against helpers of every kind.
+//! The client's session against correct and incorrect helpers.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
@@ -26,7 +26,7 @@ fn reply(status: u32, size: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Feeds `bytes` in pieces of `piece` bytes at most; the rest that the session did not take is returned.
+/// Feeds `bytes` in pieces of at most `piece` bytes. Returns the rest for which the session has no buffer.
 fn feed<'a>(session: &mut ClientSession, mut bytes: &'a [u8], piece: usize) -> Result<&'a [u8], ClientError> {
     while !bytes.is_empty() && !session.buffer().is_empty() {
         let n = session.buffer().len().min(piece).min(bytes.len());
@@ -38,7 +38,7 @@ fn feed<'a>(session: &mut ClientSession, mut bytes: &'a [u8], piece: usize) -> R
 }
 
 #[test]
-fn a_reply_in_pieces_of_any_size_is_the_same_reply() {
+fn reply_may_arrive_in_pieces() {
     let bytes = reply(0, 16, b"sixteen bytes ok");
     for piece in 1..=bytes.len() {
         let mut session = greeted();
@@ -53,7 +53,7 @@ fn a_reply_in_pieces_of_any_size_is_the_same_reply() {
 }
 
 #[test]
-fn a_failed_command_brings_its_sense_and_no_payload() {
+fn failed_command_has_sense_without_payload() {
     let mut session = greeted();
     session.write(&REGISTER, &[0; 24]).unwrap();
     feed(&mut session, &reply(2, 0, &[]), usize::MAX).unwrap();
@@ -65,7 +65,7 @@ fn a_failed_command_brings_its_sense_and_no_payload() {
 }
 
 #[test]
-fn a_helper_that_breaks_the_protocol_is_told_by_how() {
+fn helper_violations_are_told_apart() {
     let cases = [
         ("IN", reply(0x100, 0, &[]), ClientError::Status(0x100)),
         ("IN", reply(0, 17, &[]), ClientError::PayloadLength { size: 17, allocation_length: 16 }),
@@ -88,7 +88,7 @@ fn a_helper_that_breaks_the_protocol_is_told_by_how() {
 }
 
 #[test]
-fn a_connection_lost_before_the_whole_reply_is_an_error_at_every_byte() {
+fn truncated_reply_is_an_error() {
     let bytes = reply(0, 16, &[1; 16]);
     for end in 0..bytes.len() {
         let mut session = greeted();
@@ -101,7 +101,7 @@ fn a_connection_lost_before_the_whole_reply_is_an_error_at_every_byte() {
 }
 
 #[test]
-fn commands_that_the_protocol_does_not_carry_are_not_sent() {
+fn invalid_commands_are_not_sent() {
     let mut session = greeted();
     assert_eq!(session.read(&[0x12, 0, 0, 0, 36, 0]), Err(InvalidCommand::Cdb));
     assert_eq!(session.read(&REGISTER), Err(InvalidCommand::Cdb));
@@ -120,7 +120,7 @@ fn commands_that_the_protocol_does_not_carry_are_not_sent() {
         session.write(&[0x5f, 0, 0, 0, 0, 0, 1, 0, 0, 0], &vec![0; 65536]),
         Err(InvalidCommand::TransferLength(65536)),
     );
-    assert!(session.write(&REGISTER, &[0; 24]).is_ok(), "none of which disturbed the session");
+    assert!(session.write(&REGISTER, &[0; 24]).is_ok(), "the session is unchanged by the errors");
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! The helper's session against clients of every kind.
+//! The helper's session against correct and incorrect clients.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
@@ -6,7 +6,7 @@ use pr_proto::{Completion, DATA_MAX, Data, HelperSession, REPLY_LEN, SENSE_LEN, 
 use proptest::prelude::*;
 use scsi_sense::Status;
 
-/// What a conversation came to: the replies, and how it ended.
+/// The result of a conversation: the replies, the executed commands (CDB, parameter list, descriptor), and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Outcome {
     replies: Vec<Vec<u8>>,
@@ -14,11 +14,11 @@ struct Outcome {
     end: Result<(), Violation>,
 }
 
-/// A stream of bytes in which descriptors sit at certain places.
+/// A stream of bytes, and its descriptors with the offsets of their bytes.
 type Stream<'a> = (&'a [u8], &'a [(usize, u32)]);
 
-/// Feeds a stream in pieces that end at `cuts`, as a kernel would: a read ends at the buffer's end, at a piece's end,
-/// and takes the descriptors of the bytes that it took.
+/// Feeds a stream in pieces that end at `cuts`, like a kernel: a read ends at the end of the buffer or of a piece, and
+/// returns the descriptors of the bytes read.
 fn converse((bytes, descriptors): Stream, cuts: &[usize]) -> Outcome {
     let mut session = HelperSession::new();
     let mut outcome = Outcome { replies: Vec::new(), executed: Vec::new(), end: Ok(()) };
@@ -42,10 +42,10 @@ fn converse((bytes, descriptors): Stream, cuts: &[usize]) -> Outcome {
         let buffer = session.buffer();
         let n = buffer.len().min(piece - at);
         buffer[..n].copy_from_slice(&bytes[at..at + n]);
-        let mut came =
+        let mut received =
             descriptors.iter().filter(|(place, _)| (at..at + n).contains(place)).map(|d| d.1).collect();
         at += n;
-        if let Err(violation) = session.received(n, &mut came) {
+        if let Err(violation) = session.received(n, &mut received) {
             outcome.end = Err(violation);
             return outcome;
         }
@@ -78,8 +78,9 @@ fn stream(parts: &[&[u8]]) -> Vec<u8> {
     std::iter::once(greeting).chain(parts.iter().copied()).flatten().copied().collect()
 }
 
+/// The descriptor may come with any byte of its CDB.
 #[test]
-fn any_split_and_any_place_of_the_descriptor_give_the_same_result() {
+fn split_stream_gives_the_same_result() {
     let parameters: Vec<u8> = (1..=24).collect();
     let bytes = stream(&[&register(24), &parameters, &read_keys(8)]);
     let (out_at, in_at) = (4, 4 + 16 + 24);
@@ -103,11 +104,12 @@ fn any_split_and_any_place_of_the_descriptor_give_the_same_result() {
     }
 }
 
-/// A name, what the client sends, and what that is.
+/// A name, the stream that the client sends (bytes, descriptors), and the violation in it.
 type Case<'a> = (&'a str, Vec<u8>, &'a [(usize, u32)], Violation);
 
+/// They are the same however the stream is split.
 #[test]
-fn violations_are_told_apart_however_the_stream_is_cut() {
+fn client_violations_are_told_apart() {
     let oversize = u32::try_from(DATA_MAX).unwrap() + 1;
     let parameters = [0; 24];
     let cases: &[Case] = &[
@@ -140,7 +142,7 @@ fn violations_are_told_apart_however_the_stream_is_cut() {
 }
 
 #[test]
-fn the_end_of_the_stream_is_a_violation_only_inside_a_message() {
+fn stream_may_end_only_between_messages() {
     let bytes = stream(&[&register(24), &[0; 24], &read_keys(8)]);
     let between = [0, 4, 4 + 16 + 24, bytes.len()];
     for end in 0..=bytes.len() {
@@ -151,7 +153,7 @@ fn the_end_of_the_stream_is_a_violation_only_inside_a_message() {
 }
 
 #[test]
-fn a_session_is_inside_a_message_from_its_first_byte_to_its_last() {
+fn partial_message_is_inside_message() {
     let mut session = HelperSession::<u32>::new();
     assert!(!session.is_inside_message(), "an idle client has no deadline");
     session.received(1, &mut vec![]).unwrap();
@@ -162,24 +164,25 @@ fn a_session_is_inside_a_message_from_its_first_byte_to_its_last() {
     session.received(16, &mut vec![1]).unwrap();
     assert!(session.is_inside_message(), "the parameters are missing");
     session.received(24, &mut vec![]).unwrap();
-    assert!(!session.is_inside_message(), "the rest is up to the device");
+    assert!(!session.is_inside_message(), "the request is complete");
     assert!(session.request().is_some());
 }
 
+/// The caller closes them.
 #[test]
-fn what_a_violation_leaves_is_the_callers_to_close() {
+fn violation_leaves_descriptors_to_caller() {
     let mut session = HelperSession::<u32>::new();
     session.received(4, &mut vec![]).unwrap();
-    let mut came = vec![1, 2, 3];
-    assert_eq!(session.received(5, &mut came), Err(Violation::ManyDescriptors));
-    assert_eq!(came, [1, 2, 3]);
+    let mut received = vec![1, 2, 3];
+    assert_eq!(session.received(5, &mut received), Err(Violation::ManyDescriptors));
+    assert_eq!(received, [1, 2, 3]);
     assert!(session.buffer().is_empty());
     assert_eq!(session.received(0, &mut vec![]), Err(Violation::ManyDescriptors), "it stays closed");
     assert!(session.request().is_none());
 }
 
 #[test]
-fn a_request_that_is_dropped_unanswered_goes_on_waiting() {
+fn dropped_request_stays_in_session() {
     let mut session = HelperSession::new();
     session.received(4, &mut vec![]).unwrap();
     session.buffer().copy_from_slice(&read_keys(8));
@@ -191,7 +194,7 @@ fn a_request_that_is_dropped_unanswered_goes_on_waiting() {
     assert_eq!(request.cdb()[..], read_keys(8)[..10]);
 }
 
-/// A session with this request in it.
+/// Returns a session that has received this request.
 fn with_request(cdb: [u8; 16], parameters: &[u8]) -> HelperSession<u32> {
     let mut session = HelperSession::new();
     session.received(4, &mut vec![]).unwrap();
@@ -205,9 +208,10 @@ fn with_request(cdb: [u8; 16], parameters: &[u8]) -> HelperSession<u32> {
 }
 
 proptest! {
-    /// QEMU aborts the virtual machine over a payload that it did not ask for.
+    /// A reply has a payload only for an IN command with GOOD, and never more than the allocation length: QEMU aborts
+    /// the virtual machine over a payload that it did not request.
     #[test]
-    fn a_reply_carries_a_payload_only_for_a_good_in_and_never_more_than_asked_for(
+    fn reply_never_has_an_unrequested_payload(
         is_in: bool,
         length in prop_oneof![0_u16..64, 0..=8192_u16],
         status: u8,
@@ -237,9 +241,9 @@ proptest! {
         prop_assert_eq!(&reply[REPLY_LEN..], &vec![0xda; expected]);
     }
 
-    /// What an earlier command left in the buffer is not seen by the next.
+    /// Data of an earlier command is still in the buffer, but must not reach the client.
     #[test]
-    fn no_byte_of_an_earlier_command_is_in_a_later_reply(length in 0..=8192_u16) {
+    fn reply_has_no_data_of_earlier_commands(length in 0..=8192_u16) {
         let mut session = with_request(register(8192), &[0xaa; 8192]);
         let _ = session.request().unwrap().answer(|command, _| {
             command.sense.fill(0xbb);
@@ -247,7 +251,7 @@ proptest! {
         });
         session.buffer().copy_from_slice(&read_keys(length));
         session.received(16, &mut vec![5]).unwrap();
-        // A device that claims to have written all, and has written nothing.
+        // The device claims to have filled the buffer, but has written nothing.
         let reply = session.request().unwrap().answer(|_, _| {
             Completion { status: Status::GOOD, transferred: length.into(), sense_len: 96 }
         });

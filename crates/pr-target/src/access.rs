@@ -1,12 +1,12 @@
-//! Which command a nexus may have performed in the presence of a reservation: SPC-4 clause 5.13.1, tables 65 and 66;
-//! SBC-4 clause 4.17, table 13, which has the commands of SBC-3 and newer ones.
+//! The commands that a reservation allows to a nexus: SPC-4 clause 5.13.1, tables 65 and 66; SBC-4 clause 4.17, table
+//! 13, which has the commands of SBC-3 and newer ones.
 
 use scsi_sense::Cdb;
 use scsi_sense::opcode;
 use scsi_sense::pr::{OutServiceAction, PersistentReserveOut};
 
 use crate::answer::INFORMATION_LOST;
-use crate::out::may_ask;
+use crate::out::is_permitted;
 use crate::state::State;
 use crate::{Answer, Nexus};
 
@@ -14,17 +14,17 @@ use crate::{Answer, Nexus};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Access {
-    /// It may.
+    /// The command may be performed.
     Allowed,
-    /// It is not performed and ends with RESERVATION CONFLICT.
+    /// The command must not be performed and ends with RESERVATION CONFLICT.
     Conflict,
-    /// It is not performed and ends with CHECK CONDITION, DATA PROTECT, PERSISTENT RESERVATION INFORMATION LOST
-    /// (SPC-4 clause 5.13.5.3.2).
+    /// The command must not be performed and ends with CHECK CONDITION, DATA PROTECT, PERSISTENT RESERVATION
+    /// INFORMATION LOST (SPC-4 clause 5.13.5.3.2).
     InformationLost,
 }
 
 impl Access {
-    /// What the initiator is told of a command that is not performed; `None` if it may be.
+    /// Returns the answer to a command that must not be performed, or `None` if it may be.
     pub fn refusal(self) -> Option<Answer> {
         match self {
             Self::Allowed => None,
@@ -34,19 +34,19 @@ impl Access {
     }
 }
 
-/// The row of a command in the standards' tables. What is `Allowed` or `Conflict` to who is not among the reservation's
-/// own depends on nothing but whether the reservation excludes reading.
+/// The row of a command in the standards' tables. For a nexus that is neither holder nor admitted as a registrant, the
+/// columns differ only in whether the reservation is write exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     /// Allowed in all columns.
     Always,
-    /// Allowed where the reservation is write exclusive.
-    IfReadingIs,
+    /// Allowed if the reservation is write exclusive, as reading is.
+    IfWriteExclusive,
     /// Allowed in no column.
     Never,
 }
 
-/// Whether `nexus` may have the command performed.
+/// Returns whether `nexus` may have the command performed.
 pub(crate) fn access(state: &State, is_lost: bool, nexus: &Nexus, cdb: &[u8]) -> Access {
     let cdb = Cdb::new(cdb).ok();
     let out = cdb.and_then(|cdb| PersistentReserveOut::try_from(cdb).ok()).map(|command| command.action);
@@ -58,15 +58,15 @@ pub(crate) fn access(state: &State, is_lost: bool, nexus: &Nexus, cdb: &[u8]) ->
         return if is_allowed { Access::Allowed } else { Access::InformationLost };
     }
     let is_allowed = match (out, cdb) {
-        (Some(action), _) => may_ask(state, nexus, action),
+        (Some(action), _) => is_permitted(state, nexus, action),
         (None, Some(cdb)) if is_reserve_or_release(cdb) => state.registrations().is_empty(),
         (None, cdb) => state.reservation().is_none_or(|held| {
-            let is_theirs = held.kind.is_registrants_only() || held.kind.is_all_registrants();
+            let admits_registrants = held.kind.is_registrants_only() || held.kind.is_all_registrants();
             state.is_holder(nexus)
-                || (is_theirs && state.is_registered(nexus))
+                || (admits_registrants && state.is_registered(nexus))
                 || match cdb.map_or(Row::Never, row) {
                     Row::Always => true,
-                    Row::IfReadingIs => !held.kind.is_exclusive_access(),
+                    Row::IfWriteExclusive => !held.kind.is_exclusive_access(),
                     Row::Never => false,
                 }
         }),
@@ -74,13 +74,13 @@ pub(crate) fn access(state: &State, is_lost: bool, nexus: &Nexus, cdb: &[u8]) ->
     if is_allowed { Access::Allowed } else { Access::Conflict }
 }
 
-/// RESERVE and RELEASE, which conflict while anybody is registered (SPC-2 clause 5.5.1, to which SPC-4 table 65 refers:
-/// the unit reports CRH = 0).
+/// Returns whether the command is RESERVE or RELEASE, which conflict while any nexus is registered (SPC-2 clause 5.5.1,
+/// to which SPC-4 table 65 refers: the unit reports CRH = 0).
 fn is_reserve_or_release(cdb: Cdb<'_>) -> bool {
     matches!(cdb.opcode(), opcode::RESERVE_6 | opcode::RELEASE_6 | opcode::RESERVE_10 | opcode::RELEASE_10)
 }
 
-/// The commands of SPC-4 clause 5.13.5.2.
+/// Returns whether the command is performed while reservation information is lost (SPC-4 clause 5.13.5.2).
 fn passes_while_lost(cdb: Cdb<'_>) -> bool {
     match cdb.opcode() {
         opcode::INQUIRY
@@ -96,7 +96,7 @@ fn passes_while_lost(cdb: Cdb<'_>) -> bool {
     }
 }
 
-/// The row of a command that the tables have. Of the others it is not known what they do.
+/// Returns the row of a command. A command that is in no table may do anything, so its row is [`Row::Never`].
 fn row(cdb: Cdb<'_>) -> Row {
     match cdb.opcode() {
         opcode::TEST_UNIT_READY
@@ -125,12 +125,12 @@ fn row(cdb: Cdb<'_>) -> Row {
         | opcode::READ_BUFFER_10
         | opcode::READ_BUFFER_16
         | opcode::RECEIVE_DIAGNOSTIC_RESULTS
-        | opcode::SECURITY_PROTOCOL_IN => Row::IfReadingIs,
+        | opcode::SECURITY_PROTOCOL_IN => Row::IfWriteExclusive,
         opcode::START_STOP_UNIT => always_if(is_plain_start(cdb)),
         opcode::PREVENT_ALLOW_MEDIUM_REMOVAL => always_if(matches!(byte_4(cdb) & 0x03, 0)),
         opcode::VARIABLE_LENGTH_CDB => match cdb.variable_length_service_action() {
             // READ(32), VERIFY(32), GET LBA STATUS(32).
-            Some(0x0009 | 0x000a | 0x0012) => Row::IfReadingIs,
+            Some(0x0009 | 0x000a | 0x0012) => Row::IfWriteExclusive,
             _ => Row::Never,
         },
         opcode => row_by_service_action(opcode, cdb.service_action()),
@@ -154,7 +154,7 @@ fn row_by_service_action(opcode: u8, action: Option<u8>) -> Row {
         // POPULATE TOKEN.
         | (opcode::THIRD_PARTY_COPY_OUT, Some(0x10))
         // REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, MANAGEMENT PROTOCOL IN.
-        | (opcode::MAINTENANCE_IN, Some(0x0c | 0x0d | 0x10)) => Row::IfReadingIs,
+        | (opcode::MAINTENANCE_IN, Some(0x0c | 0x0d | 0x10)) => Row::IfWriteExclusive,
         _ => Row::Never,
     }
 }
@@ -168,12 +168,13 @@ fn always_if(condition: bool) -> Row {
     if condition { Row::Always } else { Row::Never }
 }
 
-/// START STOP UNIT with START = 1 and POWER CONDITION = 0h.
+/// Returns whether a START STOP UNIT has START = 1 and POWER CONDITION = 0h.
 fn is_plain_start(cdb: Cdb<'_>) -> bool {
     byte_4(cdb) & 0xf1 == 0x01
 }
 
 fn byte_4(cdb: Cdb<'_>) -> u8 {
-    // Six bytes are there: the group code says so. What is not there is not allowed.
+    // `Cdb` has checked the length, which the group code determines. A missing byte would count as FFh, so that the
+    // command is not allowed.
     cdb.as_bytes().get(4).copied().unwrap_or(u8::MAX)
 }

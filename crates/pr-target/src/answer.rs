@@ -1,4 +1,4 @@
-//! How a command ends.
+//! The result of a command.
 
 use alloc::vec::Vec;
 
@@ -6,25 +6,26 @@ use scsi_sense::{AdditionalSense, SenseCode, SenseKey, Status};
 
 use crate::Nexus;
 
-/// What everything but REPLACE LOST RESERVATION gets while reservation information is lost (SPC-4 clause 5.13.5.3.2).
+/// The sense code of all commands but REPLACE LOST RESERVATION while reservation information is lost (SPC-4 clause
+/// 5.13.5.3.2).
 pub(crate) const INFORMATION_LOST: SenseCode = SenseCode {
     key: SenseKey::DATA_PROTECT,
     additional: AdditionalSense::PERSISTENT_RESERVATION_INFORMATION_LOST,
 };
 
-/// How a command ends.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "it is what the initiator is to be told"]
+#[must_use = "the initiator waits for the result"]
 pub struct Answer {
     /// The SCSI status: GOOD, CHECK CONDITION or RESERVATION CONFLICT.
     pub status: Status,
-    /// Sense key, additional sense code and qualifier: there are some if, and only if, the status is CHECK CONDITION.
+    /// Sense key, additional sense code and qualifier; `Some` if, and only if, the status is CHECK CONDITION.
     /// [`SenseCode::to_fixed`] makes sense data of them.
     pub sense: Option<SenseCode>,
-    /// How many bytes of data the command returns; zero unless the status is GOOD.
+    /// Length of the data that the command returns, in bytes; zero unless the status is GOOD.
     pub length: usize,
-    /// After PREEMPT AND ABORT: the I_T nexuses whose commands are to be aborted, that of this command (but not the
-    /// command) among them if its own registration was meant, too (SPC-4 clause 5.13.11.2.6).
+    /// After PREEMPT AND ABORT: the I_T nexuses whose commands must be aborted. They include the sender's nexus if its
+    /// own registration was preempted, too; this command itself is not aborted (SPC-4 clause 5.13.11.2.6).
     pub abort: Vec<Nexus>,
 }
 
@@ -42,7 +43,7 @@ impl Answer {
     }
 }
 
-/// Why a command changes nothing.
+/// The reason why a command changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// RESERVATION CONFLICT.

@@ -7,18 +7,18 @@ use scsi_sense::{SenseCode, opcode};
 use crate::Nexus;
 use crate::state::MAX_REGISTRATIONS;
 
-/// All kinds that reservations establish, for as many nexuses as can be registered.
+/// All three conditions that reservations establish, for as many nexuses as can be registered.
 const MAX_PENDING: usize = 3 * MAX_REGISTRATIONS;
 
-/// The conditions that are pending, the oldest first.
+/// The pending conditions, the oldest first.
 ///
-/// A condition is established for registered nexuses, but outlives the registration, and a nexus may never come to
-/// be told. So that those do not pile up, the oldest of all is dropped when there are more than fit.
+/// A condition is established for a registered nexus, but outlives the registration, and the nexus may never send a
+/// command that reports it. To bound their number, the oldest of all is dropped when there are too many.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnitAttentions(VecDeque<(Nexus, SenseCode)>);
 
 impl UnitAttentions {
-    /// Establishes a condition. One that is already pending is not there twice.
+    /// Establishes a condition, unless it is already pending for this nexus.
     pub(crate) fn establish(&mut self, nexus: &Nexus, code: SenseCode) {
         if self.0.contains(&(*nexus, code)) {
             return;
@@ -29,22 +29,22 @@ impl UnitAttentions {
         self.0.push_back((*nexus, code));
     }
 
-    /// Whether none is pending.
+    /// Returns whether no condition is pending.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The oldest condition of this nexus, which is thereby reported and cleared.
+    /// Returns the oldest condition of this nexus, and clears it.
     pub(crate) fn take(&mut self, nexus: &Nexus) -> Option<SenseCode> {
         let at = self.0.iter().position(|(to, _)| to == nexus)?;
         self.0.remove(at).map(|(_, code)| code)
     }
 }
 
-/// Whether a pending unit attention condition ends this command with CHECK CONDITION (SAM-5 clause 5.14).
+/// Returns whether a pending unit attention condition ends this command with CHECK CONDITION (SAM-5 clause 5.14).
 ///
-/// INQUIRY and REPORT LUNS are performed in spite of it and leave it pending; REQUEST SENSE returns it as its data,
-/// and so clears it.
+/// INQUIRY and REPORT LUNS are performed nevertheless and leave the condition pending; REQUEST SENSE returns it as
+/// its data, and so clears it.
 pub(crate) fn is_reported_by(cdb: &[u8]) -> bool {
     !matches!(cdb.first(), Some(&(opcode::INQUIRY | opcode::REPORT_LUNS | opcode::REQUEST_SENSE)))
 }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn each_condition_is_reported_once_and_to_its_nexus_in_the_order_of_its_making() {
+    fn conditions_are_reported_once_in_order() {
         let mut pending = UnitAttentions::default();
         let (a, b) = (nexus(1), nexus(2));
         pending.establish(&a, SenseCode::RESERVATIONS_RELEASED);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_that_nobody_asks_for_do_not_pile_up() {
+    fn unreported_conditions_are_bounded() {
         let mut pending = UnitAttentions::default();
         let count = u64::try_from(MAX_PENDING).unwrap();
         for address in 0..=count {

@@ -1,4 +1,4 @@
-//! The store that is a file.
+//! A store that keeps the state in a file.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,18 +8,18 @@ use std::vec::Vec;
 
 use crate::Store;
 
-/// More than any saved state has: what is longer is not read to its end, and damaged.
+/// More bytes than any saved state has. Only these are read of a longer file, and found damaged.
 const MAX_LENGTH: u64 = 1 << 20;
 
 /// Keeps a logical unit's registrations and reservation in a file.
 ///
-/// To save, it writes a new file beside the old one (`NAME.new`), has it flushed to the disk, renames it, and has the
-/// directory flushed: at any time the file is whole, the old one or the new one. A `NAME.new` that a crash has left is
-/// never read. The format is that of [`Store`].
+/// To save, it writes a new file beside the old one (`NAME.new`), flushes it to the disk, renames it, and flushes the
+/// directory. Invariant: at any time the file is whole, the old one or the new one. A `NAME.new` left by a crash is
+/// never read. The format is described at [`Store`].
 ///
-/// The directory must be there. A file that is not there is taken for one that was never written: who removes it
-/// removes the reservations. One owner at a time is the caller's care: lock the directory. No other user may be able to
-/// write to the directory: what is in it is taken for what was saved.
+/// The directory must exist. If the file does not exist, nothing was ever saved: removing the file removes the
+/// reservations. The caller must make sure that there is one owner at a time, by a lock on the directory. No other user
+/// may be able to write to the directory, since its content is trusted.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     path: PathBuf,
@@ -36,12 +36,12 @@ pub struct FileError {
 }
 
 impl FileStore {
-    /// The store whose file is, or will be, `path`.
+    /// Returns the store whose file is, or will be, `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -52,9 +52,9 @@ impl Store for FileStore {
 
     /// # Errors
     ///
-    /// [`FileError`], also if not even the directory is there: then it is not known that nothing was saved.
+    /// [`FileError`], also if the directory does not exist: then it is unknown whether anything was saved.
     fn load(&mut self) -> Result<Option<Vec<u8>>, FileError> {
-        // What is no file of its own, a link or a FIFO, is not what was saved.
+        // `save` writes a regular file: a link or a FIFO is not the saved file.
         let is_file = |metadata: fs::Metadata| {
             let error = || io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file");
             metadata.is_file().then_some(()).ok_or_else(error)
@@ -78,7 +78,7 @@ impl Store for FileStore {
     }
 }
 
-/// The steps that a file is replaced by.
+/// The steps of replacing a file.
 trait Files {
     type Open;
     fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<Self::Open>;
@@ -87,7 +87,7 @@ trait Files {
     fn flush_directory(&mut self, path: &Path) -> io::Result<()>;
 }
 
-/// Replaces the file at `path`, or makes it.
+/// Replaces the file at `path`, or creates it.
 fn replace<F: Files>(files: &mut F, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut new = OsString::from(path);
     new.push(".new");
@@ -108,14 +108,14 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The files of this machine.
+/// The real file system.
 struct Disk;
 
 impl Files for Disk {
     type Open = File;
 
     fn create(&mut self, path: &Path, bytes: &[u8]) -> io::Result<File> {
-        // What a crash has left goes. What is made is new: no link is followed.
+        // Removes a file left by a crash. `create_new` then makes sure that no link is followed.
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

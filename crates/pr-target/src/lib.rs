@@ -1,7 +1,7 @@
-//! A virtual disk needs persistent reservations before the first cluster boots from it, and a test of anything that
-//! uses them needs a disk that has them. This crate is that part of a disk in software: registrations, the
-//! reservation, who may do what because of them, and what survives a loss of power, complete to SPC-4 clauses 5.13,
-//! 6.15 and 6.16.
+//! A virtual disk needs persistent reservations before the first cluster boots from it, and tests of programs that use
+//! reservations need a disk that has them. This crate implements that part of a disk in software, complete to SPC-4
+//! clauses 5.13, 6.15 and 6.16: registrations, the reservation, the access that they allow to each nexus, and the state
+//! that survives a power loss.
 //!
 //! It is a state machine without I/O: an I_T nexus, a CDB and its parameters go in; status, sense and data come out.
 //!
@@ -37,68 +37,67 @@
 //! assert_eq!(unit.execute(&b, &preempt, &parameters, &mut []).status, Status::GOOD);
 //! assert_eq!(unit.allows(&a, &write), Access::Conflict);
 //!
-//! // It learns why from the next command that does not conflict.
+//! // The next command of A that does not conflict reports why, as a unit attention.
 //! let test_unit_ready = [0; 6];
-//! let answer = unit.admit(&a, &test_unit_ready).expect("something to be told");
+//! let answer = unit.admit(&a, &test_unit_ready).expect("a unit attention is pending");
 //! assert_eq!(answer.sense, Some(SenseCode::REGISTRATIONS_PREEMPTED));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # In a disk
+//! # Use in a disk
 //!
 //! For each command, in the order in which the disk processes them:
 //!
-//! - PERSISTENT RESERVE IN and OUT: [`LogicalUnit::execute`], and its [`Answer`] is the end of the command. If
+//! - PERSISTENT RESERVE IN and OUT: call [`LogicalUnit::execute`] and end the command with the [`Answer`]. If
 //!   [`Answer::abort`] names nexuses, abort their commands before this one ends.
-//! - every other command: [`LogicalUnit::admit`]. With an answer, that is the end of the command; with none, the disk
-//!   performs it.
+//! - every other command: call [`LogicalUnit::admit`]. If it returns an answer, end the command with it; otherwise
+//!   perform the command.
 //!
-//! Resets and the loss of a nexus change nothing here (SPC-4 clause 5.13.1); only the loss of power does, and for that,
-//! drop the unit and [`open`](LogicalUnit::open) it again.
+//! Resets and the loss of a nexus change nothing here (SPC-4 clause 5.13.1). To model a power loss, drop the unit and
+//! [`open`](LogicalUnit::open) it again.
 //!
-//! # Over a loss of power
+//! # Power loss
 //!
-//! With a [`Store`], initiators may ask for registrations and reservation to be kept (APTPL). `FileStore` keeps them
-//! in a file. A change is on the disk before the command that made it is GOOD; a crash leaves the old state or the
-//! new one; and what cannot be read is an error, never a unit without reservations: nobody who was fenced is let in
-//! by a broken file. [`LogicalUnit::lost`] goes on from there as the standard has it.
+//! With a [`Store`], initiators may request that registrations and reservation are kept (APTPL). `FileStore` keeps them
+//! in a file. A change is durable before its command ends with GOOD, and a crash leaves the old state or the new one.
+//! Unreadable state is an error, never a unit without reservations: a broken file must not give access to a fenced
+//! initiator. [`LogicalUnit::lost`] continues from there as the standard specifies.
 //!
-//! # What is left to a device
+//! # Choices left to a device
 //!
 //! Where SPC-4 leaves a choice, or contradicts itself, this crate
 //!
 //! - supports all six types, SPEC_I_PT, ALL_TG_PT and (with a store) APTPL and REPLACE LOST RESERVATION;
 //! - returns one READ FULL STATUS descriptor for each I_T nexus, with ALL_TG_PT = 0;
-//! - takes a REGISTER that does nothing (no registration, both keys zero) for none: PRGENERATION stays;
+//! - does not count a REGISTER that does nothing (no registration, both keys zero): PRGENERATION stays;
 //! - refuses a request with ALL_TG_PT as a whole, if one of the target ports would refuse it;
-//! - ends with RESERVATION CONFLICT what comes from a nexus that would have to be registered and is not, or has a wrong
-//!   key, whatever is wrong with the parameter list and whichever unit attention condition of this crate's is pending
-//!   (SAM-5 clause 5.3.3). CHECK CONDITION comes first for what is wrong with the CDB (it is cut, NACA is set, the
-//!   service action is unknown), for a target port that the unit does not have, and while reservation information is
-//!   lost;
+//! - ends a command with RESERVATION CONFLICT if its nexus must be registered and is not, or if its key is wrong. This
+//!   takes precedence over errors in the parameter list and over the unit attention conditions of this crate (SAM-5
+//!   clause 5.3.3). CHECK CONDITION takes precedence over it for errors in the CDB (it is cut, NACA is set, the service
+//!   action is unknown), for a target port that the unit does not have, and while reservation information is lost;
 //! - follows the text, then the tables, then the figures: REGISTER AND MOVE ignores SCOPE and TYPE, and REPLACE LOST
 //!   RESERVATION ignores ALL_TG_PT;
-//! - has room for [`MAX_REGISTRATIONS`] registrations.
+//! - holds at most [`MAX_REGISTRATIONS`] registrations.
 //!
 //! # Features
 //!
 //! - `std` (default): `FileStore`. Without it the crate needs `alloc` only.
 #![cfg_attr(
     feature = "test-utils",
-    doc = "- `test-utils`: [`test_utils`], random commands and a store that fails when it is told to."
+    doc = "- `test-utils`: [`test_utils`], random commands and a store that fails on request."
 )]
 #![cfg_attr(
     not(feature = "test-utils"),
-    doc = "- `test-utils`: random commands and a store that fails when it is told to."
+    doc = "- `test-utils`: random commands and a store that fails on request."
 )]
 //!
 //! # What this crate does not do
 //!
-//! - It performs no other command than PERSISTENT RESERVE, aborts none and resets nothing: that is the disk's.
-//! - It does not stand between two programs by itself: it fences those who ask it.
+//! - It performs no other command than PERSISTENT RESERVE, aborts none and resets nothing: the disk must.
+//! - It intercepts nothing by itself: it fences only the commands that the caller submits to it.
 //! - It has no RESERVE(6) and RELEASE(6) (CRH = 0), no ACA, and no NUAR bit.
-//! - It does not tell initiators of a reset or a power on (29h/..).
-//! - It does not lock its file: one owner at a time is the caller's care.
+//! - It does not report a reset or a power on (29h/..) to initiators.
+//! - It does not lock its file: the caller must make sure that there is one owner at a time.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -107,7 +106,7 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-// The README's example is compiled and run with the other ones.
+// Tests the README's example with the other doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

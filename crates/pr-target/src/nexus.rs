@@ -1,19 +1,19 @@
-//! I_T nexuses: who sends a command, and through which port.
+//! I_T nexuses: the initiator port that sends a command, and the target port that receives it.
 
 use core::fmt;
 
 use scsi_sense::BuildError;
 use scsi_sense::pr::{IscsiSessionId, TransportId, TransportIdBuf};
 
-/// The most target ports that a logical unit has.
+/// The maximum number of target ports of a logical unit.
 pub const MAX_TARGET_PORTS: usize = 64;
 
 /// An I_T nexus: an initiator port, and the target port through which it reaches the logical unit.
 ///
-/// Two are the same if the TransportIDs have the same bytes and the relative target port identifiers are equal. A
-/// device names an initiator port always in the same way, and so must the caller: in particular an iSCSI port is
-/// either always its name alone or always its name and session identifier. (Of the latter, upper and lower case
-/// digits are the same.)
+/// Two nexuses are equal if their TransportIDs have the same bytes and their relative target port identifiers are
+/// equal. The caller must always name an initiator port in the same way, as a device does: in particular an iSCSI port
+/// either always by its name alone or always by its name and session identifier. (In the session identifier, upper and
+/// lower case digits are equal.)
 ///
 /// ```
 /// use pr_target::Nexus;
@@ -30,7 +30,7 @@ pub struct Nexus {
 }
 
 impl Nexus {
-    /// The nexus of this initiator port and of the target port with this RELATIVE TARGET PORT IDENTIFIER.
+    /// Returns the nexus of this initiator port and of the target port with this RELATIVE TARGET PORT IDENTIFIER.
     ///
     /// # Errors
     ///
@@ -40,23 +40,24 @@ impl Nexus {
         Ok(Self { initiator: TransportIdBuf::new(in_lower_case(initiator))?, relative_port })
     }
 
-    /// The initiator port.
+    /// Returns the initiator port.
     pub const fn initiator(&self) -> &TransportIdBuf {
         &self.initiator
     }
 
-    /// RELATIVE TARGET PORT IDENTIFIER of the target port.
+    /// Returns the RELATIVE TARGET PORT IDENTIFIER of the target port.
     pub const fn relative_port(&self) -> u16 {
         self.relative_port
     }
 
-    /// The same initiator port at another target port.
+    /// Returns the nexus of the same initiator port at another target port.
     pub(crate) const fn at(&self, relative_port: u16) -> Self {
         Self { initiator: self.initiator, relative_port }
     }
 }
 
-/// With the digits of an iSCSI session identifier in lower case: the port is the same (SPC-4 clause 5.13.7 d).
+/// Returns the TransportID with the digits of an iSCSI session identifier in lower case: case makes no other port
+/// (SPC-4 clause 5.13.7 d).
 fn in_lower_case(id: TransportId<'_>) -> TransportId<'_> {
     match id {
         TransportId::IscsiPort { name, session } => {

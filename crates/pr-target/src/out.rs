@@ -1,6 +1,6 @@
-//! PERSISTENT RESERVE OUT: what becomes of a state by each service action (SPC-4 clauses 5.13.7 to 5.13.11).
+//! PERSISTENT RESERVE OUT: the change of state by each service action (SPC-4 clauses 5.13.7 to 5.13.11).
 //!
-//! A service action works on a copy. What it returns is either the whole change or the reason why there is none.
+//! A service action works on a copy, and returns either the whole change or the reason why there is none.
 
 use alloc::vec::Vec;
 
@@ -14,18 +14,18 @@ use crate::Nexus;
 use crate::answer::{INFORMATION_LOST, Refusal};
 use crate::state::{Full, MAX_REGISTRATIONS, RegisteredNexus, State};
 
-/// What a command that ends with GOOD does.
+/// The effect of a command that ends with GOOD.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) state: State,
     pub(crate) generation: Generation,
     /// The unit attention conditions to establish.
     pub(crate) attentions: Vec<(Nexus, SenseCode)>,
-    /// Whose commands are to be aborted.
+    /// The nexuses whose commands must be aborted.
     pub(crate) abort: Vec<Nexus>,
 }
 
-/// What becomes of PRGENERATION (SPC-4 clauses 6.15.2 and 5.13.11.3 e).
+/// The change of PRGENERATION (SPC-4 clauses 6.15.2 and 5.13.11.3 e).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Generation {
     Kept,
@@ -35,12 +35,12 @@ pub(crate) enum Generation {
 
 const NO_ROOM: Refusal = Refusal::Check(SenseCode::INSUFFICIENT_REGISTRATION_RESOURCES);
 
-/// A PERSISTENT RESERVE OUT with what the unit knows about it.
+/// A PERSISTENT RESERVE OUT, with the properties of the unit that it depends on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) sender: Nexus,
     pub(crate) command: PersistentReserveOut,
-    /// As many bytes as the command says.
+    /// As many bytes as the command announces.
     pub(crate) parameters: &'a [u8],
     /// All target ports of the unit.
     pub(crate) target_ports: &'a [u16],
@@ -52,9 +52,10 @@ pub(crate) struct Request<'a> {
 
 /// Performs the request on a copy of `state`.
 ///
-/// Where several reasons to refuse apply, it is the first of: an unknown service action; lost information; a conflict
-/// that follows from who asks; a wrong key; a malformed list; everything else. So a conflict comes before what is
-/// wrong with the parameter list (SAM-5 clause 5.3.3), and behind what is wrong with the CDB.
+/// If several reasons to refuse apply, the first of these counts: an unknown service action; lost information; a
+/// conflict that follows from the sender; a wrong key; a malformed list; everything else. So a conflict takes
+/// precedence over errors in the parameter list (SAM-5 clause 5.3.3), and errors in the CDB take precedence over a
+/// conflict.
 pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Refusal> {
     let action = request.command.action;
     if let OutServiceAction::Other(_) = action {
@@ -63,10 +64,10 @@ pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Re
     if request.is_lost && action != OutServiceAction::ReplaceLostReservation {
         return Err(Refusal::Check(INFORMATION_LOST));
     }
-    if !request.is_lost && !may_ask(state, &request.sender, action) {
+    if !request.is_lost && !is_permitted(state, &request.sender, action) {
         return Err(Refusal::Conflict);
     }
-    if !is_key_right(state, request) {
+    if !is_key_valid(state, request) {
         return Err(Refusal::Conflict);
     }
     let parameters = OutParameters::parse(action, request.parameters)
@@ -101,14 +102,14 @@ pub(crate) fn perform(state: &State, request: &Request<'_>) -> Result<Change, Re
     Ok(draft.change)
 }
 
-/// Whether the service action is open to this nexus, whatever its parameters (SPC-4 table 66 and clause 5.13.7).
-pub(crate) fn may_ask(state: &State, sender: &Nexus, action: OutServiceAction) -> bool {
+/// Returns whether this nexus may use the service action, regardless of parameters (SPC-4 table 66 and clause 5.13.7).
+pub(crate) fn is_permitted(state: &State, sender: &Nexus, action: OutServiceAction) -> bool {
     match action {
         OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => true,
         OutServiceAction::Reserve => {
             state.is_registered(sender) && (state.reservation().is_none() || state.is_holder(sender))
         }
-        // What all registrants hold has no holder that could move it (clause 5.13.8).
+        // A reservation that all registrants hold cannot be moved (clause 5.13.8).
         OutServiceAction::RegisterAndMove => {
             state.is_registered(sender) && state.reservation().is_none_or(|held| held.holder == Some(*sender))
         }
@@ -116,30 +117,30 @@ pub(crate) fn may_ask(state: &State, sender: &Nexus, action: OutServiceAction) -
     }
 }
 
-/// Whether RESERVATION KEY is what it must be (SPC-4 clause 6.16.3), where another one is a conflict. A list that is
-/// too short for any service action has none that is wrong.
-fn is_key_right(state: &State, request: &Request<'_>) -> bool {
+/// Returns false if RESERVATION KEY is wrong and that is a conflict (SPC-4 clause 6.16.3). A list too short for any
+/// service action has no wrong key.
+fn is_key_valid(state: &State, request: &Request<'_>) -> bool {
     let Some([k0, k1, k2, k3, k4, k5, k6, k7, ..]) = request.parameters.first_chunk::<24>().copied() else {
         return true;
     };
     let key = ReservationKey::from_be_bytes([k0, k1, k2, k3, k4, k5, k6, k7]);
     match request.command.action {
-        // Ignored; and not a conflict where it comes to that.
+        // The key is ignored, or a wrong one is an error but not a conflict.
         OutServiceAction::RegisterAndIgnoreExistingKey | OutServiceAction::ReplaceLostReservation => true,
         OutServiceAction::Register => key == state.key_of(&request.sender).unwrap_or(ReservationKey::ZERO),
         _ => state.key_of(&request.sender) == Some(key),
     }
 }
 
-/// A change in the making.
+/// An unfinished change.
 struct Draft<'r, 'a> {
     request: &'r Request<'a>,
     change: Change,
 }
 
 impl Draft<'_, '_> {
-    /// REGISTER, and with `expected: None` REGISTER AND IGNORE EXISTING KEY (SPC-4 clauses 5.13.7 and 5.13.11.2.3,
-    /// tables 67 and 68).
+    /// Performs REGISTER, or with `expected: None` REGISTER AND IGNORE EXISTING KEY (SPC-4 clauses 5.13.7 and
+    /// 5.13.11.2.3, tables 67 and 68).
     ///
     /// ALL_TG_PT is "as if the same registration request had been received individually through each target port"
     /// (clause 6.16.3): if one of those requests would be refused, this one is.
@@ -176,7 +177,7 @@ impl Draft<'_, '_> {
         Ok(())
     }
 
-    /// The I_T nexuses that SPEC_I_PT adds (SPC-4 table 69). None of them may be registered (table 67, note b).
+    /// Returns the I_T nexuses that SPEC_I_PT adds (SPC-4 table 69). None of them may be registered (table 67, note b).
     fn others_to_register(
         &self,
         ids: Option<TransportIds<'_>>,
@@ -187,7 +188,7 @@ impl Draft<'_, '_> {
         for id in ids.unwrap_or_default() {
             let nexus = Nexus::new(id, self.request.sender.relative_port()).map_err(|_| refusal)?;
             nexuses.extend(self.nexuses_of(&nexus, all_target_ports));
-            // However long the list is.
+            // Bounds memory, however long the list is.
             if nexuses.len() > MAX_REGISTRATIONS {
                 return Err(NO_ROOM);
             }
@@ -198,7 +199,7 @@ impl Draft<'_, '_> {
         Ok(nexuses)
     }
 
-    /// The nexus, or with ALL_TG_PT those of its initiator port with all target ports.
+    /// Returns the nexus, or with ALL_TG_PT the nexuses of its initiator port with all target ports.
     fn nexuses_of(&self, nexus: &Nexus, all_target_ports: bool) -> Vec<Nexus> {
         if all_target_ports {
             self.request.target_ports.iter().map(|port| nexus.at(*port)).collect()
@@ -207,7 +208,7 @@ impl Draft<'_, '_> {
         }
     }
 
-    /// RESERVE (SPC-4 clause 5.13.9). The sender is a holder, if there is a reservation.
+    /// Performs RESERVE (SPC-4 clause 5.13.9). If there is a reservation, the sender is a holder: see [`is_permitted`].
     fn reserve(&mut self) -> Result<(), Refusal> {
         let kind = self.kind()?;
         match self.change.state.reservation() {
@@ -220,7 +221,7 @@ impl Draft<'_, '_> {
         }
     }
 
-    /// RELEASE (SPC-4 clause 5.13.11.2.2).
+    /// Performs RELEASE (SPC-4 clause 5.13.11.2.2).
     fn release(&mut self) -> Result<(), Refusal> {
         let kind = self.kind()?;
         let Some(held) = self.change.state.reservation().copied() else { return Ok(()) };
@@ -232,19 +233,20 @@ impl Draft<'_, '_> {
         }
         self.change.state.release();
         if kind.is_registrants_only() || kind.is_all_registrants() {
-            self.tell_registered(SenseCode::RESERVATIONS_RELEASED);
+            self.notify_registrants(SenseCode::RESERVATIONS_RELEASED);
         }
         Ok(())
     }
 
-    /// CLEAR (SPC-4 clause 5.13.11.2.7).
+    /// Performs CLEAR (SPC-4 clause 5.13.11.2.7).
     fn clear(&mut self) {
         let removed = self.change.state.unregister(|_| true);
-        self.tell(removed.iter().map(|one| one.nexus), SenseCode::RESERVATIONS_PREEMPTED);
+        self.notify(removed.iter().map(|one| one.nexus), SenseCode::RESERVATIONS_PREEMPTED);
         self.change.generation = Generation::Incremented;
     }
 
-    /// PREEMPT (SPC-4 clause 5.13.11.2.4, table 72 and figure 9). Returns those whom it hits, be they removed or not.
+    /// Performs PREEMPT (SPC-4 clause 5.13.11.2.4, table 72 and figure 9). Returns the preempted nexuses, including the
+    /// sender's, whose registration may stay.
     fn preempt(&mut self, key: ReservationKey) -> Result<Vec<Nexus>, Refusal> {
         let state = &self.change.state;
         let held = state.reservation().copied();
@@ -252,42 +254,44 @@ impl Draft<'_, '_> {
         if key.is_zero() && held.is_some() && !is_all_registrants {
             return Err(Refusal::Check(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
         }
-        let is_hit = |one: &RegisteredNexus| (key.is_zero() && is_all_registrants) || one.key == key;
-        let hit: Vec<_> =
-            state.registrations().iter().filter(|one| is_hit(one)).map(|one| one.nexus).collect();
-        if hit.is_empty() {
+        let is_preempted = |one: &RegisteredNexus| (key.is_zero() && is_all_registrants) || one.key == key;
+        let preempted: Vec<_> =
+            state.registrations().iter().filter(|one| is_preempted(one)).map(|one| one.nexus).collect();
+        if preempted.is_empty() {
             return Err(Refusal::Conflict);
         }
         // The key of a reservation that all registrants hold is zero, too.
         match held {
-            Some(held) if key == state.holders_key() => self.take_reservation(held.kind, is_hit)?,
+            Some(held) if key == state.holders_key() => self.take_reservation(held.kind, is_preempted)?,
             _ => {
-                let removed = self.change.state.unregister(is_hit);
-                self.tell(removed.iter().map(|one| one.nexus), SenseCode::REGISTRATIONS_PREEMPTED);
+                let removed = self.change.state.unregister(is_preempted);
+                self.notify(removed.iter().map(|one| one.nexus), SenseCode::REGISTRATIONS_PREEMPTED);
             }
         }
         self.change.generation = Generation::Incremented;
-        Ok(hit)
+        Ok(preempted)
     }
 
-    /// The sender takes the reservation, and those who are hit lose their registrations (SPC-4 clause 5.13.11.2.4.3).
+    /// Gives the reservation to the sender, and removes the registrations of the other preempted nexuses (SPC-4 clause
+    /// 5.13.11.2.4.3).
     fn take_reservation(
         &mut self,
         before: ReservationType,
-        is_hit: impl Fn(&RegisteredNexus) -> bool,
+        is_preempted: impl Fn(&RegisteredNexus) -> bool,
     ) -> Result<(), Refusal> {
         let kind = self.kind()?;
         let sender = self.request.sender;
-        let removed = self.change.state.unregister(|one| is_hit(one) && one.nexus != sender);
+        let removed = self.change.state.unregister(|one| is_preempted(one) && one.nexus != sender);
         self.change.state.reserve(&sender, kind);
-        self.tell(removed.iter().map(|one| one.nexus), SenseCode::REGISTRATIONS_PREEMPTED);
+        self.notify(removed.iter().map(|one| one.nexus), SenseCode::REGISTRATIONS_PREEMPTED);
         if kind != before {
-            self.tell_registered(SenseCode::RESERVATIONS_RELEASED);
+            self.notify_registrants(SenseCode::RESERVATIONS_RELEASED);
         }
         Ok(())
     }
 
-    /// REGISTER AND MOVE (SPC-4 clause 5.13.8, table 70). The sender is a holder, if there is a reservation.
+    /// Performs REGISTER AND MOVE (SPC-4 clause 5.13.8, table 70). If there is a reservation, the sender is its holder:
+    /// see [`is_permitted`].
     fn register_and_move(&mut self, list: &RegisterAndMoveParameters<'_>) -> Result<(), Refusal> {
         let in_list = Refusal::Check(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST);
         let Some(held) = self.change.state.reservation().copied() else {
@@ -311,7 +315,7 @@ impl Draft<'_, '_> {
         Ok(())
     }
 
-    /// REPLACE LOST RESERVATION (SPC-4 clause 5.13.11.3).
+    /// Performs REPLACE LOST RESERVATION (SPC-4 clause 5.13.11.3).
     fn replace_lost_reservation(&mut self, list: &BasicParameters<'_>) -> Result<(), Refusal> {
         if !self.request.is_lost {
             return Err(Refusal::Check(SenseCode::INVALID_RELEASE_OF_PERSISTENT_RESERVATION));
@@ -328,7 +332,7 @@ impl Draft<'_, '_> {
         Ok(())
     }
 
-    /// The TYPE of the CDB, for service actions that use it, if it and the SCOPE have a name.
+    /// Returns the TYPE of the CDB, for service actions that use it, if TYPE and SCOPE are valid.
     fn kind(&self) -> Result<ReservationType, Refusal> {
         let PersistentReserveOut { scope, kind, .. } = self.request.command;
         if scope == Scope::LogicalUnit && kind.name().is_some() {
@@ -351,24 +355,25 @@ impl Draft<'_, '_> {
         self.change.state.register(nexus, key).map_err(|_: Full| NO_ROOM)
     }
 
-    /// Unregisters, and tells the others if a registrants only reservation ends by that (SPC-4 clause 5.13.11.2.3).
-    fn unregister(&mut self, goes: impl FnMut(&RegisteredNexus) -> bool) {
+    /// Removes registrations. If that ends a registrants only reservation, establishes a unit attention condition for
+    /// the registrants (SPC-4 clause 5.13.11.2.3).
+    fn unregister(&mut self, is_removed: impl FnMut(&RegisteredNexus) -> bool) {
         let held = self.change.state.reservation().copied();
-        self.change.state.unregister(goes);
+        self.change.state.unregister(is_removed);
         let is_released = self.change.state.reservation().is_none();
         if held.is_some_and(|held| held.kind.is_registrants_only()) && is_released {
-            self.tell_registered(SenseCode::RESERVATIONS_RELEASED);
+            self.notify_registrants(SenseCode::RESERVATIONS_RELEASED);
         }
     }
 
-    /// Establishes a unit attention condition for all who are registered now.
-    fn tell_registered(&mut self, code: SenseCode) {
+    /// Establishes a unit attention condition for all registered nexuses but the sender.
+    fn notify_registrants(&mut self, code: SenseCode) {
         let registered: Vec<_> = self.change.state.registrations().iter().map(|one| one.nexus).collect();
-        self.tell(registered, code);
+        self.notify(registered, code);
     }
 
-    /// Establishes a unit attention condition for these, but not for the sender.
-    fn tell(&mut self, nexuses: impl IntoIterator<Item = Nexus>, code: SenseCode) {
+    /// Establishes a unit attention condition for these nexuses, but not for the sender.
+    fn notify(&mut self, nexuses: impl IntoIterator<Item = Nexus>, code: SenseCode) {
         let sender = self.request.sender;
         let others = nexuses.into_iter().filter(|nexus| *nexus != sender);
         self.change.attentions.extend(others.map(|nexus| (nexus, code)));

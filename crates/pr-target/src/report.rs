@@ -1,4 +1,4 @@
-//! PERSISTENT RESERVE IN: what a state looks like to who asks (SPC-4 clause 6.15).
+//! PERSISTENT RESERVE IN: the state as data (SPC-4 clause 6.15).
 
 use scsi_sense::pr::{
     Capabilities, FullStatus, InServiceAction, Keys, Registration, Reservation, ReservationData,
@@ -9,12 +9,12 @@ use scsi_sense::{BuildError, SenseCode};
 use crate::answer::Refusal;
 use crate::state::State;
 
-/// ALLOW COMMANDS 100b (SPC-4 table 208): TEST UNIT READY and RECEIVE COPY RESULTS pass every reservation, and MODE
-/// SENSE, READ ATTRIBUTE, READ BUFFER, RECEIVE DIAGNOSTIC RESULTS, REPORT SUPPORTED OPERATION CODES, REPORT SUPPORTED
-/// TASK MANAGEMENT FUNCTIONS and READ DEFECT DATA pass one that is write exclusive. See access.rs.
+/// ALLOW COMMANDS 100b (SPC-4 table 208): all reservations allow TEST UNIT READY and RECEIVE COPY RESULTS; write
+/// exclusive ones also allow MODE SENSE, READ ATTRIBUTE, READ BUFFER, RECEIVE DIAGNOSTIC RESULTS, REPORT SUPPORTED
+/// OPERATION CODES, REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS and READ DEFECT DATA. See access.rs.
 const ALLOW_COMMANDS: u8 = 0b100;
 
-/// Writes the data of this service action to `buffer`, cut where it ends, and returns their length in bytes.
+/// Writes the data of this service action to `buffer`, truncated to its length. Returns the number of bytes written.
 pub(crate) fn report(
     action: InServiceAction,
     state: &State,
@@ -22,7 +22,7 @@ pub(crate) fn report(
     is_persistent: bool,
     buffer: &mut [u8],
 ) -> Result<usize, Refusal> {
-    // More than 2^32-1 bytes do not come of as many registrations as there can be.
+    // `MAX_REGISTRATIONS` registrations have far less than 2^32 bytes, so this does not happen.
     let too_long = |_: BuildError| Refusal::Check(SenseCode::INTERNAL_TARGET_FAILURE);
     match action {
         InServiceAction::ReadKeys => {
@@ -54,7 +54,7 @@ pub(crate) fn report(
 
 fn capabilities(state: &State, is_persistent: bool) -> Capabilities {
     Capabilities {
-        // What is not kept is not lost.
+        // Reservations can only be lost if they are kept.
         replace_lost_reservation: is_persistent,
         compatible_reservation_handling: false,
         specify_initiator_ports: true,
@@ -66,8 +66,8 @@ fn capabilities(state: &State, is_persistent: bool) -> Capabilities {
     }
 }
 
-/// One descriptor for each I_T nexus, which a device may return also where it could join them by ALL_TG_PT (SPC-4
-/// clause 6.15.5).
+/// Returns one descriptor for each I_T nexus. A device may do so even where one descriptor with ALL_TG_PT could stand
+/// for several (SPC-4 clause 6.15.5).
 fn descriptors(state: &State) -> impl Iterator<Item = Registration<&'_ [u8]>> {
     state.registrations().iter().map(|one| {
         let held = state.reservation().filter(|_| state.is_holder(&one.nexus));

@@ -1,4 +1,4 @@
-//! The saved state as bytes. [`Store`](crate::Store) has their format.
+//! The saved state as bytes. Their format is described at [`Store`](crate::Store).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,10 +11,10 @@ use crate::state::State;
 
 const TITLE: &str = "pr-target state, version 1";
 
-/// Why a text is not a saved state: for a message.
+/// The reason why bytes are not a saved state, for an error message.
 pub(crate) type Damage = &'static str;
 
-/// What there is to save: nothing but that fact, unless registrations and reservation are to be kept.
+/// Returns the bytes to save. Without APTPL they have neither registrations nor reservation.
 pub(crate) fn encode(state: &State) -> Vec<u8> {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -50,12 +50,12 @@ fn write_state(state: &State, text: &mut String) -> core::fmt::Result {
     Ok(())
 }
 
-/// The state that these bytes are.
+/// Returns the state that these bytes describe.
 pub(crate) fn decode(bytes: &[u8]) -> Result<State, Damage> {
     let text = core::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     let title = text.lines().next().unwrap_or_default();
     if title != TITLE {
-        return Err("it does not begin as this version's does");
+        return Err("its first line is not that of this version");
     }
     let end = text.rfind("crc32 ").ok_or("it has no checksum")?;
     let (body, checksum) = text.split_at_checked(end).ok_or("it has no checksum")?;
@@ -64,8 +64,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, Damage> {
         return Err("its checksum is wrong");
     }
     let state = parse_body(body)?;
-    // So every rule that the writer keeps is one that the reader asks for.
-    if encode(&state) == bytes { Ok(state) } else { Err("it is not written as this crate writes it") }
+    // This way the reader checks every rule that the writer follows.
+    if encode(&state) == bytes { Ok(state) } else { Err("it is not exactly as this crate writes it") }
 }
 
 fn parse_body(body: &str) -> Result<State, Damage> {
@@ -106,7 +106,7 @@ fn parse_registration(fields: &str) -> Option<(Nexus, ReservationKey)> {
     Some((nexus, ReservationKey(key)))
 }
 
-/// Type and a holder, be it one of all.
+/// Returns the type and a holder; if all registrants hold the reservation, the first one.
 fn parse_reservation(fields: &str, state: &State) -> Option<(ReservationType, Nexus)> {
     let (kind, holder) = fields.split_once(' ')?;
     let kind = ReservationType::new(u8::from_str_radix(kind, 16).ok()?);

@@ -1,5 +1,5 @@
-//! Registrations and the reservation, and what holds of them at all times: the holder is registered, and where all
-//! registrants hold, there is one.
+//! Registrations and the reservation. Invariants: the holder is registered, and a reservation that all registrants hold
+//! has at least one registrant.
 
 use alloc::vec::Vec;
 
@@ -7,10 +7,10 @@ use scsi_sense::pr::{ReservationKey, ReservationType};
 
 use crate::Nexus;
 
-/// How many I_T nexuses can be registered with a logical unit.
+/// The maximum number of I_T nexuses registered with a logical unit.
 ///
-/// It bounds memory, the saved state and the time of a command: who may register may name any initiator ports
-/// (SPEC_I_PT).
+/// It bounds memory, the saved state and the time of a command: with SPEC_I_PT, an initiator may register any number of
+/// initiator ports.
 pub const MAX_REGISTRATIONS: usize = 1024;
 
 /// One registered I_T nexus.
@@ -24,13 +24,13 @@ pub(crate) struct RegisteredNexus {
 /// The persistent reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// One of the six that have a name.
+    /// One of the six types that SPC-4 defines.
     pub(crate) kind: ReservationType,
-    /// `None` if all registrants hold it, which is so if the type says so.
+    /// `None` if, and only if, the type is one that all registrants hold.
     pub(crate) holder: Option<Nexus>,
 }
 
-/// What a device keeps over a loss of power, if it is asked to (SPC-4 clause 5.13.5.1).
+/// The state that a device keeps through a power loss if APTPL is set (SPC-4 clause 5.13.5.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     registrations: Vec<RegisteredNexus>,
@@ -38,7 +38,7 @@ pub(crate) struct State {
     pub(crate) aptpl: bool,
 }
 
-/// There is no room for another registration.
+/// There are [`MAX_REGISTRATIONS`] registrations already.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -59,7 +59,7 @@ impl State {
         self.key_of(nexus).is_some()
     }
 
-    /// Whether the nexus is a persistent reservation holder (SPC-4 clause 5.13.10).
+    /// Returns whether the nexus is a persistent reservation holder (SPC-4 clause 5.13.10).
     pub(crate) fn is_holder(&self, nexus: &Nexus) -> bool {
         self.reservation.is_some_and(|held| match held.holder {
             Some(holder) => holder == *nexus,
@@ -67,7 +67,7 @@ impl State {
         })
     }
 
-    /// The key under which the reservation is held; zero if all registrants hold it (SPC-4 clause 5.13.10).
+    /// Returns the holder's key; zero if all registrants hold the reservation (SPC-4 clause 5.13.10), or there is none.
     pub(crate) fn holders_key(&self) -> ReservationKey {
         let holder = self.reservation.and_then(|held| held.holder);
         holder.and_then(|holder| self.key_of(&holder)).unwrap_or(ReservationKey::ZERO)
@@ -85,15 +85,16 @@ impl State {
         Ok(())
     }
 
-    /// Removes the registrations for which `goes` says so, and returns them.
+    /// Removes the registrations for which `is_removed` returns true, and returns them.
     ///
-    /// The reservation goes with its holder, or with the last of all registrants (SPC-4 clause 5.13.10).
+    /// The reservation ends with the registration of its holder, or if all registrants hold it, with the last one
+    /// (SPC-4 clause 5.13.10).
     pub(crate) fn unregister(
         &mut self,
-        mut goes: impl FnMut(&RegisteredNexus) -> bool,
+        mut is_removed: impl FnMut(&RegisteredNexus) -> bool,
     ) -> Vec<RegisteredNexus> {
-        let (gone, stay) = self.registrations.iter().partition(|one| goes(one));
-        self.registrations = stay;
+        let (removed, kept) = self.registrations.iter().partition(|one| is_removed(one));
+        self.registrations = kept;
         if let Some(held) = self.reservation {
             let remains = match held.holder {
                 Some(holder) => self.is_registered(&holder),
@@ -103,10 +104,10 @@ impl State {
                 self.reservation = None;
             }
         }
-        gone
+        removed
     }
 
-    /// Gives the reservation to a nexus that is registered, in place of the one that there is.
+    /// Gives a reservation to a nexus, which must be registered. It replaces the current reservation.
     pub(crate) fn reserve(&mut self, nexus: &Nexus, kind: ReservationType) {
         debug_assert!(self.is_registered(nexus), "a holder is registered");
         let holder = if kind.is_all_registrants() { None } else { Some(*nexus) };

@@ -1,15 +1,15 @@
-//! Where registrations and reservation are kept over a loss of power.
+//! The interface to storage that keeps registrations and reservation through a power loss.
 
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
-/// Keeps one sequence of bytes: what a [`LogicalUnit`](crate::LogicalUnit) saves.
+/// Keeps the saved state of a [`LogicalUnit`](crate::LogicalUnit): one sequence of bytes.
 ///
-/// `FileStore` is one. A monitor that has storage of its own for a disk's state writes another.
+/// `FileStore` keeps it in a file. A monitor with its own storage for a disk's state implements another store.
 ///
-/// # The bytes
+/// # Format
 ///
-/// They are a text that an administrator can read, and of which every byte counts:
+/// The bytes are a text that an administrator can read, in which every byte is significant:
 ///
 /// ```text
 /// pr-target state, version 1
@@ -20,38 +20,39 @@ use core::convert::Infallible;
 /// crc32 f263211a
 /// ```
 ///
-/// - Lines end with a line feed; fields are separated by one space; numbers are without leading zeros, those of
-///   `registration` and the reservation's type in hexadecimal, digits in lower case.
-/// - `aptpl`: 1 or 0. With 0 there is nothing between it and the checksum.
+/// - Lines end with a line feed; fields are separated by one space; numbers have no leading zeros. The numbers of
+///   `registration` and the reservation's type are hexadecimal with lower-case digits.
+/// - `aptpl`: 1 or 0. After 0, the next line is the checksum.
 /// - `reservation`, if there is one: the type (SPC-4 table 206), and the number of the registration that holds it,
 ///   counted from 0 in decimal, or `all`.
-/// - `registration`, for each in the order of their making: the key, the RELATIVE TARGET PORT IDENTIFIER, the
-///   TransportID.
+/// - `registration`, one for each in the order in which they were made: the key, the RELATIVE TARGET PORT IDENTIFIER,
+///   the TransportID.
 /// - `crc32`: the CRC-32 (ISO-HDLC: reflected, polynomial 04C11DB7h, inverted at both ends) of all bytes before
 ///   this line, eight digits.
 ///
-/// PRGENERATION is not saved: it is zero after a loss of power (SPC-4 clause 6.15.2). A text that is not exactly what
-/// would be written for the state that it describes is damaged.
+/// PRGENERATION is not saved: it is zero after a power loss (SPC-4 clause 6.15.2). A text is damaged unless it is
+/// exactly the text that would be written for the state that it describes.
 pub trait Store {
-    /// Why bytes cannot be kept or had back.
+    /// The error if bytes cannot be saved or loaded.
     type Error: core::error::Error + 'static;
 
-    /// What was saved last; `None` if nothing ever was.
+    /// Returns the bytes saved last, or `None` if none were ever saved.
     ///
     /// # Errors
     ///
-    /// It cannot be known. That something was saved and is gone is an error, too.
+    /// The bytes cannot be read, or it is unknown whether any were saved. If saved bytes are gone, that must be an
+    /// error, too.
     fn load(&mut self) -> Result<Option<Vec<u8>>, Self::Error>;
 
-    /// Replaces what was saved last. When this returns `Ok`, a loss of power does not undo it; if power is lost before,
-    /// either the old bytes are kept or the new ones, whole.
+    /// Replaces the saved bytes. Once this has returned `Ok`, a power loss must not undo it; after a power loss before
+    /// that, either the old or the new bytes must be there, whole.
     ///
     /// # Errors
     ///
-    /// They are not kept, or it is not known.
+    /// The bytes are not saved, or it is unknown whether they are.
     fn save(&mut self, state: &[u8]) -> Result<(), Self::Error>;
 
-    /// Whether it does keep what is saved, which REPORT CAPABILITIES tells (`PTPL_C`) and without which APTPL is
+    /// Returns whether the store keeps saved bytes. REPORT CAPABILITIES reports it (`PTPL_C`), and without it APTPL is
     /// refused.
     fn is_persistent(&self) -> bool {
         true

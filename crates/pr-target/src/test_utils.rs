@@ -1,4 +1,4 @@
-//! For tests of this crate, of what is built on it, and of real disks: random commands, and a store in memory.
+//! Random commands and a store in memory, for tests of this crate, of crates built on it, and of real disks.
 
 use std::error::Error;
 use std::fmt;
@@ -12,26 +12,26 @@ use scsi_sense::pr::{
 
 use crate::{Nexus, Store};
 
-/// The keys that [`random_command`] uses, beside zero. The nexus number N mostly uses the N-th of them.
+/// The keys that [`random_command`] uses, besides zero. Nexus number N mostly uses the N-th key.
 pub const KEYS: [ReservationKey; 3] =
     [ReservationKey(0xa11c_e000_0000_0001), ReservationKey(0xb0b0_0000_0000_0002), ReservationKey(0xca11)];
 
 /// A PERSISTENT RESERVE command from one of several nexuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomCommand {
-    /// Which nexus sends it: an index.
+    /// Index of the nexus that sends the command.
     pub sender: usize,
-    /// Ten bytes. PARAMETER LIST LENGTH is that of `parameters`.
+    /// The CDB. Its PARAMETER LIST LENGTH is that of `parameters`.
     pub cdb: [u8; 10],
     /// The parameter list of an OUT.
     pub parameters: Vec<u8>,
 }
 
-/// The command that `entropy` stands for: the same number, the same command.
+/// Returns the command for `entropy`: the same number always gives the same command.
 ///
-/// A sequence of them from any numbers goes through all states that reservations have: most commands are well-formed
-/// and have the right key, so that they do something; some have a wrong one, another type or length, or do not exist.
-/// One in seven is an IN. TransportIDs are those of `nexuses`, who also send; there must be at least one.
+/// Commands from a sequence of random numbers reach all states of reservations: most are well-formed and have the right
+/// key, so that they have an effect; some have a wrong key, another type or length, or an unknown service action. One
+/// in seven is an IN. Senders and TransportIDs are taken from `nexuses`, of which there must be at least one.
 pub fn random_command(entropy: u64, nexuses: &[Nexus]) -> RandomCommand {
     let mut draw = Draw(entropy);
     let sender = draw.below(nexuses.len());
@@ -63,7 +63,7 @@ pub fn random_command(entropy: u64, nexuses: &[Nexus]) -> RandomCommand {
     RandomCommand { sender, cdb, parameters }
 }
 
-/// Draws lots: `SplitMix64`.
+/// A generator of pseudo-random numbers: `SplitMix64`.
 struct Draw(u64);
 
 impl Draw {
@@ -79,7 +79,7 @@ impl Draw {
         byte
     }
 
-    /// Less than `count`; zero if that is zero.
+    /// Returns a number below `count`, or zero if `count` is zero.
     fn below(&mut self, count: usize) -> usize {
         let number = self.number();
         let count = u64::try_from(count).unwrap_or(u64::MAX);
@@ -115,7 +115,7 @@ impl Draw {
         if self.percent(3) { kind } else { self.pick(&ReservationType::ALL).unwrap_or(kind) }
     }
 
-    /// The key that a nexus mostly has, or another, or zero, by these percentages.
+    /// Returns the usual key of a nexus with a probability of `own` percent, any key with `other` percent, else zero.
     fn key(&mut self, nexus: usize, own: usize, other: usize) -> ReservationKey {
         let all = KEYS;
         match self.below(100) {
@@ -134,7 +134,7 @@ impl Draw {
             OutServiceAction::ReplaceLostReservation => (self.key(sender, 10, 5), self.key(sender, 85, 10)),
             _ => (self.key(sender, 85, 12), self.key(sender + 1, 40, 40)),
         };
-        let mut room = [0; 3 * TransportId::MAX_LENGTH];
+        let mut buffer = [0; 3 * TransportId::MAX_LENGTH];
         let is_specified = self.percent(if action == OutServiceAction::Register { 10 } else { 1 });
         let transport_ids = is_specified.then(|| {
             let count = self.below(3);
@@ -142,7 +142,7 @@ impl Draw {
                 .filter_map(|_| nexuses.get(self.below(nexuses.len())))
                 .map(|nexus| nexus.initiator().get())
                 .collect();
-            TransportIds::build(&ids, &mut room).unwrap_or_default()
+            TransportIds::build(&ids, &mut buffer).unwrap_or_default()
         });
         let list = BasicParameters {
             reservation_key,
@@ -175,8 +175,7 @@ fn written(write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Vec<u8> {
     buffer.get(..length).unwrap_or_default().to_vec()
 }
 
-/// A store in memory that fails when it is told to. A clone has the same content: keep one, and give the other to the
-/// unit.
+/// A store in memory that fails on request. Clones share the content: keep one, and give the other to the unit.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStore(Arc<Mutex<Memory>>);
 
@@ -187,27 +186,27 @@ struct Memory {
     saves: usize,
 }
 
-/// A [`MemoryStore`] was told to fail.
+/// The error of a [`MemoryStore`] that was set to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
 
 impl MemoryStore {
-    /// What was saved last.
+    /// Returns the bytes saved last.
     pub fn content(&self) -> Option<Vec<u8>> {
         self.memory().content.clone()
     }
 
-    /// Puts something else there.
+    /// Replaces the saved bytes.
     pub fn set_content(&self, content: Option<Vec<u8>>) {
         self.memory().content = content;
     }
 
-    /// Fails from now on, or does no longer.
+    /// Sets whether the store fails from now on.
     pub fn set_failing(&self, fails: bool) {
         self.memory().fails = fails;
     }
 
-    /// How often something was saved.
+    /// Returns how often a save succeeded.
     pub fn saves(&self) -> usize {
         self.memory().saves
     }
@@ -238,7 +237,7 @@ impl Store for MemoryStore {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("told to fail")
+        f.write_str("the store is set to fail")
     }
 }
 

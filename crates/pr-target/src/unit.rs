@@ -18,12 +18,11 @@ use crate::{Access, Answer, Error, MAX_TARGET_PORTS, Nexus, Store, Volatile};
 
 /// The persistent reservations of one logical unit.
 ///
-/// It is a state machine: [`execute`](Self::execute) runs one PERSISTENT RESERVE command from its beginning to its
-/// end, and [`admit`](Self::admit) says before any other command whether it may be performed. It has the time and the
-/// memory of one command only; who shares it between threads puts a lock around it, and holds the lock for the one
-/// call.
+/// It is a state machine: [`execute`](Self::execute) runs one PERSISTENT RESERVE command from start to end, and
+/// [`admit`](Self::admit) must be called before any other command and returns whether it may be performed. To share a
+/// unit between threads, put it into a lock, and hold the lock for one call at a time.
 ///
-/// To drop it is the loss of power: what is left is what the store has.
+/// Dropping the unit is a power loss: only the state in the store is left.
 #[derive(Clone, Debug)]
 pub struct LogicalUnit<S: Store = Volatile> {
     target_ports: Vec<u16>,
@@ -32,17 +31,18 @@ pub struct LogicalUnit<S: Store = Volatile> {
     attentions: UnitAttentions,
     /// Reservation information was lost (SPC-4 clause 5.13.5.3.2).
     is_lost: bool,
-    /// The store may have something else than what would be saved now.
+    /// The stored bytes may differ from those that would be saved now.
     is_stale: bool,
     store: S,
     save_error: Option<S::Error>,
 }
 
 impl LogicalUnit {
-    /// A logical unit without registrations, that keeps nothing over a loss of power.
+    /// Returns a logical unit without registrations that keeps nothing through a power loss.
     ///
-    /// `target_ports` are the RELATIVE TARGET PORT IDENTIFIERs of all its target ports, which ALL_TG_PT registers
-    /// with and REGISTER AND MOVE moves to. (Zero is not one by SPC-4, but is taken: targets with it exist.)
+    /// `target_ports` are the RELATIVE TARGET PORT IDENTIFIERs of all its target ports: ALL_TG_PT registers with all of
+    /// them, and REGISTER AND MOVE moves to one of them. (SPC-4 does not allow zero, but targets with it exist, so it
+    /// is accepted.)
     ///
     /// # Errors
     ///
@@ -53,15 +53,15 @@ impl LogicalUnit {
 }
 
 impl<S: Store> LogicalUnit<S> {
-    /// A logical unit whose power comes back: with the registrations and the reservation that `store` has, if they
-    /// were to be kept (APTPL), and with PRGENERATION 0 (SPC-4 clauses 5.13.5.1 and 6.15.2).
+    /// Returns a logical unit after a power on: with the registrations and the reservation in `store` if they were kept
+    /// (APTPL), and with PRGENERATION 0 (SPC-4 clauses 5.13.5.1 and 6.15.2).
     ///
-    /// That there was a reset (UNIT ATTENTION, 29h/..) is for the caller to tell all initiators.
+    /// The caller must report the reset (UNIT ATTENTION, 29h/..) to all initiators.
     ///
     /// # Errors
     ///
-    /// [`Error::TargetPorts`] as from [`new`](LogicalUnit::new), [`Error::Load`] if the store cannot say what it has,
-    /// [`Error::Damaged`] if that is not a saved state. See [`lost`](Self::lost) for what to do about the last.
+    /// [`Error::TargetPorts`] as from [`new`](LogicalUnit::new), [`Error::Load`] if the store cannot return its bytes,
+    /// [`Error::Damaged`] if they are not a saved state. See [`lost`](Self::lost) for how to continue after the last.
     pub fn open(target_ports: &[u16], mut store: S) -> Result<Self, Error<S::Error>> {
         let state = match store.load().map_err(Error::Load)? {
             Some(bytes) => saved::decode(&bytes).map_err(Error::Damaged)?,
@@ -70,11 +70,11 @@ impl<S: Store> LogicalUnit<S> {
         Self::with(target_ports, store, state, false)
     }
 
-    /// A logical unit that has lost its reservations: a recoverable loss of SPC-4 clause 5.13.5.3.2.
+    /// Returns a logical unit that has lost its reservations: a recoverable loss of SPC-4 clause 5.13.5.3.2.
     ///
-    /// Until an initiator takes it over by REPLACE LOST RESERVATION it performs, of PERSISTENT RESERVE and of commands
-    /// that read and write, none. This is how to go on after [`Error::Damaged`] when nobody has a good copy: whoever
-    /// was fenced stays fenced. The store is not read.
+    /// Until an initiator sends REPLACE LOST RESERVATION, the unit refuses PERSISTENT RESERVE and all commands that
+    /// read or write. Use it after [`Error::Damaged`] if there is no good copy of the state: a fenced initiator stays
+    /// fenced. The store is not read.
     ///
     /// # Errors
     ///
@@ -102,20 +102,20 @@ impl<S: Store> LogicalUnit<S> {
         })
     }
 
-    /// Runs a PERSISTENT RESERVE IN or OUT that comes from `nexus`.
+    /// Runs a PERSISTENT RESERVE IN or OUT from `nexus`.
     ///
-    /// `parameters` are the bytes that came with an OUT: as many as its PARAMETER LIST LENGTH says; what is behind them
-    /// is not looked at, and if some are missing, the list has a wrong length. The data of an IN are written to `data`,
-    /// not more than its ALLOCATION LENGTH and not more than there is room for; bytes behind
-    /// [`Answer::length`] are not touched. ADDITIONAL LENGTH counts what is cut, too.
+    /// `parameters` are the parameter list of an OUT, as many bytes as its PARAMETER LIST LENGTH announces; further
+    /// bytes are ignored, and if some are missing, the answer is PARAMETER LIST LENGTH ERROR. The data of an IN are
+    /// written to `data`, at most its ALLOCATION LENGTH and at most the length of `data`; bytes after
+    /// [`Answer::length`] are left unchanged. ADDITIONAL LENGTH counts truncated data, too.
     ///
     /// **Unit attention conditions are reported here** as by a device: if one is pending for `nexus`, the command is
-    /// not performed and ends with it, unless it ends with RESERVATION CONFLICT, which comes first (SAM-5 clause
+    /// not performed and ends with it, unless it ends with RESERVATION CONFLICT, which takes precedence (SAM-5 clause
     /// 5.3.3). So call neither [`admit`](Self::admit) nor [`take_unit_attention`](Self::take_unit_attention) before.
     ///
     /// With APTPL active, a change is saved before the answer is GOOD. If that fails, the answer is HARDWARE ERROR,
-    /// INTERNAL TARGET FAILURE, nothing has changed, and [`take_save_error`](Self::take_save_error) says why; only what
-    /// the store keeps is uncertain until the next save succeeds.
+    /// INTERNAL TARGET FAILURE, nothing has changed, and [`take_save_error`](Self::take_save_error) returns the reason;
+    /// only the content of the store is uncertain until the next save succeeds.
     ///
     /// A command that is not PERSISTENT RESERVE ends with 20h/00h, and one through a target port that the unit does not
     /// have with 25h/00h.
@@ -134,22 +134,22 @@ impl<S: Store> LogicalUnit<S> {
         ended.unwrap_or_else(Answer::from)
     }
 
-    /// Whether `nexus` may have this command performed now: the tables of SPC-4 clause 5.13.1, and of SBC-4 clause
-    /// 4.17, which has the commands of SBC-3 and newer ones.
+    /// Returns whether `nexus` may have this command performed now: the tables of SPC-4 clause 5.13.1, and of SBC-4
+    /// clause 4.17, which has the commands of SBC-3 and newer ones.
     ///
-    /// A command that they do not have, and one that is cut, is taken for one that writes: allowed to the holder, and
-    /// to who is registered where that is enough. RESERVE and RELEASE, (6) and (10), conflict while anybody is
-    /// registered. PERSISTENT RESERVE OUT is judged by its service action alone.
+    /// A command that is in no table, or is cut, counts as a write: allowed to the holder, and to registrants if the
+    /// type allows them to write. RESERVE and RELEASE, (6) and (10), conflict while any nexus is registered. PERSISTENT
+    /// RESERVE OUT is judged by its service action alone.
     pub fn allows(&self, nexus: &Nexus, cdb: &[u8]) -> Access {
         access(&self.state, self.is_lost, nexus, cdb)
     }
 
-    /// What a command other than PERSISTENT RESERVE ends with instead of being performed, if it is not to be: first
-    /// what [`allows`](Self::allows) says, then a pending unit attention condition, which is thereby reported and
-    /// cleared (SAM-5 clauses 5.3.3 and 5.14). `None`: perform it.
+    /// Returns the answer to a command other than PERSISTENT RESERVE that must not be performed, or `None` if it may
+    /// be. The answer is that of [`allows`](Self::allows), or else a pending unit attention condition, which is thereby
+    /// reported and cleared (SAM-5 clauses 5.3.3 and 5.14).
     ///
-    /// INQUIRY, REPORT LUNS and REQUEST SENSE are never ended by a unit attention condition. A device returns it as the
-    /// data of REQUEST SENSE: [`take_unit_attention`](Self::take_unit_attention).
+    /// A unit attention condition never ends INQUIRY, REPORT LUNS and REQUEST SENSE. A device returns it as the data of
+    /// REQUEST SENSE: see [`take_unit_attention`](Self::take_unit_attention).
     pub fn admit(&mut self, nexus: &Nexus, cdb: &[u8]) -> Option<Answer> {
         if let Some(refusal) = self.allows(nexus, cdb).refusal() {
             return Some(refusal);
@@ -160,7 +160,7 @@ impl<S: Store> LogicalUnit<S> {
         self.attentions.take(nexus).map(Answer::check)
     }
 
-    /// Takes the oldest unit attention condition that is pending for this nexus.
+    /// Returns the oldest unit attention condition that is pending for this nexus, and clears it.
     ///
     /// It is one of 2Ah/03h RESERVATIONS PREEMPTED (by CLEAR), 2Ah/04h RESERVATIONS RELEASED and 2Ah/05h REGISTRATIONS
     /// PREEMPTED. Each is pending at most once for a nexus.
@@ -168,7 +168,7 @@ impl<S: Store> LogicalUnit<S> {
         self.attentions.take(nexus)
     }
 
-    /// Whether nothing has ever been changed, so that a new unit with the same store is the same.
+    /// Returns whether nothing was ever changed, so that a new unit with the same store would be equal.
     pub fn is_untouched(&self) -> bool {
         self.generation == 0
             && !self.is_lost
@@ -178,12 +178,12 @@ impl<S: Store> LogicalUnit<S> {
             && self.attentions.is_empty()
     }
 
-    /// Why the last save failed that did; for the log.
+    /// Returns the error of the last save that failed, for the log, and clears it.
     pub fn take_save_error(&mut self) -> Option<S::Error> {
         self.save_error.take()
     }
 
-    /// What the command comes to, without a change.
+    /// Decides the result of a command, without changing the unit.
     fn decide(&self, nexus: &Nexus, cdb: &[u8], parameters: &[u8]) -> Result<Decision, Refusal> {
         let check = |code| Err(Refusal::Check(code));
         if !self.target_ports.contains(&nexus.relative_port()) {
@@ -191,9 +191,9 @@ impl<S: Store> LogicalUnit<S> {
         }
         let Ok(cdb) = Cdb::new(cdb) else { return check(SenseCode::INVALID_FIELD_IN_CDB) };
         // NACA, bit 2 of CONTROL: there is no auto contingent allegiance here (SAM-5 clause 5.2).
-        let is_aca_asked_for = cdb.as_bytes().last().is_some_and(|control| control & 0x04 != 0);
+        let requests_aca = cdb.as_bytes().last().is_some_and(|control| control & 0x04 != 0);
         if let Ok(command) = PersistentReserveIn::try_from(cdb) {
-            if is_aca_asked_for || matches!(command.action, InServiceAction::Other(_)) {
+            if requests_aca || matches!(command.action, InServiceAction::Other(_)) {
                 return check(SenseCode::INVALID_FIELD_IN_CDB);
             }
             return if self.is_lost { check(INFORMATION_LOST) } else { Ok(Decision::Report(command)) };
@@ -201,14 +201,14 @@ impl<S: Store> LogicalUnit<S> {
         let Ok(command) = PersistentReserveOut::try_from(cdb) else {
             return check(SenseCode::INVALID_OPCODE);
         };
-        if is_aca_asked_for {
+        if requests_aca {
             return check(SenseCode::INVALID_FIELD_IN_CDB);
         }
         let length = usize::try_from(command.parameter_list_length).unwrap_or(usize::MAX);
         let request = Request {
             sender: *nexus,
             command,
-            // What is missing is for the list to find out: no list is right without its last byte.
+            // If bytes are missing, the empty list makes the parser report a wrong length.
             parameters: parameters.get(..length).unwrap_or(&[]),
             target_ports: &self.target_ports,
             is_persistent: self.store.is_persistent(),
@@ -223,7 +223,7 @@ impl<S: Store> LogicalUnit<S> {
         report(command.action, &self.state, self.generation, self.store.is_persistent(), buffer)
     }
 
-    /// Makes a change, all of it or nothing.
+    /// Applies a change completely, or not at all.
     fn commit(&mut self, change: Change) -> Result<Answer, Refusal> {
         let Change { state, generation, attentions, abort } = change;
         let is_kept = self.state.aptpl || state.aptpl;
@@ -249,7 +249,7 @@ impl<S: Store> LogicalUnit<S> {
     }
 }
 
-/// What a command comes to.
+/// The action to perform for a command.
 #[derive(Debug)]
 enum Decision {
     Report(PersistentReserveIn),

@@ -1,4 +1,4 @@
-//! What holds after any sequence of commands from several nexuses.
+//! Invariants after any sequence of commands from several nexuses.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,21 +25,21 @@ fn nexus(address: u64, port: u16) -> Nexus {
     Nexus::new(TransportId::Sas { address }, port).unwrap()
 }
 
-/// Two initiator ports at two target ports each.
+/// Returns the nexuses of two initiator ports at two target ports each.
 fn cast() -> [Nexus; 4] {
     [nexus(0xa, 1), nexus(0xb, 1), nexus(0xa, 2), nexus(0xb, 2)]
 }
 
-/// Who only looks.
+/// Returns a nexus that is never registered and only reads.
 fn observer() -> Nexus {
     nexus(0xe, 1)
 }
 
-/// What can be seen of a unit.
+/// The state of a unit as its commands report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct View {
     generation: u32,
-    /// Key, and whether it holds the reservation, by the nexus's name.
+    /// For each nexus, by name: its key, and whether it holds the reservation.
     registrations: BTreeMap<String, (u64, bool)>,
     /// Type and key.
     reservation: Option<(ReservationType, u64)>,
@@ -55,7 +55,7 @@ fn read(unit: &mut LogicalUnit<MemoryStore>, action: InServiceAction) -> Vec<u8>
     data
 }
 
-/// Looks at all that there is, and at whether its parts agree.
+/// Reads the whole state, and checks that its parts agree.
 fn view(unit: &mut LogicalUnit<MemoryStore>) -> View {
     let data = read(unit, InServiceAction::ReadFullStatus);
     let status = FullStatus::parse(&data).unwrap();
@@ -99,7 +99,7 @@ fn view(unit: &mut LogicalUnit<MemoryStore>) -> View {
     }
 }
 
-/// Sends a command, and checks the answer by itself.
+/// Sends a command, and checks that the answer is consistent in itself.
 fn send(unit: &mut LogicalUnit<MemoryStore>, cast: &[Nexus], command: &RandomCommand) -> Answer {
     let RandomCommand { sender, cdb, parameters } = command;
     let mut data = vec![0xee; 9000];
@@ -109,7 +109,7 @@ fn send(unit: &mut LogicalUnit<MemoryStore>, cast: &[Nexus], command: &RandomCom
         Err(_) => 0,
     };
     assert!(answer.length <= allocation_length);
-    assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "nothing is written behind the data");
+    assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "nothing is written after the data");
     assert_eq!(answer.sense.is_some(), answer.status == Status::CHECK_CONDITION);
     assert!(answer.status == Status::GOOD || (answer.length == 0 && answer.abort.is_empty()));
     answer
@@ -119,15 +119,15 @@ fn out(command: &RandomCommand) -> Option<PersistentReserveOut> {
     Cdb::new(&command.cdb).unwrap().try_into().ok()
 }
 
-/// SPEC_I_PT or ALL_TG_PT.
+/// Returns whether SPEC_I_PT or ALL_TG_PT is set.
 fn is_for_others(command: &RandomCommand) -> bool {
     command.parameters.get(20).is_some_and(|flags| flags & 0x0c != 0)
 }
 
-/// What must hold of one step.
+/// Checks the invariants of one step.
 fn check_step(command: &RandomCommand, sender: &Nexus, answer: &Answer, before: &View, after: &View) {
     if answer.status != Status::GOOD {
-        assert_eq!(before, after, "what fails changes nothing: {answer:?}");
+        assert_eq!(before, after, "a failed command changes nothing: {answer:?}");
         return;
     }
     let Some(out) = out(command) else {
@@ -159,7 +159,7 @@ fn check_step(command: &RandomCommand, sender: &Nexus, answer: &Answer, before: 
         assert!(after.registrations.is_empty() && after.reservation.is_none());
     }
     if before.reservation.is_some() && before.reservation != after.reservation {
-        // Taken, moved, released, or gone with its holder: by whom that may be.
+        // It was taken, moved, released, or ended with its holder's registration: the sender must be permitted to.
         let name = sender.to_string();
         let is_own = before.registrations.get(&name).is_some_and(|(_, holds)| *holds);
         let preempts = matches!(
@@ -173,7 +173,7 @@ fn check_step(command: &RandomCommand, sender: &Nexus, answer: &Answer, before: 
 
 proptest! {
     #[test]
-    fn any_commands_keep_the_rules(
+    fn random_commands_keep_invariants(
         commands in prop::collection::vec(any::<u64>(), 0..120),
         nexuses in 2..=4_usize,
     ) {
@@ -184,7 +184,7 @@ proptest! {
         for entropy in commands {
             let command = random_command(entropy, cast);
             let sender = cast[command.sender];
-            // So that the command is performed, and nobody is told what is not new.
+            // Clears old conditions, so that the command is performed and only new conditions are seen.
             for nexus in cast {
                 while unit.take_unit_attention(nexus).is_some() {}
             }
@@ -194,18 +194,18 @@ proptest! {
 
             prop_assert_eq!(unit.take_unit_attention(&sender), None, "the sender is told nothing");
             for nexus in cast {
-                let is_told = std::iter::from_fn(|| unit.take_unit_attention(nexus)).count();
-                prop_assert!(is_told <= 1);
-                prop_assert!(is_told == 0 || before.registrations.contains_key(&nexus.to_string()));
-                prop_assert!(is_told == 0 || answer.status == Status::GOOD);
-                // Whoever lost a registration by somebody else is told.
+                let told = std::iter::from_fn(|| unit.take_unit_attention(nexus)).count();
+                prop_assert!(told <= 1);
+                prop_assert!(told == 0 || before.registrations.contains_key(&nexus.to_string()));
+                prop_assert!(told == 0 || answer.status == Status::GOOD);
+                // A nexus whose registration another one removed is told.
                 let name = nexus.to_string();
                 let is_lost = before.registrations.contains_key(&name) && !after.registrations.contains_key(&name);
                 let by_all_target_ports = nexus.initiator() == sender.initiator() && is_for_others(&command);
-                prop_assert!(!is_lost || *nexus == sender || is_told == 1 || by_all_target_ports, "{}", name);
+                prop_assert!(!is_lost || *nexus == sender || told == 1 || by_all_target_ports, "{}", name);
             }
 
-            // After a loss of power, all is there or nothing.
+            // After a power loss, either everything or nothing is restored.
             let is_kept = after.capabilities[3] & 0x01 != 0;
             let mut restored = LogicalUnit::open(&TARGET_PORTS, store.clone()).unwrap();
             let again = view(&mut restored);
@@ -221,8 +221,9 @@ proptest! {
         }
     }
 
+    /// The unit and the store agree after every GOOD, whichever saves fail.
     #[test]
-    fn a_store_that_fails_now_and_then_never_gives_a_state_of_its_own(
+    fn failing_store_never_diverges_from_unit(
         commands in prop::collection::vec(any::<(u64, bool)>(), 0..120),
     ) {
         let cast = cast();
@@ -249,9 +250,9 @@ proptest! {
         }
     }
 
-    /// What is pending ends a command without effect, unless the command conflicts.
+    /// A pending condition ends a command without effect, unless the command conflicts.
     #[test]
-    fn unit_attention_conditions_change_nothing_but_when_a_command_is_performed(
+    fn pending_unit_attention_prevents_any_effect(
         commands in prop::collection::vec(any::<u64>(), 0..120),
     ) {
         let cast = cast();
@@ -274,13 +275,13 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_are_too_strange(
+    fn arbitrary_cdb_and_list_never_panic(
         setting in prop::collection::vec(any::<u64>(), 0..20),
         cdb in prop::collection::vec(any::<u8>(), 0..40),
         opcode in prop_oneof![Just(None), Just(Some(0x5e)), Just(Some(0x5f))],
         action in prop_oneof![Just(None), (0..9_u8).prop_map(Some)],
         parameters in prop::collection::vec(any::<u8>(), 0..100),
-        room in 0..300_usize,
+        data_len in 0..300_usize,
     ) {
         let cast = cast();
         let mut unit = LogicalUnit::new(&TARGET_PORTS).unwrap();
@@ -296,11 +297,11 @@ proptest! {
             *byte = action;
         }
         if cdb.len() > 9 && opcode == Some(0x5f) {
-            // As long as it is; else hardly any list would be right.
+            // The real length, otherwise hardly any list would be valid.
             cdb[5..9].copy_from_slice(&u32::try_from(parameters.len()).unwrap().to_be_bytes());
             cdb[9] = 0;
         }
-        let mut data = vec![0xee; room];
+        let mut data = vec![0xee; data_len];
         let answer = unit.execute(&cast[0], &cdb, &parameters, &mut data);
         prop_assert!(data[answer.length..].iter().all(|byte| *byte == 0xee));
         let access = unit.allows(&cast[1], &cdb);
@@ -309,7 +310,7 @@ proptest! {
     }
 
     #[test]
-    fn no_saved_bytes_are_too_strange(mut bytes in prop::collection::vec(any::<u8>(), 0..200), titled: bool) {
+    fn arbitrary_saved_bytes_are_damaged(mut bytes in prop::collection::vec(any::<u8>(), 0..200), titled: bool) {
         if titled {
             bytes.splice(0..0, *b"pr-target state, version 1\naptpl 1\nregistration ");
         }
@@ -319,9 +320,9 @@ proptest! {
     }
 }
 
-/// The commands are worth something only if they get around.
+/// The random commands are useful only if they reach every service action, type and error.
 #[test]
-fn random_commands_meet_every_service_action_and_every_end() {
+fn random_commands_reach_every_result() {
     let cast = cast();
     let mut unit = LogicalUnit::open(&TARGET_PORTS, MemoryStore::default()).unwrap();
     let mut ends: BTreeMap<(u8, u8, Option<SenseCode>), u32> = BTreeMap::new();
@@ -359,7 +360,7 @@ fn random_commands_meet_every_service_action_and_every_end() {
 }
 
 #[test]
-fn a_random_command_is_the_same_for_the_same_number() {
+fn random_command_is_deterministic() {
     let cast = cast();
     for entropy in 0..1000 {
         let command = random_command(entropy, &cast);

@@ -1,4 +1,4 @@
-//! Help, version, and what is no command line.
+//! Help, version and invalid command lines.
 
 use crate::run;
 
@@ -21,7 +21,7 @@ const COMMANDS: [&str; 15] = [
 ];
 
 #[test]
-fn help_and_version_go_to_standard_output_and_exit_0() {
+fn help_and_version_exit_0() {
     let (status, help, errors) = run(&["--help"]);
     assert_eq!((status, errors.as_str()), (Some(0), ""));
     for command in COMMANDS {
@@ -42,8 +42,9 @@ fn help_and_version_go_to_standard_output_and_exit_0() {
     }
 }
 
+/// The message names the wrong argument.
 #[test]
-fn wrong_arguments_are_told_by_which_and_exit_1() {
+fn wrong_arguments_exit_1() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "Usage"),
         (&["no-such-command"], "no-such-command"),

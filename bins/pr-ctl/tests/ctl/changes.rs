@@ -1,14 +1,15 @@
-//! What each command sends, and says when it is done.
+//! The commands that change something: what they send and print.
 
 use crate::{
     helper::{Answer, Helper},
     run_with,
 };
 
-/// Arguments behind the device, CDB bytes 1 and 2, the two keys, bytes 16 and on, and what is printed.
+/// Arguments except the device, bytes 1 and 2 of the CDB, the two keys, the parameter list from byte 16 on, and the
+/// output.
 type Case = (&'static [&'static str], [u8; 2], u64, u64, Vec<u8>, &'static str);
 
-/// Bytes 16 to 23 of the basic list.
+/// Returns bytes 16 to 23 of the basic parameter list.
 fn flags(flags: u8) -> Vec<u8> {
     vec![0, 0, 0, 0, flags, 0, 0, 0]
 }
@@ -122,7 +123,7 @@ fn reservations() -> Vec<Case> {
 }
 
 #[test]
-fn each_command_sends_what_it_was_told() {
+fn changes_send_their_arguments() {
     for (arguments, action_and_type, key, other, rest, text) in
         registrations().into_iter().chain(reservations())
     {
@@ -140,7 +141,7 @@ fn each_command_sends_what_it_was_told() {
 }
 
 #[test]
-fn json_says_what_was_done() {
+fn json_reports_a_change() {
     let helper = Helper::always(Answer::Good(vec![]));
     let (status, output, _) = run_with(
         &helper,
@@ -155,7 +156,7 @@ fn json_says_what_was_done() {
 }
 
 #[test]
-fn more_initiators_than_the_protocol_carries_are_not_sent() {
+fn too_many_initiators_are_not_sent() {
     let helper = Helper::always(Answer::Good(vec![]));
     let mut arguments = vec!["register", "DEVICE", "--new-key", "1"];
     arguments.extend(["--transport-id", "sas,5000c50005b32001"].repeat(400));

@@ -1,4 +1,4 @@
-//! What fails, how it is told, and with what exit status.
+//! Failures: their messages, advice and exit status.
 
 use std::{
     fs::{self, Permissions},
@@ -17,7 +17,7 @@ use crate::{
 const RESERVE: [&str; 6] = ["reserve", "DEVICE", "--key", "1", "--type", "1"];
 
 #[test]
-fn what_a_device_answers_is_the_exit_status_of_sg_persist() {
+fn answers_have_sg_persist_exit_status() {
     let sense = |key, asc| Answer::CheckCondition(SenseCode::new(SenseKey::new(key), asc, 0));
     for (answer, expected, text) in [
         (Answer::Status(Status::RESERVATION_CONFLICT), 24, "RESERVATION CONFLICT (18h)"),
@@ -53,14 +53,14 @@ fn what_a_device_answers_is_the_exit_status_of_sg_persist() {
 }
 
 #[test]
-fn an_answer_that_makes_no_sense_exits_97() {
+fn malformed_answer_exits_97() {
     let helper = Helper::always(Answer::Good(vec![0; 7]));
     let (status, _, errors) = run_with(&helper, &["keys", "DEVICE"]);
     assert_eq!(status, Some(97));
     assert!(errors.contains("7 bytes of data where 8 are needed"), "{errors}");
 }
 
-/// A descriptor length of 400h where 16 bytes are left.
+/// READ FULL STATUS data with a descriptor length of 400h where 16 bytes are left.
 const MALFORMED_STATUS: &str =
     "00000001000000280000000000000abc0000000001050000000000010000040006000000500000000000000100000000";
 
@@ -68,8 +68,9 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
+/// The part of the list that could be read is printed.
 #[test]
-fn malformed_lists_exit_97_with_what_could_be_read() {
+fn malformed_lists_exit_97() {
     let key_and_a_half = "0000000100000010 0000000000000abc 0000".replace(' ', "");
     for (command, data, shown, why) in [
         (
@@ -119,7 +120,7 @@ fn no_answer_in_time_exits_33() {
 }
 
 #[test]
-fn json_tells_of_a_failure_what_there_is_to_tell() {
+fn json_reports_failures() {
     let conflict = Helper::always(Answer::Status(Status::RESERVATION_CONFLICT));
     let (status, output, errors) = run_with(&conflict, &[&["--json"][..], &RESERVE].concat());
     assert_eq!(status, Some(24));
@@ -140,7 +141,7 @@ fn json_tells_of_a_failure_what_there_is_to_tell() {
 }
 
 #[test]
-fn a_helper_that_cannot_be_reached_exits_35_and_says_what_to_do() {
+fn unreachable_helper_exits_35_with_advice() {
     let helper = Helper::always(Answer::Good(vec![]));
     let gone = helper.directory().join("gone");
     drop(UnixListener::bind(&gone).unwrap());
@@ -169,7 +170,7 @@ fn a_helper_that_cannot_be_reached_exits_35_and_says_what_to_do() {
 }
 
 #[test]
-fn a_device_that_cannot_be_opened_exits_15_and_says_what_to_do() {
+fn unopenable_device_exits_15_with_advice() {
     let helper = Helper::always(Answer::Good(vec![]));
     let (status, _, errors) = run_with(&helper, &["keys", "DEVICE-not"]);
     assert_eq!(status, Some(15));
@@ -180,7 +181,7 @@ fn a_device_that_cannot_be_opened_exits_15_and_says_what_to_do() {
 }
 
 #[test]
-fn hints_tell_what_a_device_lacks() {
+fn advice_names_unsupported_features() {
     let in_list = SenseCode::INVALID_FIELD_IN_PARAMETER_LIST;
     for (arguments, code, hint) in [
         (
@@ -213,14 +214,15 @@ fn hints_tell_what_a_device_lacks() {
     }
 }
 
-/// The program as a user to whom neither device nor socket belong.
+/// Runs the program as a user that owns neither device nor socket. The advice names the missing permission.
 #[test]
-fn without_permission_it_is_said_whose_is_needed() {
+fn missing_permission_is_explained() {
     let helper = Helper::start(|_| Answer::Good(vec![0; 8]));
     let directory = helper.directory();
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     let program = directory.join("pr-ctl");
-    // Not by ourselves: a file that is open for writing in a child of another test cannot be run.
+    // A process of its own copies the file. If this process did, a child forked by another test at that moment would
+    // have the file open for writing, and it could not be run (ETXTBSY).
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_pr-ctl")).arg(&program).status().unwrap();
     assert!(copied.success());
     let run = |arguments: &[&str]| {
@@ -257,8 +259,9 @@ fn without_permission_it_is_said_whose_is_needed() {
     assert!(output.contains("mode 0000, user ") && output.contains("you need permission"), "{output}");
 }
 
+/// A closed pipe is no failure, a full disk is.
 #[test]
-fn output_that_nobody_reads_is_no_failure_and_output_that_cannot_be_written_is() {
+fn only_unwritable_output_is_a_failure() {
     let helper = crate::show::disk(&[1]);
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);

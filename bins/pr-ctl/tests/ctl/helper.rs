@@ -21,20 +21,20 @@ use rustix::{
 use scsi_sense::{SenseCode, Status};
 use tempfile::TempDir;
 
-/// What a command is answered with.
+/// The answer to a command.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
     Good(Vec<u8>),
     Status(Status),
     CheckCondition(SenseCode),
     Sense(Vec<u8>),
-    /// The connection is closed.
+    /// The connection is closed without a reply.
     HangUp,
-    /// There is none.
+    /// The connection stays open without a reply.
     Silence,
 }
 
-/// A command that has arrived.
+/// A command as the helper received it.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrived {
     pub(crate) cdb: [u8; 10],
@@ -42,7 +42,7 @@ pub(crate) struct Arrived {
     pub(crate) is_writable: bool,
 }
 
-/// A running helper, with a file beside it to pass for a disk. It ends with the test.
+/// A running helper, with a file in place of a disk. It runs until the test program exits.
 pub(crate) struct Helper {
     directory: TempDir,
     arrived: Arc<Mutex<Vec<Arrived>>>,
@@ -67,7 +67,7 @@ impl Helper {
         helper
     }
 
-    /// One that answers all commands alike.
+    /// Starts a helper that gives the same answer to every command.
     pub(crate) fn always(answer: Answer) -> Self {
         Self::start(move |_| answer.clone())
     }
@@ -88,7 +88,7 @@ impl Helper {
         self.arrived.lock().unwrap().clone()
     }
 
-    /// The one command that has arrived.
+    /// Returns the command received, which must be the only one.
     pub(crate) fn only(&self) -> Arrived {
         let arrived = self.arrived();
         assert_eq!(arrived.len(), 1, "{arrived:?}");
@@ -96,7 +96,7 @@ impl Helper {
     }
 }
 
-/// Removes what is listened on, so that nobody can connect any more.
+/// Removes the helper's socket, so that connecting fails.
 pub(crate) fn remove_socket(helper: &Helper) {
     fs::remove_file(helper.socket()).unwrap();
 }
@@ -139,7 +139,7 @@ fn serve(mut stream: &UnixStream, arrived: &Mutex<Vec<Arrived>>, responder: &Res
         match answer {
             Answer::HangUp => return,
             Answer::Silence => {
-                // Until the client has gone.
+                // Blocks until the client disconnects.
                 receive(stream, &mut [0], &mut Vec::new());
                 return;
             }
@@ -156,8 +156,8 @@ fn receive(stream: &UnixStream, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd
     let mut buffer = [IoSliceMut::new(buffer)];
     let received = rustix::net::recvmsg(stream, &mut buffer, &mut control, RecvFlags::CMSG_CLOEXEC);
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(came) = message {
-            descriptors.extend(came);
+        if let RecvAncillaryMessage::ScmRights(received_descriptors) = message {
+            descriptors.extend(received_descriptors);
         }
     }
     received.map_or(0, |received| received.bytes)

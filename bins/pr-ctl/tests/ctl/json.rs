@@ -12,7 +12,7 @@ use crate::{
 const EXPECTED: &str = include_str!("json.txt");
 
 #[test]
-fn json_is_what_it_always_was() {
+fn json_output_is_stable() {
     let conflict = || Helper::always(Answer::Status(Status::RESERVATION_CONFLICT));
     let attention = || Helper::always(Answer::CheckCondition(SenseCode::RESERVATIONS_PREEMPTED));
     let done = || Helper::always(Answer::Good(vec![]));
@@ -57,7 +57,7 @@ fn json_is_what_it_always_was() {
     assert!(actual == EXPECTED, "{actual}");
 }
 
-/// Without the mode and the owner of the socket, which are those of the user.
+/// Hides mode and owner of the socket, which depend on the user that runs the test.
 fn without_owner(output: &str) -> String {
     let Some((before, rest)) = output.split_once("\"mode ") else { return output.to_owned() };
     let (_, after) = rest.split_once('"').unwrap();

@@ -1,4 +1,4 @@
-//! The program as its users meet it: what it prints, what it exits with, and what it sends to the helper.
+//! Runs the program and checks its output, its exit status, and the commands that it sends to the helper.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test may fail by panicking")]
@@ -17,7 +17,7 @@ use std::process::{Command, Output, Stdio};
 
 use helper::Helper;
 
-/// How a run ended: exit status, standard output, standard error.
+/// The result of a run: exit status, standard output, standard error.
 type Run = (Option<i32>, String, String);
 
 fn command() -> Command {
@@ -30,12 +30,12 @@ fn done(Output { status, stdout, stderr }: Output) -> Run {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// Runs it with arguments alone.
+/// Runs the program with these arguments alone.
 fn run(arguments: &[&str]) -> Run {
     done(command().args(arguments).output().unwrap())
 }
 
-/// Runs it with a helper; `DEVICE` stands for the helper's.
+/// Runs the program with the socket of `helper`. Replaces `DEVICE` in arguments by the path of the helper's device.
 fn run_with(helper: &Helper, arguments: &[&str]) -> Run {
     let device = helper.device().into_os_string().into_string().unwrap();
     let arguments = arguments.iter().map(|argument| argument.replace("DEVICE", &device));

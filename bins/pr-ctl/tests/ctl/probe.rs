@@ -1,4 +1,4 @@
-//! What is found, and what is advised.
+//! `probe`: its findings and its advice.
 
 use std::os::unix::net::UnixListener;
 
@@ -9,12 +9,13 @@ use crate::{
     run, run_with,
 };
 
-/// The lines, without the headings' paths.
+/// Returns the indented lines: all but the headings.
 fn lines(output: &str) -> Vec<&str> {
     output.lines().filter(|line| line.starts_with(' ')).map(str::trim_start).collect()
 }
 
-/// A disk that can read, and answers a change like this.
+/// Starts a helper whose disk supports all commands that only read, except READ FULL STATUS, and gives the answer
+/// `change` to all others.
 fn disk(change: Answer) -> Helper {
     Helper::start(move |arrived| match (arrived.cdb[0], arrived.cdb[1]) {
         (0x5e, 0 | 1) => Answer::Good(vec![0; 8]),
@@ -25,7 +26,7 @@ fn disk(change: Answer) -> Helper {
 }
 
 #[test]
-fn a_disk_that_can_do_everything_is_told_so() {
+fn working_disk_passes_probe() {
     for change in [
         Answer::CheckCondition(SenseCode::INVALID_FIELD_IN_CDB),
         Answer::CheckCondition(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST),
@@ -58,7 +59,7 @@ fn a_disk_that_can_do_everything_is_told_so() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_to_do() {
+fn faults_are_shown_with_advice() {
     let cases = [
         (
             Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE)),
@@ -67,7 +68,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
             "it is no disk: use /dev/sdX or /dev/sgN, or a helper that emulates reservations on files",
         ),
         (
-            // QEMU's helper, of what takes no SCSI commands.
+            // The answer of QEMU's helper for a device that takes no SCSI commands.
             Helper::always(Answer::CheckCondition(SenseCode::IO_PROCESS_TERMINATED)),
             11,
             "NO  READ KEYS: CHECK CONDITION (02h): ABORTED COMMAND, I/O PROCESS TERMINATED (0B/00/06)",
@@ -105,7 +106,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     }
 }
 
-/// A device may lack a command, but a malformed answer or none is a fault.
+/// A device may lack a command, but a malformed or missing answer is a fault.
 #[test]
 fn malformed_answers_are_findings() {
     let malformed = vec![0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
@@ -143,7 +144,7 @@ fn malformed_answers_are_findings() {
 }
 
 #[test]
-fn a_unit_attention_is_no_finding() {
+fn unit_attention_is_no_finding() {
     let attentions = std::sync::Mutex::new(3);
     let helper = Helper::start(move |arrived| {
         let mut left = attentions.lock().unwrap();
@@ -162,7 +163,7 @@ fn a_unit_attention_is_no_finding() {
 }
 
 #[test]
-fn the_helper_alone_can_be_looked_at() {
+fn probe_works_without_a_device() {
     let helper = disk(Answer::Good(vec![]));
     let (status, output, _) = run_with(&helper, &["probe"]);
     assert_eq!((status, lines(&output).len()), (Some(0), 2), "{output}");
@@ -183,7 +184,7 @@ fn the_helper_alone_can_be_looked_at() {
 }
 
 #[test]
-fn what_is_no_disk_is_seen_before_it_is_asked() {
+fn files_other_than_disks_are_recognized() {
     let helper = Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE));
     for (device, what, advice) in [
         ("/dev/null", "character device that is not a SCSI one", "it is no disk"),
@@ -196,7 +197,7 @@ fn what_is_no_disk_is_seen_before_it_is_asked() {
 }
 
 #[test]
-fn json_has_each_check() {
+fn probe_json_has_each_check() {
     let helper = Helper::always(Answer::Status(Status::BUSY));
     let (status, output, _) = run_with(&helper, &["probe", "DEVICE", "--json"]);
     assert_eq!(status, Some(26));

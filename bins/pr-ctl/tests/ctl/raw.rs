@@ -1,4 +1,4 @@
-//! Commands as they are.
+//! `raw`: commands sent unchanged.
 
 use scsi_sense::{SenseCode, Status};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_command_is_sent_as_it_is_and_its_data_are_shown() {
+fn raw_cdb_is_sent_unchanged() {
     let helper = Helper::always(Answer::Good((0..18).collect()));
     for words in [&["5e1fab00000000001200"][..], &["5E", "1F", "ab 00 00", "00:00:00", "12,00"]] {
         let (status, output, errors) = run_with(&helper, &[&["raw", "DEVICE"], words].concat());
@@ -28,7 +28,7 @@ fn a_command_is_sent_as_it_is_and_its_data_are_shown() {
 }
 
 #[test]
-fn a_parameter_list_is_sent_as_it_is() {
+fn raw_parameter_list_is_sent_unchanged() {
     let helper = Helper::always(Answer::Good(vec![]));
     let list = "11 22 33 44";
     let (status, output, _) =
@@ -42,7 +42,7 @@ fn a_parameter_list_is_sent_as_it_is() {
 }
 
 #[test]
-fn a_failed_command_is_shown_and_its_exit_status_says_how() {
+fn failed_raw_command_sets_exit_status() {
     let helper = Helper::always(Answer::CheckCondition(SenseCode::INVALID_FIELD_IN_CDB));
     let (status, output, errors) = run_with(&helper, &["raw", "DEVICE", "5e000000000000000800"]);
     assert_eq!((status, errors.as_str()), (Some(5), ""));
@@ -63,7 +63,7 @@ fn a_failed_command_is_shown_and_its_exit_status_says_how() {
 }
 
 #[test]
-fn what_the_protocol_does_not_carry_is_not_sent() {
+fn invalid_raw_command_is_not_sent() {
     let helper = Helper::always(Answer::Good(vec![]));
     for (cdb, options) in [
         ("12 00 00 00 24 00", &[][..]),

@@ -1,4 +1,4 @@
-//! What is shown of a disk, for people and for programs.
+//! The commands that show the state of a disk, as text and as JSON.
 
 use scsi_sense::pr::{
     Capabilities, FullStatus, IscsiName, IscsiSessionId, Keys, Registration, Reservation, ReservationData,
@@ -12,7 +12,7 @@ use crate::{
 
 const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
-/// A disk with these keys, of which the first holds a reservation.
+/// Starts a helper whose disk has these keys registered. The first one holds a reservation.
 pub(crate) fn disk(keys: &[u64]) -> Helper {
     let keys: Vec<_> = keys.iter().copied().map(ReservationKey).collect();
     Helper::start(move |arrived| {
@@ -72,7 +72,7 @@ fn keys_are_listed() {
 }
 
 #[test]
-fn a_list_that_may_be_cut_says_so() {
+fn truncated_list_says_so() {
     let keys: Vec<u64> = (0..2000).collect();
     let helper = disk(&keys);
     let output = shown(&helper, &["keys", "DEVICE"]);
@@ -82,7 +82,8 @@ fn a_list_that_may_be_cut_says_so() {
     assert!(shown(&helper, &["--json", "keys", "DEVICE"]).contains("\"complete\": false"));
 }
 
-/// Nine registrations as LIO tells them: ADDITIONAL LENGTH counts what fits the allocation length.
+/// LIO's ADDITIONAL LENGTH counts only the registrations that fit the allocation length, so it does not tell that there
+/// are more: all nine must be shown.
 #[test]
 fn lio_registrations_are_all_shown() {
     let helper = Helper::start(|arrived| {
@@ -111,7 +112,7 @@ fn lio_registrations_are_all_shown() {
     assert!(shown(&helper, &["status", "DEVICE", "--json"]).ends_with("\"complete\": true}\n"));
 }
 
-/// As many registrations as an answer has room for, to the byte: nothing says that these are all.
+/// A list that fills an answer to the last byte may have more entries.
 #[test]
 fn full_answers_are_not_called_complete() {
     let helper = Helper::start(|arrived| {
@@ -127,7 +128,7 @@ fn full_answers_are_not_called_complete() {
 }
 
 #[test]
-fn the_reservation_is_shown() {
+fn reservation_is_shown() {
     let helper = disk(&[0x1a]);
     let text = "WRITE EXCLUSIVE, REGISTRANTS ONLY (5h), key 0x1a\n";
     assert_eq!(shown(&helper, &["reservation", "DEVICE"]), text);

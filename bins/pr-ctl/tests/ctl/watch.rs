@@ -1,4 +1,4 @@
-//! Changes as they happen.
+//! `watch`: changes of registrations and reservation.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -21,8 +21,8 @@ use crate::{
     run_with,
 };
 
-/// What takes longer than this is a failed test.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a line of output.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Default)]
 struct Disk(Arc<Mutex<State>>);
@@ -64,7 +64,7 @@ impl Disk {
     }
 }
 
-/// A running `pr-ctl watch`. Dropped, it is killed.
+/// A running `pr-ctl watch`, killed on drop.
 struct Watch {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -88,11 +88,11 @@ impl Watch {
         Self { child, lines }
     }
 
-    /// The next lines without their time.
+    /// Checks the next lines, except the time that each must begin with.
     #[track_caller]
     fn expect(&self, expected: &[&str]) {
         for expected in expected {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap();
+            let line = self.lines.recv_timeout(LINE_TIMEOUT).unwrap();
             let (time, text) = line.split_once("  ").unwrap();
             assert_eq!((time.len(), &time[10..11], &time[19..]), (20, "T", "Z"), "{line}");
             assert_eq!(text, *expected);
@@ -108,7 +108,7 @@ impl Drop for Watch {
 }
 
 #[test]
-fn registrations_and_reservation_are_printed_when_they_change() {
+fn watch_prints_each_change() {
     let disk = Disk::default();
     disk.change(|state| state.keys = vec![0x1a]);
     let helper = disk.helper();
@@ -129,7 +129,7 @@ fn registrations_and_reservation_are_printed_when_they_change() {
 }
 
 #[test]
-fn trouble_is_told_once_and_its_end_too() {
+fn trouble_and_recovery_are_printed_once() {
     let disk = Disk::default();
     let helper = disk.helper();
     let watch = Watch::start(&helper, &[]);
@@ -152,7 +152,7 @@ fn trouble_is_told_once_and_its_end_too() {
 }
 
 #[test]
-fn what_the_device_tells_once_is_printed() {
+fn unit_attention_is_printed() {
     let disk = Disk::default();
     let helper = disk.helper();
     let watch = Watch::start(&helper, &[]);
@@ -168,12 +168,12 @@ fn what_the_device_tells_once_is_printed() {
 }
 
 #[test]
-fn json_is_a_line_for_each_change() {
+fn watch_json_has_one_line_per_change() {
     let disk = Disk::default();
     let helper = disk.helper();
     let watch = Watch::start(&helper, &["--json"]);
     let next = || {
-        let line = watch.lines.recv_timeout(PATIENCE).unwrap();
+        let line = watch.lines.recv_timeout(LINE_TIMEOUT).unwrap();
         let (head, rest) = line.split_at(r#"{"time": "2026-11-02T12:03:04Z", "#.len());
         assert!(head.starts_with(r#"{"time": "2"#) && head.ends_with(r#"Z", "#), "{line}");
         rest.to_owned()
@@ -184,7 +184,7 @@ fn json_is_a_line_for_each_change() {
 }
 
 #[test]
-fn a_device_that_cannot_be_watched_is_told_at_once() {
+fn unwatchable_device_fails_at_once() {
     let helper = Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE));
     let (status, output, errors) = run_with(&helper, &["watch", "DEVICE"]);
     assert_eq!((status, output.as_str()), (Some(9), ""));
@@ -192,7 +192,7 @@ fn a_device_that_cannot_be_watched_is_told_at_once() {
 }
 
 #[test]
-fn a_unit_attention_at_the_start_is_passed_over() {
+fn unit_attention_at_start_is_skipped() {
     let attentions = Mutex::new(2);
     let helper = Helper::start(move |_| {
         let mut left = attentions.lock().unwrap();

@@ -1,4 +1,4 @@
-//! A helper that does not answer, or not even accept.
+//! Deadlines: a helper that does not answer, greet or accept.
 
 use std::{
     io::{self, Write as _},
@@ -17,7 +17,7 @@ use crate::{
     options,
 };
 
-/// Where nothing is going to happen, this is not too short however slow the machine.
+/// The timeout of calls that must time out: nothing else happens on the connection, so a slow machine does no harm.
 const SHORT: Duration = Duration::from_millis(30);
 
 #[track_caller]
@@ -28,8 +28,9 @@ fn assert_unreachable(result: Result<impl std::fmt::Debug, Error>, kind: io::Err
     }
 }
 
+/// The connection is closed at the deadline, so that the next command cannot receive the late answer.
 #[test]
-fn an_answer_that_is_late_is_nobodys() {
+fn late_answer_is_never_received() {
     for kind in Kind::BOTH {
         let stages = [Stage::Unread, Stage::Request(1), Stage::Request(16), Stage::Reply(0), Stage::Reply(1)];
         for stage in stages.into_iter().chain([Stage::Reply(103), Stage::Reply(kind.reply_len() - 1)]) {
@@ -43,7 +44,7 @@ fn an_answer_that_is_late_is_nobodys() {
             assert!(matches!(error, Error::TimedOut), "{kind:?}, {stage:?}: {error:?}");
             assert!(error.may_have_run());
             assert_eq!(error.sense_code(), SenseCode::COMMAND_TIMEOUT_DURING_PROCESSING);
-            // The connection is closed, so that the helper can see that nobody waits any more.
+            // The helper sees that the connection is closed and the client no longer waits.
             helper.wait_until_closed(1);
             assert_eq!(client.state(), State::Connected, "a slow disk is no lost helper");
 
@@ -56,7 +57,7 @@ fn an_answer_that_is_late_is_nobodys() {
 }
 
 #[test]
-fn connecting_to_a_helper_that_does_not_greet_ends() {
+fn connect_without_greeting_times_out() {
     for sent in 0..4 {
         let helper = Helper::start(&[Plan::HangAt(Stage::Greeting(sent)); 2]);
         assert_unreachable(options().timeout(SHORT).connect(helper.path()), io::ErrorKind::TimedOut);
@@ -66,7 +67,7 @@ fn connecting_to_a_helper_that_does_not_greet_ends() {
 }
 
 #[test]
-fn connecting_to_a_helper_that_does_not_accept_ends() {
+fn connect_without_accept_times_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
@@ -82,7 +83,7 @@ fn connecting_to_a_helper_that_does_not_accept_ends() {
     assert_unreachable(options().timeout(SHORT).connect(&path), io::ErrorKind::TimedOut);
     assert_unreachable(options().timeout(Duration::ZERO).connect(&path), io::ErrorKind::TimedOut);
 
-    // With time enough it gets its turn.
+    // Without a timeout it connects once the helper accepts.
     let client = thread::spawn(move || options().timeout(None).connect(&path).map(drop));
     let accept = |_| {
         let (mut stream, _) = listener.accept().unwrap();
@@ -95,7 +96,7 @@ fn connecting_to_a_helper_that_does_not_accept_ends() {
 }
 
 #[test]
-fn a_pause_that_is_longer_than_the_time_left_is_not_begun() {
+fn pause_beyond_the_deadline_is_skipped() {
     let mut helper = Helper::start(&[]);
     let client = Client::options()
         .timeout(Duration::from_secs(60))
@@ -109,7 +110,7 @@ fn a_pause_that_is_longer_than_the_time_left_is_not_begun() {
 }
 
 #[test]
-fn times_that_no_clock_can_count_are_for_ever() {
+fn huge_timeout_means_no_deadline() {
     let helper = Helper::start(&[]);
     let client = options().timeout(Duration::MAX).connect(helper.path()).unwrap();
     Kind::In.succeed(&client, &helper.device());

@@ -1,4 +1,4 @@
-//! The examples do what they say.
+//! The examples print the expected output.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ mod mio;
 #[allow(dead_code, unreachable_pub, reason = "all of it but main is used")]
 mod quick_start;
 
-/// A disk on which two keys are registered.
+/// Starts a helper with a disk on which two keys are registered.
 fn helper(plans: &[Plan]) -> Helper {
     Helper::answering(plans, |_| {
         let mut data = [0; 24];
@@ -28,7 +28,7 @@ fn device(helper: &Helper) -> PathBuf {
 }
 
 #[test]
-fn quick_start_prints_the_keys() {
+fn quick_start_example_prints_the_keys() {
     let helper = helper(&[]);
     let mut output = Vec::new();
     quick_start::run(helper.path(), &device(&helper), &mut output).unwrap();
@@ -36,7 +36,7 @@ fn quick_start_prints_the_keys() {
 }
 
 #[test]
-fn mio_asks_several_disks_and_is_told_of_one_that_is_lost() {
+fn mio_example_reports_lost_connection() {
     let helper = helper(&[Plan::Serve, Plan::CloseAt(Stage::Reply(10)), Plan::Serve]);
     let device = device(&helper);
     let mut output = Vec::new();

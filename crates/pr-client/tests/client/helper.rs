@@ -1,4 +1,4 @@
-//! A helper that keeps to the protocol or, connection by connection, stops or closes at any byte of it.
+//! A helper that follows the protocol, or on planned connections hangs or closes the connection at any byte.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,46 +26,46 @@ use rustix::{
 use scsi_sense::{SenseCode, Status};
 use tempfile::TempDir;
 
-/// What takes longer than this is a failed test.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a test waits for a condition before it fails.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What becomes of one connection.
+/// The helper's behaviour on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// Commands are answered until the client closes.
     Serve,
-    /// So many commands are answered; with the last reply the connection is closed.
+    /// This many commands are answered; after the last reply the connection is closed.
     ServeOnly(usize),
-    /// The connection is closed.
+    /// The connection is closed at this stage.
     CloseAt(Stage),
-    /// The greetings are exchanged, and the connection is closed by [`Helper::close_idle`].
-    CloseWhenTold,
-    /// Nothing more is said or read, and the connection stays.
+    /// The greetings are exchanged, and [`Helper::close_idle`] closes the connection.
+    CloseOnSignal,
+    /// From this stage on, nothing is sent or read, and the connection stays open.
     HangAt(Stage),
-    /// The helper ends before it accepts the connection, and starts anew.
+    /// The helper ends before it accepts the connection, and starts again.
     Restart,
-    /// The greetings are exchanged, and [`Helper::babble`] says what nobody has asked for.
-    Babble,
+    /// The greetings are exchanged, and [`Helper::send_unsolicited`] sends a reply without a command.
+    SendUnsolicited,
     /// The first command is answered with these four bytes of status, and these of size.
     Violate(u32, u32),
 }
 
-/// How far a connection comes.
+/// The stage that a connection reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// So many bytes of the helper's greeting are sent.
+    /// This many bytes of the helper's greeting are sent.
     Greeting(usize),
     /// The helper's greeting is sent, the client's is read.
     Greeted,
     /// A command has begun to arrive; nothing of it is read.
     Unread,
-    /// So many bytes of the command are read: the CDB, then the parameters.
+    /// This many bytes of the command are read: the CDB, then the parameters.
     Request(usize),
-    /// The command is read, and so many bytes of its reply are sent.
+    /// The command is read, and this many bytes of its reply are sent.
     Reply(usize),
 }
 
-/// What a command is answered with.
+/// The answer to a command.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answer {
     pub(crate) status: u8,
@@ -87,18 +87,18 @@ impl Answer {
     }
 }
 
-/// A command that arrived in whole.
+/// A command that arrived whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) cdb: [u8; 10],
     pub(crate) parameters: Vec<u8>,
-    /// What came with it: device and inode.
+    /// Device and inode of its descriptor.
     pub(crate) device: (u64, u64),
 }
 
 pub(crate) type Responder = dyn Fn(&Arrived) -> Answer + Send + Sync;
 
-/// A running helper. Dropped, it ends, and closes all connections.
+/// A running helper. On drop it ends and closes all connections.
 pub(crate) struct Helper {
     directory: TempDir,
     shared: Arc<Shared>,
@@ -109,21 +109,23 @@ struct Shared {
     path: PathBuf,
     plans: Mutex<VecDeque<Plan>>,
     responder: Box<Responder>,
-    /// Commands of which a byte has arrived, or more.
+    /// Number of commands of which at least one byte has arrived.
     begun: AtomicUsize,
     arrived: Mutex<Vec<Arrived>>,
-    /// Connections that were accepted, and that are over.
+    /// Number of connections accepted.
     accepted: AtomicUsize,
+    /// Number of connections closed.
     closed: AtomicUsize,
-    told: AtomicBool,
+    /// Set by the test when waiting connections must continue.
+    signal: AtomicBool,
     ending: Mutex<bool>,
     ended: Condvar,
     open: Mutex<HashMap<usize, UnixStream>>,
 }
 
 impl Helper {
-    /// A helper that does with its connections, in the order in which they come, what is planned, and serves those
-    /// for which there is no plan. All commands succeed; IN returns as many zeros as it may.
+    /// Starts a helper with a plan for each of its first connections, in the order in which it accepts them; it serves
+    /// all further ones. All commands succeed; IN returns as many zeros as the allocation length.
     pub(crate) fn start(plans: &[Plan]) -> Self {
         Self::answering(plans, |arrived| {
             let length = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
@@ -132,7 +134,7 @@ impl Helper {
         })
     }
 
-    /// A helper that answers like this.
+    /// Starts a helper with these plans and answers.
     pub(crate) fn answering(
         plans: &[Plan],
         responder: impl Fn(&Arrived) -> Answer + Send + Sync + 'static,
@@ -148,7 +150,7 @@ impl Helper {
             arrived: Mutex::default(),
             accepted: AtomicUsize::new(0),
             closed: AtomicUsize::new(0),
-            told: AtomicBool::new(false),
+            signal: AtomicBool::new(false),
             ending: Mutex::new(false),
             ended: Condvar::new(),
             open: Mutex::default(),
@@ -164,18 +166,18 @@ impl Helper {
         &self.shared.path
     }
 
-    /// A file beside the socket, to pass as a device.
+    /// Opens a file beside the socket, in place of a device.
     pub(crate) fn device(&self) -> fs::File {
         let path = self.directory.path().join("device");
         fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
     }
 
-    /// Commands of which at least one byte has reached a helper.
+    /// Returns the number of commands of which at least one byte has arrived.
     pub(crate) fn begun(&self) -> usize {
         self.shared.begun.load(Ordering::SeqCst)
     }
 
-    /// Commands that arrived in whole and were answered.
+    /// Returns the commands that arrived whole and were answered.
     pub(crate) fn arrived(&self) -> Vec<Arrived> {
         self.shared.arrived.lock().unwrap().clone()
     }
@@ -184,29 +186,29 @@ impl Helper {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Closes the connections that were to be closed when told, so many.
+    /// Closes the connections planned as [`Plan::CloseOnSignal`], of which there must be this many.
     pub(crate) fn close_idle(&self, connections: usize) {
-        self.shared.told.store(true, Ordering::SeqCst);
+        self.shared.signal.store(true, Ordering::SeqCst);
         self.wait_until_closed(connections);
     }
 
     /// Closes the connections that hang.
     pub(crate) fn close_hung(&self) {
-        self.shared.told.store(true, Ordering::SeqCst);
+        self.shared.signal.store(true, Ordering::SeqCst);
     }
 
-    /// Has a reply to a command that was not sent lie in wait.
-    pub(crate) fn babble(&self) {
-        self.shared.told.store(true, Ordering::SeqCst);
-        eventually(|| !self.shared.told.load(Ordering::SeqCst));
+    /// Sends a reply on the connection planned as [`Plan::SendUnsolicited`].
+    pub(crate) fn send_unsolicited(&self) {
+        self.shared.signal.store(true, Ordering::SeqCst);
+        eventually(|| !self.shared.signal.load(Ordering::SeqCst));
     }
 
-    /// Waits until so many connections are over.
+    /// Waits until this many connections are closed.
     pub(crate) fn wait_until_closed(&self, connections: usize) {
         eventually(|| self.shared.closed.load(Ordering::SeqCst) >= connections);
     }
 
-    /// Ends the helper: every connection is closed, and its socket goes away.
+    /// Ends the helper: closes every connection and removes its socket.
     pub(crate) fn stop(&mut self) {
         let Some(accepting) = self.accepting.take() else { return };
         *self.shared.ending.lock().unwrap() = true;
@@ -218,7 +220,7 @@ impl Helper {
         eventually(|| self.shared.closed.load(Ordering::SeqCst) == self.accepted());
     }
 
-    /// Starts it anew, with the same plans for its connections.
+    /// Starts the helper again, with the remaining plans.
     pub(crate) fn start_again(&mut self) {
         *self.shared.ending.lock().unwrap() = false;
         let listener = UnixListener::bind(&self.shared.path).unwrap();
@@ -239,7 +241,7 @@ impl Drop for Helper {
 pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "in vain");
+        assert!(begun.elapsed() < TIMEOUT, "timed out");
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -259,9 +261,9 @@ impl Shared {
             self.open.lock().unwrap().insert(number, stream.try_clone().unwrap());
             let shared = Arc::clone(self);
             thread::spawn(move || {
-                // A client that goes away is no failure of the helper.
+                // A client that disconnects is not a failure of the helper.
                 let _ = shared.play(plan, &stream);
-                // As a process that is killed closes it: with what is unread, and without a word.
+                // Closed as if the process was killed: data may be unread.
                 shared.open.lock().unwrap().remove(&number);
                 drop(stream);
                 shared.closed.fetch_add(1, Ordering::SeqCst);
@@ -270,7 +272,7 @@ impl Shared {
         fs::remove_file(&self.path).unwrap();
     }
 
-    /// False: the helper ends.
+    /// Waits for a connection. Returns false if the helper ends.
     fn wait_for_client(&self, listener: &UnixListener) -> bool {
         let moment = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         loop {
@@ -289,9 +291,9 @@ impl Shared {
             Plan::Serve => self.serve(stream, usize::MAX),
             Plan::ServeOnly(commands) => self.serve(stream, commands),
             Plan::CloseAt(stage) => self.reach(stage, stream),
-            Plan::CloseWhenTold => {
+            Plan::CloseOnSignal => {
                 self.reach(Stage::Greeted, stream)?;
-                eventually(|| self.told.load(Ordering::SeqCst));
+                eventually(|| self.signal.load(Ordering::SeqCst));
                 Ok(())
             }
             Plan::HangAt(stage) => {
@@ -300,11 +302,11 @@ impl Shared {
                 Ok(())
             }
             Plan::Restart => unreachable!("before the connection is accepted"),
-            Plan::Babble => {
+            Plan::SendUnsolicited => {
                 self.reach(Stage::Greeted, stream)?;
-                eventually(|| self.told.load(Ordering::SeqCst));
+                eventually(|| self.signal.load(Ordering::SeqCst));
                 (&*stream).write_all(&[0; 104])?;
-                self.told.store(false, Ordering::SeqCst);
+                self.signal.store(false, Ordering::SeqCst);
                 self.wait_for_end(stream);
                 Ok(())
             }
@@ -323,10 +325,10 @@ impl Shared {
         loop {
             let ending = self.ending.lock().unwrap();
             let (ending, _) = self.ended.wait_timeout(ending, Duration::from_millis(1)).unwrap();
-            // Hung up is told unasked.
+            // poll(2) always reports POLLHUP.
             let mut events = [PollFd::new(stream, PollFlags::empty())];
             let gone = rustix::event::poll(&mut events, Some(&Timespec::default())).unwrap() > 0;
-            if *ending || gone || self.told.load(Ordering::SeqCst) {
+            if *ending || gone || self.signal.load(Ordering::SeqCst) {
                 return;
             }
         }
@@ -373,7 +375,7 @@ impl Shared {
                 break;
             }
             self.begun.fetch_add(usize::from(begins), Ordering::SeqCst);
-            session.received(n, &mut descriptors).expect("a client that keeps to the protocol");
+            session.received(n, &mut descriptors).expect("the client follows the protocol");
             greeted |= !session.is_inside_message();
             if let Some(request) = session.request() {
                 stream.write_all(request.answer(|command, device| self.answer(command, &device)))?;
@@ -399,7 +401,7 @@ impl Shared {
     }
 }
 
-/// All that there is to receive now.
+/// Returns all bytes and descriptors that can be received now.
 pub(crate) fn receive_all(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
     stream.set_nonblocking(true).unwrap();
     let (mut bytes, mut descriptors, mut buffer) = (Vec::new(), Vec::new(), [0; 4096]);
@@ -415,8 +417,8 @@ fn receive(stream: &UnixStream, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd
     let mut buffer = [IoSliceMut::new(buffer)];
     let received = rustix::net::recvmsg(stream, &mut buffer, &mut control, RecvFlags::CMSG_CLOEXEC)?;
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(came) = message {
-            descriptors.extend(came);
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
         }
     }
     Ok(received.bytes)

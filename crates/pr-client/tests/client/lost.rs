@@ -1,4 +1,4 @@
-//! A helper that is gone at any byte of a command: how often does the command arrive, and what is the caller told?
+//! Connections lost at any byte of a command: how often the command arrives, and the error that the caller gets.
 
 use std::io;
 
@@ -11,9 +11,10 @@ use crate::{
     options,
 };
 
-/// The connection that the client has ends while it is idle; the next one fares as planned; then all is well.
+/// Returns a client whose idle connection has ended, and its helper: the next connections follow the plans, all further
+/// ones are served.
 fn after_an_idle_connection_ended(plans: &[Plan]) -> (Helper, pr_client::Client) {
-    let plans: Vec<_> = [Plan::CloseWhenTold].iter().chain(plans).copied().collect();
+    let plans: Vec<_> = [Plan::CloseOnSignal].iter().chain(plans).copied().collect();
     let helper = Helper::start(&plans);
     let client = connect(helper.path());
     helper.close_idle(1);
@@ -24,15 +25,16 @@ fn after_an_idle_connection_ended(plans: &[Plan]) -> (Helper, pr_client::Client)
 fn assert_answered(
     helper: &Helper,
     result: Result<pr_client::Completion, Error>,
-    what: impl std::fmt::Debug,
+    case: impl std::fmt::Debug,
 ) {
-    let completion = result.unwrap_or_else(|error| panic!("{what:?}: {error:?}"));
-    assert_eq!(completion.status, Status::GOOD, "{what:?}");
-    assert_eq!((helper.begun(), helper.arrived().len()), (1, 1), "{what:?}: it arrived once");
+    let completion = result.unwrap_or_else(|error| panic!("{case:?}: {error:?}"));
+    assert_eq!(completion.status, Status::GOOD, "{case:?}");
+    assert_eq!((helper.begun(), helper.arrived().len()), (1, 1), "{case:?}: it arrived once");
 }
 
+/// The command arrives once.
 #[test]
-fn as_long_as_nothing_was_sent_the_client_reconnects_and_the_command_arrives_once() {
+fn unsent_command_is_retried() {
     for kind in Kind::BOTH {
         let (helper, client) = after_an_idle_connection_ended(&[]);
         assert_answered(&helper, kind.run(&client, &helper.device()), "closed while idle");
@@ -47,19 +49,19 @@ fn as_long_as_nothing_was_sent_the_client_reconnects_and_the_command_arrives_onc
         let (helper, client) = after_an_idle_connection_ended(&[Plan::Restart, Plan::Restart]);
         assert_answered(&helper, kind.run(&client, &helper.device()), "ended before it accepted");
 
-        // What is said unasked is 104 zeros: the reply to a command that succeeded.
-        let helper = Helper::start(&[Plan::Babble]);
+        // The unsolicited data are 104 zeros: the reply to a command that succeeded.
+        let helper = Helper::start(&[Plan::SendUnsolicited]);
         let client = connect(helper.path());
-        helper.babble();
-        assert_answered(&helper, kind.run(&client, &helper.device()), "something was said unasked");
+        helper.send_unsolicited();
+        assert_answered(&helper, kind.run(&client, &helper.device()), "unsolicited data");
         assert_eq!(helper.accepted(), 2);
     }
 }
 
-/// Here it is chance whether the command is in the socket when the helper closes it. Whichever it is, the client must
-/// know.
+/// The helper closes the connection while the command is being sent, so it is a race whether the command arrives.
+/// Either it arrives once, or the client must report it as lost.
 #[test]
-fn a_helper_that_closes_as_the_command_is_sent_gets_it_once_or_it_is_lost() {
+fn close_while_sending_never_duplicates() {
     for kind in Kind::BOTH {
         for _ in 0..50 {
             let (helper, client) = after_an_idle_connection_ended(&[Plan::CloseAt(Stage::Greeted)]);
@@ -72,7 +74,7 @@ fn a_helper_that_closes_as_the_command_is_sent_gets_it_once_or_it_is_lost() {
     }
 }
 
-/// Every stage at which a command is under way.
+/// Returns every stage at which a command is in flight.
 fn stages(kind: Kind) -> impl Iterator<Item = Stage> {
     let requests = (1..=kind.request_len()).map(Stage::Request);
     let replies = (0..kind.reply_len()).map(Stage::Reply);
@@ -80,10 +82,10 @@ fn stages(kind: Kind) -> impl Iterator<Item = Stage> {
 }
 
 #[test]
-fn from_its_first_byte_on_a_command_is_never_sent_again() {
+fn partly_sent_command_is_never_retried() {
     for kind in Kind::BOTH {
         for stage in stages(kind) {
-            // On the connection that was there, and on one that was made for the command.
+            // On an idle connection, and on one made for the command.
             let idle = Helper::start(&[Plan::CloseAt(stage)]);
             let client = connect(idle.path());
             let made = after_an_idle_connection_ended(&[Plan::CloseAt(stage)]);
@@ -109,7 +111,7 @@ fn from_its_first_byte_on_a_command_is_never_sent_again() {
 }
 
 #[test]
-fn an_answer_counts_although_the_helper_closes_behind_it() {
+fn answer_before_close_counts() {
     for kind in Kind::BOTH {
         let helper = Helper::start(&[Plan::ServeOnly(1), Plan::ServeOnly(2)]);
         let client = connect(helper.path());
@@ -126,8 +128,9 @@ fn an_answer_counts_although_the_helper_closes_behind_it() {
     }
 }
 
+/// While the helper is away, commands fail; afterwards they succeed.
 #[test]
-fn a_client_gives_up_after_its_attempts_and_recovers_when_the_helper_is_back() {
+fn client_recovers_when_helper_restarts() {
     for attempts in [0, 1, 3] {
         let mut helper = Helper::start(&[]);
         let client = options().attempts(attempts).connect(helper.path()).unwrap();
@@ -148,9 +151,9 @@ fn a_client_gives_up_after_its_attempts_and_recovers_when_the_helper_is_back() {
 }
 
 #[test]
-fn a_helper_that_greets_nobody_is_tried_as_often_as_was_said() {
+fn attempts_without_greeting_are_limited() {
     for attempts in [1, 2, 5] {
-        let plans = [&[Plan::CloseWhenTold][..], &[Plan::CloseAt(Stage::Greeting(0)); 10]].concat();
+        let plans = [&[Plan::CloseOnSignal][..], &[Plan::CloseAt(Stage::Greeting(0)); 10]].concat();
         let helper = Helper::start(&plans);
         let client = options().attempts(attempts).connect(helper.path()).unwrap();
         helper.close_idle(1);
@@ -161,7 +164,7 @@ fn a_helper_that_greets_nobody_is_tried_as_often_as_was_said() {
 }
 
 #[test]
-fn connecting_tries_once() {
+fn connect_tries_once() {
     let helper = Helper::start(&[Plan::CloseAt(Stage::Greeting(0))]);
     assert!(matches!(options().connect(helper.path()), Err(Error::Unreachable { .. })));
     assert!(options().connect(helper.path()).is_ok());
@@ -177,8 +180,9 @@ fn connecting_tries_once() {
     );
 }
 
+/// The error tells the violation, and the connection is not used again.
 #[test]
-fn a_helper_that_breaks_the_protocol_is_told_by_how_and_its_connection_is_not_used_again() {
+fn protocol_violation_closes_the_connection() {
     let cases = [
         (Kind::In, (0, 17), ClientError::PayloadLength { size: 17, allocation_length: 16 }),
         (Kind::In, (0, u32::MAX), ClientError::PayloadLength { size: u32::MAX, allocation_length: 16 }),
@@ -200,12 +204,12 @@ fn a_helper_that_breaks_the_protocol_is_told_by_how_and_its_connection_is_not_us
 }
 
 #[test]
-fn what_cannot_be_sent_costs_no_connection() {
+fn unsendable_command_keeps_the_connection() {
     let helper = Helper::start(&[]);
     let client = connect(helper.path());
     let device = helper.device();
     let mut buffer = [0; 8192];
-    for (what, cdb, data) in [
+    for (case, cdb, data) in [
         ("INQUIRY", &[0x12, 0, 0, 0, 36, 0][..], pr_client::Data::In(&mut [0; 36])),
         ("nothing", &[], pr_client::Data::In(&mut [0; 36])),
         ("IN with parameters", &crate::READ_KEYS, pr_client::Data::Out(&[0; 24])),
@@ -215,7 +219,7 @@ fn what_cannot_be_sent_costs_no_connection() {
         ("a short buffer", &[0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0], pr_client::Data::In(&mut buffer[1..])),
     ] {
         let error = client.execute(&device, cdb, data).unwrap_err();
-        assert!(matches!(error, Error::Command(_) | Error::Buffer { .. }), "{what}: {error:?}");
+        assert!(matches!(error, Error::Command(_) | Error::Buffer { .. }), "{case}: {error:?}");
         assert!(!error.may_have_run());
         assert_eq!(error.sense_code(), SenseCode::INVALID_FIELD_IN_CDB);
     }

@@ -1,4 +1,4 @@
-//! The client against helpers that keep to the protocol, and others that stop or vanish at any byte of it.
+//! The client against helpers that follow the protocol, and others that hang or close the connection at any byte.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail by panicking")]
 #![allow(clippy::indexing_slicing, reason = "a test may fail by panicking")]
@@ -23,7 +23,7 @@ const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 16, 0];
 /// REGISTER.
 const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
-/// Reconnects as often as by default, and does not take as long.
+/// Returns options with as many attempts as by default, and a shorter pause and timeout.
 fn options() -> Options {
     Client::options().pause(Duration::from_millis(1)).timeout(Duration::from_secs(60))
 }
@@ -60,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of a request.
+    /// Returns the length of a request in bytes.
     const fn request_len(self) -> usize {
         match self {
             Self::In => 16,
@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of a reply.
+    /// Returns the length of a reply in bytes.
     const fn reply_len(self) -> usize {
         match self {
             Self::In => 104 + 16,

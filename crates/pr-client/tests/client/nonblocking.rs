@@ -1,4 +1,4 @@
-//! The connection that does not wait, driven step by step.
+//! The nonblocking connection, driven step by step.
 
 use std::{
     fs::File,
@@ -18,10 +18,10 @@ use crate::{
     helper::{Answer, Helper, Plan, Stage},
 };
 
-/// Both ends of a connection, whose helper's end is the test's.
+/// Returns both ends of a connection. The test plays the helper.
 fn pair() -> (UnixStream, Connection) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    (ours, Connection::from_stream(theirs))
+    let (helper, client) = UnixStream::pair().unwrap();
+    (helper, Connection::from_stream(client))
 }
 
 fn greeted() -> (UnixStream, Connection) {
@@ -36,7 +36,7 @@ fn null() -> File {
     File::options().read(true).write(true).open("/dev/null").unwrap()
 }
 
-/// Waits until the next thing can be done, and does it.
+/// Polls for the connection's interest, then advances it. Returns whether the command is answered.
 fn wait_and_advance(connection: &mut Connection) -> Result<bool, Error> {
     let flags = match connection.interest() {
         Interest::Read => PollFlags::IN,
@@ -47,7 +47,7 @@ fn wait_and_advance(connection: &mut Connection) -> Result<bool, Error> {
 }
 
 #[test]
-fn commands_go_one_after_the_other() {
+fn commands_follow_one_another() {
     let helper = Helper::answering(&[], |arrived| Answer::good(&arrived.cdb));
     let mut connection = Connection::connect(helper.path()).unwrap();
     let device = helper.device();
@@ -65,14 +65,14 @@ fn commands_go_one_after_the_other() {
         let response = connection.response().unwrap();
         assert_eq!(response.status, Status::GOOD);
         assert_eq!(response.payload.len(), if number % 2 == 0 { 10 } else { 0 });
-        assert!(matches!(connection.advance(), Ok(Step::Ready)), "an answer is told once");
-        assert!(connection.response().is_some(), "and stays");
+        assert!(matches!(connection.advance(), Ok(Step::Ready)), "an answer is returned once");
+        assert!(connection.response().is_some(), "but it stays available");
     }
     assert_eq!((helper.begun(), helper.accepted()), (100, 1));
 }
 
 #[test]
-fn a_greeting_and_a_reply_may_come_byte_by_byte() {
+fn messages_may_arrive_byte_by_byte() {
     let (mut helper, mut connection) = pair();
     for _ in 0..4 {
         assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Read))));
@@ -90,7 +90,7 @@ fn a_greeting_and_a_reply_may_come_byte_by_byte() {
 }
 
 #[test]
-fn an_idle_connection_tells_when_the_helper_goes() {
+fn idle_connection_detects_helper_exit() {
     let (helper, mut connection) = greeted();
     assert!(matches!(connection.advance(), Ok(Step::Ready)));
     drop(helper);
@@ -103,7 +103,7 @@ fn an_idle_connection_tells_when_the_helper_goes() {
 }
 
 #[test]
-fn what_was_said_unasked_is_taken_for_no_answer() {
+fn unsolicited_data_is_never_an_answer() {
     let (mut helper, mut connection) = greeted();
     helper.write_all(&[0; 104]).unwrap();
     let error = connection.read(null(), &READ_KEYS).unwrap_err();
@@ -118,21 +118,21 @@ fn what_was_said_unasked_is_taken_for_no_answer() {
     assert_eq!(sent, []);
 }
 
-/// A connection whose socket takes no more: the helper's end reads nothing.
+/// Returns a connection whose socket is full: helper's end, a second descriptor of the client's end, the connection.
 fn full() -> (UnixStream, UnixStream, Connection) {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
-    let filler = theirs.try_clone().unwrap();
-    let mut connection = Connection::from_stream(theirs);
-    (&ours).write_all(&[0; 4]).unwrap();
+    let (helper, client) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&client, 0).unwrap();
+    let filler = client.try_clone().unwrap();
+    let mut connection = Connection::from_stream(client);
+    (&helper).write_all(&[0; 4]).unwrap();
     assert!(matches!(connection.advance(), Ok(Step::Ready)));
     filler.set_nonblocking(true).unwrap();
     while (&filler).write(&[0x77; 64]).is_ok() {}
-    (ours, filler, connection)
+    (helper, filler, connection)
 }
 
 #[test]
-fn a_command_for_which_there_is_no_room_waits_with_its_descriptor() {
+fn blocked_command_keeps_its_descriptor() {
     let (helper, _filler, mut connection) = full();
     // The caller's descriptor is closed at once.
     connection.read(null(), &READ_KEYS).unwrap();
@@ -144,44 +144,44 @@ fn a_command_for_which_there_is_no_room_waits_with_its_descriptor() {
     assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Read))));
     let (bytes, descriptors) = crate::helper::receive_all(&helper);
     assert_eq!((&bytes[..10], bytes.len(), descriptors.len()), (&READ_KEYS[..], 16, 1));
-    let (came, null) = (rustix::fs::fstat(&descriptors[0]).unwrap(), rustix::fs::fstat(null()).unwrap());
-    assert_eq!(came.st_rdev, null.st_rdev);
+    let (received, null) = (rustix::fs::fstat(&descriptors[0]).unwrap(), rustix::fs::fstat(null()).unwrap());
+    assert_eq!(received.st_rdev, null.st_rdev);
 }
 
 #[test]
-fn a_list_for_which_there_is_no_room_brings_its_descriptor_once() {
+fn blocked_list_sends_one_descriptor() {
     let (helper, _filler, mut connection) = full();
     connection.write(null(), &[0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0], &[0x11; 8192]).unwrap();
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
-    // There is junk before it.
+    // The bytes that filled the socket come first.
     while !bytes.ends_with(&[0x11; 8192]) {
-        let (more, came) = crate::helper::receive_all(&helper);
+        let (more, received) = crate::helper::receive_all(&helper);
         bytes.extend(more);
-        descriptors.extend(came);
+        descriptors.extend(received);
         assert!(matches!(connection.advance(), Ok(Step::Wait(_))));
     }
     assert_eq!(descriptors.len(), 1);
 }
 
 #[test]
-fn a_command_does_not_overtake_the_greeting() {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let filler = theirs.try_clone().unwrap();
+fn command_waits_for_the_greeting() {
+    let (helper, client) = UnixStream::pair().unwrap();
+    let filler = client.try_clone().unwrap();
     filler.set_nonblocking(true).unwrap();
     while (&filler).write(&[0x77; 64]).is_ok() {}
-    let mut connection = Connection::from_stream(theirs);
-    (&ours).write_all(&[0; 4]).unwrap();
+    let mut connection = Connection::from_stream(client);
+    (&helper).write_all(&[0; 4]).unwrap();
     assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Write))));
     assert!(matches!(connection.read(null(), &READ_KEYS), Err(Error::Command(InvalidCommand::NotReady))));
-    drop(crate::helper::receive_all(&ours));
+    drop(crate::helper::receive_all(&helper));
     assert!(matches!(connection.advance(), Ok(Step::Ready)));
     connection.read(null(), &READ_KEYS).unwrap();
-    let (bytes, _) = crate::helper::receive_all(&ours);
+    let (bytes, _) = crate::helper::receive_all(&helper);
     assert_eq!((&bytes[..4], &bytes[4..14], bytes.len()), (&[0; 4][..], &READ_KEYS[..], 20));
 }
 
 #[test]
-fn a_helper_that_goes_before_there_was_room_has_got_nothing() {
+fn blocked_command_was_not_sent() {
     let (helper, filler, mut connection) = full();
     connection.read(null(), &READ_KEYS).unwrap();
     drop((helper, filler));
@@ -190,19 +190,19 @@ fn a_helper_that_goes_before_there_was_room_has_got_nothing() {
 }
 
 #[test]
-fn a_command_that_was_sent_in_part_is_lost_with_the_connection() {
+fn partly_sent_command_is_lost() {
     let cdb = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0];
     for read in [0, 1, 15, 16, 17, 1000] {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
-        let mut connection = Connection::from_stream(theirs);
-        (&ours).write_all(&[0; 4]).unwrap();
+        let (helper, client) = UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&client, 0).unwrap();
+        let mut connection = Connection::from_stream(client);
+        (&helper).write_all(&[0; 4]).unwrap();
         assert!(matches!(connection.advance(), Ok(Step::Ready)));
-        (&ours).read_exact(&mut [0; 4]).unwrap();
+        (&helper).read_exact(&mut [0; 4]).unwrap();
         connection.write(null(), &cdb, &[1; 8192]).unwrap();
         assert!(matches!(connection.advance(), Ok(Step::Wait(Interest::Write))), "the list is too long");
-        (&ours).read_exact(&mut vec![0; read]).unwrap();
-        drop(ours);
+        (&helper).read_exact(&mut vec![0; read]).unwrap();
+        drop(helper);
         let error = connection.advance().unwrap_err();
         assert!(matches!(error, Error::Lost(_)), "{error:?}");
         assert!(error.may_have_run());
@@ -210,34 +210,34 @@ fn a_command_that_was_sent_in_part_is_lost_with_the_connection() {
 }
 
 #[test]
-fn a_long_parameter_list_arrives_in_whole_with_one_descriptor() {
+fn long_list_arrives_with_one_descriptor() {
     let cdb = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0];
     let list: Vec<u8> = (0..8192_u32).map(|number| number.to_le_bytes()[0]).collect();
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 0).unwrap();
-    let mut connection = Connection::from_stream(theirs);
-    (&ours).write_all(&[0; 4]).unwrap();
+    let (helper, client) = UnixStream::pair().unwrap();
+    rustix::net::sockopt::set_socket_send_buffer_size(&client, 0).unwrap();
+    let mut connection = Connection::from_stream(client);
+    (&helper).write_all(&[0; 4]).unwrap();
     assert!(matches!(connection.advance(), Ok(Step::Ready)));
-    (&ours).read_exact(&mut [0; 4]).unwrap();
+    (&helper).read_exact(&mut [0; 4]).unwrap();
     connection.write(null(), &cdb, &list).unwrap();
     let (mut bytes, mut descriptors) = (Vec::new(), Vec::new());
     while let Step::Wait(interest) = connection.advance().unwrap() {
-        let (more, came) = crate::helper::receive_all(&ours);
+        let (more, received) = crate::helper::receive_all(&helper);
         bytes.extend(more);
-        descriptors.extend(came);
+        descriptors.extend(received);
         if interest == Interest::Read {
             break;
         }
     }
-    let (more, came) = crate::helper::receive_all(&ours);
+    let (more, received) = crate::helper::receive_all(&helper);
     bytes.extend(more);
-    descriptors.extend(came);
+    descriptors.extend(received);
     assert_eq!(descriptors.len(), 1);
     assert_eq!((&bytes[..10], &bytes[16..]), (&cdb[..], &list[..]));
 }
 
 #[test]
-fn whoever_cannot_connect_is_told_at_once() {
+fn failed_connect_is_reported_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     assert!(matches!(Connection::connect(&path), Err(Error::Unreachable { .. })));
@@ -249,7 +249,7 @@ fn whoever_cannot_connect_is_told_at_once() {
 }
 
 #[test]
-fn a_lost_connection_is_told_apart_from_one_that_never_was() {
+fn lost_differs_from_unreachable() {
     let helper = Helper::start(&[Plan::CloseAt(Stage::Greeting(2)), Plan::CloseAt(Stage::Reply(50))]);
     let mut connection = Connection::connect(helper.path()).unwrap();
     let error = loop {
@@ -270,5 +270,5 @@ fn a_lost_connection_is_told_apart_from_one_that_never_was() {
         }
     };
     assert!(matches!(error, Error::Lost(_)), "{error:?}");
-    assert!(connection.as_fd().try_clone_to_owned().is_ok(), "the descriptor is there until the end");
+    assert!(connection.as_fd().try_clone_to_owned().is_ok(), "the descriptor stays open until drop");
 }

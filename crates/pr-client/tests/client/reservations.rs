@@ -22,7 +22,7 @@ const OTHER: ReservationKey = ReservationKey(0x99aa_bbcc_ddee_ff00);
 const TYPE: ReservationType = ReservationType::ExclusiveAccessRegistrantsOnly;
 const SAS: TransportId<'static> = TransportId::Sas { address: 0x5000_c500_05b3_2001 };
 
-/// A helper in front of a device that returns these data, as far as there is room.
+/// Starts a helper for a device that returns this data, truncated to the allocation length.
 fn disk(data: impl Fn(&Arrived) -> Vec<u8> + Send + Sync + 'static) -> (Helper, Client, File) {
     let helper = Helper::answering(&[], move |arrived| Answer::good(&data(arrived)));
     let client = connect(helper.path());
@@ -35,7 +35,7 @@ fn allocation_lengths(helper: &Helper) -> Vec<u16> {
 }
 
 #[test]
-fn read_keys_asks_for_everything_at_once() {
+fn read_keys_uses_one_command() {
     for (count, complete) in [(0, true), (64, true), (1022, true), (1023, false), (1024, false)] {
         let (helper, client, device) = disk(move |_| {
             let mut data = vec![0; 10_000];
@@ -53,7 +53,7 @@ fn read_keys_asks_for_everything_at_once() {
 }
 
 #[test]
-fn read_full_status_has_each_registration_with_its_nexus() {
+fn read_full_status_returns_each_nexus() {
     for (count, complete) in [(2, true), (12, true), (164, true), (200, false)] {
         let (helper, client, device) = disk(move |_| {
             let mut id = [0; 24];
@@ -87,19 +87,19 @@ fn read_full_status_has_each_registration_with_its_nexus() {
     }
 }
 
-/// READ KEYS as LIO answers it until 5.10: ADDITIONAL LENGTH counts the keys that fit.
+/// Returns the answer of LIO to READ KEYS, until Linux 5.10: ADDITIONAL LENGTH counts only the keys that fit.
 fn lio_keys(arrived: &Arrived, count: u64) -> Vec<u8> {
-    let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]])) - 8;
-    let keys: Vec<_> = (1..=count).map(ReservationKey).take(room / 8).collect();
+    let buffer = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]])) - 8;
+    let keys: Vec<_> = (1..=count).map(ReservationKey).take(buffer / 8).collect();
     let mut data = vec![0; 8 + keys.len() * 8];
     Keys::build(7, keys, &mut data).unwrap();
     data
 }
 
-/// READ FULL STATUS as LIO answers it: a registration is left out, and not counted, unless its TransportID would fit behind
-/// those before. The last one holds the reservation.
+/// Returns the answer of LIO to READ FULL STATUS: a registration is left out, and not counted, unless its TransportID
+/// fits after the previous ones. The last registration holds the reservation.
 fn lio_full_status(arrived: &Arrived, count: u64) -> Vec<u8> {
-    let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
+    let buffer = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
     let name = IscsiName::new(b"iqn.1993-08.org.debian:1:a").unwrap();
     let session = IscsiSessionId::from_bytes([0, 2, 0x3d, 0, 0, 1]);
     let mut id = [0; 256];
@@ -113,15 +113,16 @@ fn lio_full_status(arrived: &Arrived, count: u64) -> Vec<u8> {
         relative_port: 1,
         transport_id_bytes: &id[..length],
     });
-    let fitting = registrations.enumerate().take_while(|(index, _)| index * (24 + length) + length <= room);
+    let fitting = registrations.enumerate().take_while(|(index, _)| index * (24 + length) + length <= buffer);
     let mut data = vec![0; 20_000];
     let length = FullStatus::build(7, fitting.map(|(_, one)| one), &mut data).unwrap();
     data.truncate(length);
     data
 }
 
+/// A list that may be truncated is never called complete.
 #[test]
-fn lio_lists_lose_nothing_unnoticed() {
+fn truncated_lio_lists_are_incomplete() {
     for (count, shown, complete) in [(9, 9, true), (80, 80, true), (1022, 1022, true), (1023, 1023, false)] {
         let (_helper, client, device) = disk(move |arrived| lio_keys(arrived, count));
         let keys = client.read_keys(&device).unwrap();
@@ -136,7 +137,11 @@ fn lio_lists_lose_nothing_unnoticed() {
         let status = client.read_full_status(&device).unwrap();
         assert_eq!(status.is_complete, complete, "{count}");
         let held = status.registrations.last().unwrap().reservation();
-        assert_eq!(held.is_some_and(|held| held.key.0 == count), complete, "the holder is there: {count}");
+        assert_eq!(
+            held.is_some_and(|held| held.key.0 == count),
+            complete,
+            "the holder is in the list: {count}"
+        );
     }
 }
 
@@ -172,7 +177,7 @@ fn malformed_lists_are_an_error() {
 }
 
 #[test]
-fn read_reservation_says_who_holds_what() {
+fn read_reservation_returns_the_reservation() {
     for reservation in [None, Some(Reservation { key: KEY, scope: Scope::LogicalUnit, kind: TYPE })] {
         let (helper, client, device) = disk(move |_| {
             let mut data = [0; 24];
@@ -186,7 +191,7 @@ fn read_reservation_says_who_holds_what() {
 }
 
 #[test]
-fn report_capabilities_says_what_the_device_can_do() {
+fn report_capabilities_returns_capabilities() {
     let capabilities = Capabilities {
         persist_through_power_loss_capable: true,
         types: Some(TypeMask::new(ReservationType::ALL)),
@@ -197,15 +202,15 @@ fn report_capabilities_says_what_the_device_can_do() {
     assert_eq!(helper.arrived()[0].cdb[..2], [0x5e, 2]);
 }
 
-/// A call that changes something.
+/// A call that changes reservations.
 type Change = dyn Fn(&Client, &File) -> Result<(), CommandError>;
 
-/// CDB bytes 1 and 2, the two keys, byte 17, byte 20, what is behind byte 24.
+/// Bytes 1 and 2 of the CDB, the two keys, bytes 17 and 20 of the list, its bytes from 24 on.
 type Sent = (u8, u8, ReservationKey, ReservationKey, u8, u8, Vec<u8>);
 
 fn changes() -> Vec<(&'static str, Box<Change>, Sent)> {
-    let mut room = [0; 64];
-    let ids = TransportIds::build(&[SAS], &mut room).unwrap().as_bytes().to_vec();
+    let mut buffer = [0; 64];
+    let ids = TransportIds::build(&[SAS], &mut buffer).unwrap().as_bytes().to_vec();
     let register = BasicParameters { service_action_key: KEY, aptpl: true, ..Default::default() };
     let ignore = BasicParameters {
         reservation_key: OTHER,
@@ -258,11 +263,11 @@ fn changes() -> Vec<(&'static str, Box<Change>, Sent)> {
 }
 
 #[test]
-fn each_change_is_one_command_with_what_it_was_given() {
-    for (name, change, (action, scope_type, key, other, byte_17, byte_20, behind)) in changes() {
+fn each_change_sends_one_command() {
+    for (name, change, (action, scope_type, key, other, byte_17, byte_20, tail)) in changes() {
         let (helper, client, device) = disk(|_| vec![]);
         change(&client, &device).unwrap();
-        let [Arrived { cdb, parameters, device: came }] = &helper.arrived()[..] else { panic!("{name}") };
+        let [Arrived { cdb, parameters, device: received }] = &helper.arrived()[..] else { panic!("{name}") };
         let length = u32::try_from(parameters.len()).unwrap().to_be_bytes();
         assert_eq!(cdb[..5], [0x5f, action, scope_type, 0, 0], "{name}");
         assert_eq!((&cdb[5..9], cdb[9]), (&length[..], 0), "{name}");
@@ -274,9 +279,9 @@ fn each_change_is_one_command_with_what_it_was_given() {
         } else {
             assert_eq!(parameters[20], byte_20, "{name}");
         }
-        assert_eq!(parameters[24..], behind, "{name}");
+        assert_eq!(parameters[24..], tail, "{name}");
         let stat = rustix::fs::fstat(&device).unwrap();
-        assert_eq!(*came, (stat.st_dev, stat.st_ino), "{name}: the device came with it");
+        assert_eq!(*received, (stat.st_dev, stat.st_ino), "{name}: it has the device's descriptor");
     }
 }
 
@@ -287,8 +292,9 @@ fn failing(answer: Answer) -> (Helper, Client, File) {
     (helper, client, device)
 }
 
+/// The error has the device's status and sense.
 #[test]
-fn what_the_device_refuses_is_told_by_status_and_sense() {
+fn refused_commands_are_errors() {
     let reads: [(&str, Box<Change>); 4] = [
         ("read_keys", Box::new(|c, d| c.read_keys(d).map(drop))),
         ("read_reservation", Box::new(|c, d| c.read_reservation(d).map(drop))),
@@ -326,7 +332,7 @@ fn what_the_device_refuses_is_told_by_status_and_sense() {
 }
 
 #[test]
-fn sense_data_of_any_kind_can_be_shown() {
+fn any_sense_data_can_be_shown() {
     for (sense, text) in [
         (vec![], "no sense data"),
         (vec![0x7f, 1], "response code 7Fh is not of sense data"),
@@ -341,7 +347,7 @@ fn sense_data_of_any_kind_can_be_shown() {
 }
 
 #[test]
-fn data_that_are_no_data_are_an_error() {
+fn too_short_data_is_an_error() {
     let (_helper, client, device) = disk(|_| vec![0; 7]);
     for error in [
         client.read_keys(&device).unwrap_err(),
@@ -357,10 +363,10 @@ fn data_that_are_no_data_are_an_error() {
 }
 
 #[test]
-fn more_transport_ids_than_the_protocol_carries_are_not_sent() {
+fn too_many_transport_ids_are_not_sent() {
     let (helper, client, device) = disk(|_| vec![]);
-    let mut room = vec![0; 16384];
-    let ids = TransportIds::build(&[SAS; 400], &mut room).unwrap();
+    let mut buffer = vec![0; 16384];
+    let ids = TransportIds::build(&[SAS; 400], &mut buffer).unwrap();
     let parameters = BasicParameters { transport_ids: Some(ids), ..Default::default() };
     let error = client.register(&device, &parameters).unwrap_err();
     assert!(matches!(error, CommandError::Parameters(_)), "{error:?}");

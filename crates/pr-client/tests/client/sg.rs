@@ -1,4 +1,4 @@
-//! A guest's command and what the guest sees of its outcome.
+//! `sg`: guests' commands and their outcome as the guest sees it.
 
 use std::{fs::File, time::Duration};
 
@@ -14,11 +14,11 @@ use crate::{
     options,
 };
 
-/// All that a guest sees: status, host status, driver status, residue, sense.
+/// The outcome as a guest sees it: status, host status, driver status, residue, sense.
 type Seen = (u8, u16, u16, usize, Vec<u8>);
 
-fn run(client: &Client, device: &File, cdb: &[u8], data: Transfer<'_>, room: usize) -> (Seen, Outcome) {
-    let mut sense = vec![0xee; room];
+fn run(client: &Client, device: &File, cdb: &[u8], data: Transfer<'_>, size: usize) -> (Seen, Outcome) {
+    let mut sense = vec![0xee; size];
     let request = Request { cdb, data, sense: &mut sense, timeout: None };
     let outcome = sg::execute(client, device, request);
     let (written, untouched) = sense.split_at(outcome.sense_len.into());
@@ -32,32 +32,33 @@ fn check_condition(code: SenseCode, resid: usize) -> Seen {
 }
 
 #[test]
-fn data_and_residue_are_those_of_the_device() {
+fn sg_returns_data_and_residue() {
     let helper = Helper::answering(&[], |_| Answer::good(&[7; 10]));
     let (client, device) = (connect(helper.path()), helper.device());
-    for room in [16, 17, 8192, 100_000] {
-        let mut data = vec![0; room];
+    for size in [16, 17, 8192, 100_000] {
+        let mut data = vec![0; size];
         let (seen, outcome) = run(&client, &device, &READ_KEYS, Transfer::FromDevice(&mut data), 96);
-        assert_eq!(seen, (0, 0, 0, room - 10, vec![]));
+        assert_eq!(seen, (0, 0, 0, size - 10, vec![]));
         assert!(outcome.error.is_none());
         assert_eq!((&data[..10], &data[10..12]), (&[7; 10][..], &[0; 2][..]));
     }
-    for room in [24, 25, 100_000] {
+    for size in [24, 25, 100_000] {
         let mut list = vec![1; 24];
-        list.resize(room, 2);
+        list.resize(size, 2);
         let (seen, _) = run(&client, &device, &REGISTER, Transfer::ToDevice(&list), 96);
-        assert_eq!(seen, (0, 0, 0, room - 24, vec![]));
+        assert_eq!(seen, (0, 0, 0, size - 24, vec![]));
     }
     assert!(helper.arrived()[4..].iter().all(|arrived| arrived.parameters == [1; 24]));
     let nothing = [0x5e, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(run(&client, &device, &nothing, Transfer::None, 96).0, (0, 0, 0, 0, vec![]));
     let padded = [&READ_KEYS[..], &[0xff; 22]].concat();
     let (seen, _) = run(&client, &device, &padded, Transfer::FromDevice(&mut [0; 16]), 96);
-    assert_eq!(seen.0, 0, "a longer field for the CDB");
+    assert_eq!(seen.0, 0, "a padded CDB");
 }
 
+/// Sense data are truncated to the guest's buffer.
 #[test]
-fn a_status_is_passed_on_and_sense_as_far_as_there_is_room() {
+fn sg_passes_on_status_and_sense() {
     for status in [Status::RESERVATION_CONFLICT, Status::BUSY, Status::TASK_ABORTED, Status(0x77)] {
         let helper = Helper::answering(&[], move |_| Answer::status(status));
         let client = connect(helper.path());
@@ -72,9 +73,9 @@ fn a_status_is_passed_on_and_sense_as_far_as_there_is_room() {
         let helper =
             Helper::answering(&[], move |_| Answer { status: 2, sense: sense.clone(), payload: vec![] });
         let (client, device) = (connect(helper.path()), helper.device());
-        for room in [0, 1, 18, 96, 255, 300] {
-            let (seen, outcome) = run(&client, &device, &REGISTER, Transfer::ToDevice(&[0; 24]), room);
-            let written = delivered[..delivered.len().min(room)].to_vec();
+        for size in [0, 1, 18, 96, 255, 300] {
+            let (seen, outcome) = run(&client, &device, &REGISTER, Transfer::ToDevice(&[0; 24]), size);
+            let written = delivered[..delivered.len().min(size)].to_vec();
             assert_eq!(seen, (2, 0, 8, 0, written));
             assert!(outcome.error.is_none());
         }
@@ -82,7 +83,7 @@ fn a_status_is_passed_on_and_sense_as_far_as_there_is_room() {
 }
 
 #[test]
-fn a_check_condition_without_a_reason_gets_one() {
+fn empty_sense_is_replaced() {
     let helper = Helper::answering(&[], |_| Answer::status(Status::CHECK_CONDITION));
     let client = connect(helper.path());
     let (seen, _) = run(&client, &helper.device(), &READ_KEYS, Transfer::FromDevice(&mut [0; 16]), 96);
@@ -90,16 +91,16 @@ fn a_check_condition_without_a_reason_gets_one() {
 }
 
 #[test]
-fn a_helper_that_is_lost_is_never_good() {
+fn lost_helper_is_never_good() {
     for (plans, sense) in [
         (&[Plan::CloseAt(Stage::Request(16))][..], SenseCode::LU_COMMUNICATION_FAILURE),
         (&[Plan::CloseAt(Stage::Reply(100))], SenseCode::LU_COMMUNICATION_FAILURE),
         (&[Plan::Violate(0, 9999)], SenseCode::LU_COMMUNICATION_FAILURE),
-        (&[Plan::CloseWhenTold, Plan::CloseAt(Stage::Greeting(1))], SenseCode::LU_COMMUNICATION_FAILURE),
+        (&[Plan::CloseOnSignal, Plan::CloseAt(Stage::Greeting(1))], SenseCode::LU_COMMUNICATION_FAILURE),
     ] {
         let helper = Helper::start(plans);
         let client = options().attempts(1).connect(helper.path()).unwrap();
-        if plans[0] == Plan::CloseWhenTold {
+        if plans[0] == Plan::CloseOnSignal {
             helper.close_idle(1);
         }
         let device = helper.device();
@@ -112,7 +113,7 @@ fn a_helper_that_is_lost_is_never_good() {
 }
 
 #[test]
-fn the_guests_own_timeout_counts() {
+fn sg_timeout_overrides_the_clients() {
     let helper = Helper::start(&[Plan::HangAt(Stage::Reply(0))]);
     let client = options().timeout(None).connect(helper.path()).unwrap();
     let mut sense = [0; 96];
@@ -132,7 +133,7 @@ fn the_guests_own_timeout_counts() {
 }
 
 #[test]
-fn what_is_no_command_for_a_helper_is_refused_as_a_device_would() {
+fn sg_refuses_commands_like_a_device() {
     let helper = Helper::start(&[]);
     let (client, device) = (connect(helper.path()), helper.device());
     let mut buffer = [0; 16];

@@ -1,4 +1,4 @@
-//! One client, many threads.
+//! One client shared by many threads.
 
 use std::{
     collections::HashMap,
@@ -21,16 +21,17 @@ use crate::{
 
 const THREADS: u16 = 8;
 
-/// READ KEYS for eight bytes, marked in reserved ones.
+/// Returns READ KEYS with an allocation length of ten bytes, with thread and number in reserved bytes of the CDB.
 fn marked(thread: u16, number: u16) -> [u8; 10] {
     let ([t0, t1], [n0, n1]) = (thread.to_be_bytes(), number.to_be_bytes());
     [0x5e, 0, t0, t1, n0, n1, 0, 0, 10, 0]
 }
 
+/// Eight threads share three connections, and each gets the answers to its own commands.
 #[test]
-fn eight_threads_share_three_connections_and_each_gets_its_own_answers() {
+fn threads_share_connections() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // The first three wait for each other: there are three at once.
+    // The first three wait for each other, so three commands are in flight at once.
     let (barrier, first) = (Barrier::new(3), AtomicUsize::new(0));
     let helper = Helper::answering(&[], {
         let (now, most) = (Arc::clone(&now), Arc::clone(&most));
@@ -63,8 +64,9 @@ fn eight_threads_share_three_connections_and_each_gets_its_own_answers() {
     assert_eq!(helper.begun(), usize::from(THREADS) * 200);
 }
 
+/// Nothing was sent.
 #[test]
-fn who_finds_no_free_connection_in_time_is_told_and_nothing_was_sent() {
+fn no_free_connection_is_busy() {
     let helper = Helper::start(&[Plan::HangAt(Stage::Reply(0))]);
     let client = options().connections(0).connect(helper.path()).unwrap();
     let device = helper.device();
@@ -80,14 +82,15 @@ fn who_finds_no_free_connection_in_time_is_told_and_nothing_was_sent() {
         let waiting = scope.spawn(|| Kind::In.run(&client, &device));
         helper.close_hung();
         assert!(matches!(hung.join().unwrap(), Err(Error::Lost(_))));
-        assert_eq!(waiting.join().unwrap().unwrap().status, Status::GOOD, "its turn has come");
+        assert_eq!(waiting.join().unwrap().unwrap().status, Status::GOOD, "the connection became free");
     });
     assert_eq!((helper.begun(), helper.accepted()), (2, 2));
 }
 
-/// The one rule, under load: what was answered arrived once, what was lost once or not at all, all else not at all.
+/// The invariant under load, while the helper restarts: an answered command arrived once, a lost one at most once, any
+/// other not at all.
 #[test]
-fn while_the_helper_comes_and_goes_no_command_arrives_twice() {
+fn no_command_arrives_twice() {
     let mut helper = Helper::answering(&[], |arrived| Answer::good(&arrived.cdb));
     let states = Arc::new(std::sync::Mutex::new(Vec::new()));
     let client = {
@@ -131,10 +134,10 @@ fn while_the_helper_comes_and_goes_no_command_arrives_twice() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert!(lost > 0, "the helper was never in the middle of something");
+    assert!(lost > 0, "no command was in flight when the helper ended");
     let states = states.lock().unwrap();
     assert_eq!(states.first(), Some(&State::Connected));
-    assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "each change is told once");
+    assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "each change is reported once");
 }
 
 type Outcomes = Vec<([u8; 10], Result<(), Error>)>;

@@ -1,4 +1,4 @@
-//! Who is told what of the helper's coming and going.
+//! State changes of the helper, and the listener that is called for them.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ fn told(states: &mpsc::Receiver<State>) -> Vec<State> {
 }
 
 #[test]
-fn each_change_is_told_once() {
+fn each_state_change_is_reported_once() {
     let mut helper = Helper::start(&[]);
     let (client, states) = connect(&helper);
     let device = helper.device();
@@ -39,7 +39,7 @@ fn each_change_is_told_once() {
         Kind::In.succeed(&client, &device);
         assert_eq!(told(&states), []);
         helper.stop();
-        assert_eq!(client.state(), Connected, "nobody has looked");
+        assert_eq!(client.state(), Connected, "no command was sent since");
         Kind::In.run(&client, &device).unwrap_err();
         assert_eq!(told(&states), [Disconnected], "once, for all attempts");
         Kind::In.run(&client, &device).unwrap_err();
@@ -51,7 +51,7 @@ fn each_change_is_told_once() {
 }
 
 #[test]
-fn a_helper_that_was_replaced_meanwhile_is_two_changes() {
+fn replaced_helper_is_two_changes() {
     let mut helper = Helper::start(&[]);
     let (client, states) = connect(&helper);
     helper.stop();
@@ -62,7 +62,7 @@ fn a_helper_that_was_replaced_meanwhile_is_two_changes() {
 
 #[test]
 fn connections_that_end_together_are_one_change() {
-    // Four commands are under way when the helper ends, and four connections idle.
+    // When the helper ends, four commands are in flight and one connection is idle.
     let plans = [Plan::HangAt(Stage::Reply(0)); 4];
     let mut helper = Helper::start(&plans);
     let (client, states) = connect(&helper);
@@ -84,7 +84,7 @@ fn connections_that_end_together_are_one_change() {
 }
 
 #[test]
-fn idle_connections_of_a_helper_that_was_replaced_are_no_news_later() {
+fn stale_idle_connections_are_no_change() {
     const AT_ONCE: usize = 3;
     let barrier = Barrier::new(AT_ONCE);
     let mut helper = Helper::answering(&[], move |arrived| {
@@ -113,7 +113,7 @@ fn idle_connections_of_a_helper_that_was_replaced_are_no_news_later() {
 }
 
 #[test]
-fn a_connection_that_outlived_a_change_is_not_kept() {
+fn connection_of_earlier_epoch_is_dropped() {
     let (done, wait) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(true));
     let helper = Helper::answering(&[Plan::Serve, Plan::CloseAt(Stage::Reply(0))], {
         let done = Arc::clone(&done);
@@ -140,7 +140,7 @@ fn a_connection_that_outlived_a_change_is_not_kept() {
 }
 
 #[test]
-fn what_happens_to_an_old_connection_is_no_news() {
+fn end_of_old_connection_is_no_change() {
     let helper = Helper::start(&[Plan::HangAt(Stage::Reply(0)), Plan::CloseAt(Stage::Reply(0))]);
     let (client, states) = connect(&helper);
     let device = helper.device();
@@ -150,17 +150,18 @@ fn what_happens_to_an_old_connection_is_no_news() {
         Kind::Out.run(&client, &device).unwrap_err();
         Kind::Out.succeed(&client, &device);
         assert_eq!(told(&states), [Connected, Disconnected, Connected]);
-        // The first connection ends now, which the client has taken for granted since the second one did.
+        // The first connection ends now. It is of the epoch before the loss of the second one, so nothing changes.
         helper.close_hung();
         assert!(matches!(hung.join().unwrap(), Err(Error::Lost(_))));
         assert_eq!((told(&states), client.state()), (vec![], Connected));
     });
     Kind::Out.succeed(&client, &device);
-    assert_eq!(helper.accepted(), 3, "the third one is in use still");
+    assert_eq!(helper.accepted(), 3, "the third connection is still in use");
 }
 
+/// It is called for one change at a time.
 #[test]
-fn a_listener_may_use_the_client_and_is_told_of_one_change_at_a_time() {
+fn listener_may_use_the_client() {
     let slot: Arc<OnceLock<Client>> = Arc::default();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let helper = Helper::start(&[Plan::CloseAt(Stage::Reply(0))]);
@@ -169,7 +170,7 @@ fn a_listener_may_use_the_client_and_is_told_of_one_change_at_a_time() {
         move |state| {
             seen.lock().unwrap().push(format!("{state}"));
             if let Some(client) = slot.get() {
-                // The first time this is what connects anew.
+                // The first call of this reconnects.
                 Kind::In.succeed(client, &device);
             }
             seen.lock().unwrap().push(format!("{state}, seen"));
@@ -182,7 +183,7 @@ fn a_listener_may_use_the_client_and_is_told_of_one_change_at_a_time() {
 }
 
 #[test]
-fn a_listener_that_panics_is_told_of_the_next_change_all_the_same() {
+fn panicking_listener_is_called_again() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let mut helper = Helper::start(&[]);
     let listener = {
@@ -198,7 +199,7 @@ fn a_listener_that_panics_is_told_of_the_next_change_all_the_same() {
     thread::scope(|scope| assert!(scope.spawn(|| Kind::In.run(&client, &device)).join().is_err()));
     helper.start_again();
     for _ in 0..20 {
-        // No place is lost with it, either.
+        // The panic has not leaked a slot, either.
         Kind::In.succeed(&client, &device);
     }
     assert_eq!(*seen.lock().unwrap(), [Connected, Disconnected, Connected]);

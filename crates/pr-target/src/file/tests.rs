@@ -1,4 +1,4 @@
-//! Crashes at every step, on a disk that keeps only what was flushed, and whatever else it likes.
+//! Crashes at every step, on a disk that keeps flushed data, and an arbitrary part of all other data.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,20 +14,20 @@ use crate::{LogicalUnit, Nexus};
 
 type Names = BTreeMap<PathBuf, usize>;
 
-/// A file: what programs see, and what is on the disk.
+/// The content of a file, as programs see it and as flushed to the disk.
 #[derive(Clone, Debug, Default)]
 struct Content {
     seen: Vec<u8>,
     flushed: Vec<u8>,
 }
 
-/// A directory of files that may crash.
+/// A directory on a machine that may crash.
 #[derive(Clone, Debug, Default)]
 struct Crashing {
     contents: Vec<Content>,
-    /// What the directory was flushed as, and then after each change since.
+    /// The directory as flushed, and then after each change since.
     names: Vec<Names>,
-    /// The step that fails, if there is one, and whether it has its effect nevertheless.
+    /// The first step that fails, if any, and whether it has its effect nevertheless. All later steps fail, too.
     fails_at: Option<(usize, bool)>,
     steps: usize,
 }
@@ -51,7 +51,7 @@ impl Crashing {
         self.names.push(names);
     }
 
-    /// Runs a step, unless it is to fail.
+    /// Runs a step, unless it must fail.
     fn step<T>(&mut self, effect: impl FnOnce(&mut Self) -> T) -> io::Result<T> {
         let step = self.steps;
         self.steps += 1;
@@ -66,7 +66,7 @@ impl Crashing {
         }
     }
 
-    /// All that may be found at `path` after a crash now.
+    /// Returns every content that `path` may have after a crash now.
     fn after_a_crash(&self, path: &Path) -> Vec<Option<Vec<u8>>> {
         let mut found = Vec::new();
         for names in &self.names {
@@ -127,7 +127,7 @@ impl Files for Crashing {
 
 const PATH: &str = "/state/unit";
 
-/// A store on such files.
+/// A store that saves to these files, and loads fixed bytes.
 #[derive(Clone, Debug)]
 struct CrashingStore {
     files: Rc<RefCell<Crashing>>,
@@ -146,7 +146,7 @@ impl Store for CrashingStore {
     }
 }
 
-/// A unit after a power on that found this, and its files.
+/// Returns a unit after a power on, with `found` as its saved state, and its files.
 fn unit_that_found(found: Option<Vec<u8>>) -> (LogicalUnit<CrashingStore>, Rc<RefCell<Crashing>>) {
     let files = Rc::new(RefCell::new(Crashing::new()));
     let store = CrashingStore { files: Rc::clone(&files), found };
@@ -172,8 +172,9 @@ fn keys<S: Store>(unit: &mut LogicalUnit<S>) -> Vec<u64> {
     Keys::parse(&data[..answer.length]).unwrap().iter().map(|key| key.0).collect()
 }
 
+/// A crash at any step leaves the old state or the new one. After GOOD it leaves the new one.
 #[test]
-fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one_and_good_is_never_taken_back() {
+fn crash_leaves_old_or_new_state() {
     let mut outcomes = BTreeSet::new();
     // Four steps, and none that fails.
     for fails_at in (0..=4).flat_map(|step| [(step, false), (step, true)]) {
@@ -199,7 +200,7 @@ fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one_and_good_is_never_tak
             }
         }
     }
-    // Both do occur where they may, or this test would not see a difference.
+    // Both outcomes must occur where both are possible, otherwise this test could not fail.
     assert!(
         outcomes.contains(&((3, false), true)) && outcomes.contains(&((3, false), false)),
         "{outcomes:?}"
@@ -207,7 +208,7 @@ fn a_crash_at_any_step_leaves_the_old_state_or_the_new_one_and_good_is_never_tak
 }
 
 #[test]
-fn after_a_failed_save_the_next_command_saves_even_if_it_changes_nothing() {
+fn failed_save_is_repeated_by_next_command() {
     let (mut unit, files) = unit_that_found(None);
     assert_eq!(register(&mut unit, 1).status, Status::GOOD);
     // The rename has its effect, and the directory cannot be flushed.
@@ -225,7 +226,7 @@ fn after_a_failed_save_the_next_command_saves_even_if_it_changes_nothing() {
 }
 
 #[test]
-fn an_error_says_what_could_not_be_done_and_to_which_file() {
+fn file_error_names_step_and_file() {
     for (step, text) in [
         (0, "cannot write /state/unit.new"),
         (1, "cannot flush /state/unit.new"),
@@ -240,7 +241,7 @@ fn an_error_says_what_could_not_be_done_and_to_which_file() {
 }
 
 #[test]
-fn a_path_without_a_directory_is_in_the_current_one() {
+fn bare_file_name_is_in_current_directory() {
     assert_eq!(directory_of(Path::new("unit")), Path::new("."));
     assert_eq!(directory_of(Path::new("state/unit")), Path::new("state"));
 }

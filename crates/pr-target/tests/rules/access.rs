@@ -1,11 +1,11 @@
-//! Commands in the presence of reservations: tables 65 and 66, and table 13 of SBC-4.
+//! The commands that a reservation allows: tables 65 and 66, and table 13 of SBC-4.
 
 use pr_target::Access;
 
 use crate::bench::*;
 
-/// Columns: WRITE EXCLUSIVE and EXCLUSIVE ACCESS to who does not hold it; the same of registrants types to who is not
-/// registered. (To registrants of those, all is allowed.)
+/// A row of the tables. Columns: WRITE EXCLUSIVE and EXCLUSIVE ACCESS, for a nexus that is not the holder; the
+/// registrants types of both, for a nexus that is not registered. (Registrants of those are allowed everything.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Row {
     /// Allowed, allowed, allowed, allowed.
@@ -17,7 +17,7 @@ enum Row {
 }
 use Row::{Always, Never, Reading};
 
-/// A CDB by its operation code and service action, other bytes zero.
+/// Returns a CDB with this operation code and service action, other bytes zero.
 fn cdb(opcode: u8, action: u8) -> Vec<u8> {
     let length = [6, 10, 10, 12, 16, 12, 10, 10][usize::from(opcode >> 5)];
     let mut bytes = vec![0; length];
@@ -26,14 +26,14 @@ fn cdb(opcode: u8, action: u8) -> Vec<u8> {
     bytes
 }
 
-/// One with a value in byte 4.
+/// Returns a CDB with this operation code and byte 4, other bytes zero.
 fn cdb_4(opcode: u8, byte_4: u8) -> Vec<u8> {
     let mut bytes = cdb(opcode, 0);
     bytes[4] = byte_4;
     bytes
 }
 
-/// A variable-length one of 32 bytes.
+/// Returns a variable-length CDB of 32 bytes with this service action.
 fn cdb_32(action: u16) -> Vec<u8> {
     let mut bytes = vec![0; 32];
     bytes[0] = 0x7f;
@@ -160,7 +160,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, Row)> {
         ("WRITE SCATTERED(16)", cdb(0x9f, 0x12), Never),
         ("WRITE STREAM(16)", cdb(0x9a, 0), Never),
         ("WRITE USING TOKEN", cdb(0x83, 0x11), Never),
-        // What is in no table.
+        // Commands that are in no table.
         ("an unknown command", cdb(0xc5, 0), Never),
         ("MAINTENANCE IN of an unknown service action", cdb(0xa3, 0x1f), Never),
         ("SERVICE ACTION IN(16) of an unknown service action", cdb(0x9e, 0x1f), Never),
@@ -174,36 +174,40 @@ fn table() -> Vec<(&'static str, Vec<u8>, Row)> {
 }
 
 #[test]
-fn the_tables_of_the_standards() {
+fn access_follows_the_standards_tables() {
     for kind in ALL_TYPES {
         let bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
         for (name, cdb, row) in table() {
             let reading = matches!(kind, 1 | 5 | 7);
             let to_others = row == Always || (row == Reading && reading);
             let registered = kind > 3 || to_others;
-            for (who, is_allowed) in [(A, true), (B, registered), (C, to_others), (A2, to_others)] {
+            for (sender, is_allowed) in [(A, true), (B, registered), (C, to_others), (A2, to_others)] {
                 let expected = if is_allowed { Access::Allowed } else { Access::Conflict };
-                assert_eq!(bench.0.allows(&who.nexus(), &cdb), expected, "{name}, type {kind}, {who:?}");
+                assert_eq!(
+                    bench.0.allows(&sender.nexus(), &cdb),
+                    expected,
+                    "{name}, type {kind}, {sender:?}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn without_a_reservation_all_is_allowed_to_all() {
+fn everything_is_allowed_without_a_reservation() {
     let mut bench = Bench::new();
     bench.register(B, KB);
     for (name, cdb, _) in table() {
-        for who in [A, B] {
-            assert_eq!(bench.0.allows(&who.nexus(), &cdb), Access::Allowed, "{name}");
-            assert_eq!(bench.0.admit(&who.nexus(), &cdb), None, "{name}");
+        for sender in [A, B] {
+            assert_eq!(bench.0.allows(&sender.nexus(), &cdb), Access::Allowed, "{name}");
+            assert_eq!(bench.0.admit(&sender.nexus(), &cdb), None, "{name}");
         }
     }
 }
 
-/// SPC-2 clause 5.5.1, which is what CRH = 0 means (SPC-4 clauses 5.13.3 and 6.15.4).
+/// RESERVE and RELEASE, (6) and (10): SPC-2 clause 5.5.1, the meaning of CRH = 0 (SPC-4 clauses 5.13.3 and 6.15.4).
 #[test]
-fn reserve_and_release_conflict_while_anybody_is_registered() {
+fn reserve_6_conflicts_with_any_registration() {
     let mut bench = Bench::new();
     for opcode in [0x16, 0x17, 0x56, 0x57] {
         assert_eq!(bench.0.allows(&A.nexus(), &cdb(opcode, 0)), Access::Allowed);
@@ -214,8 +218,8 @@ fn reserve_and_release_conflict_while_anybody_is_registered() {
             bench = Bench::reserved(kind, &[(A, KA)]);
         }
         for opcode in [0x16, 0x17, 0x56, 0x57] {
-            for who in [A, B] {
-                assert_eq!(bench.0.allows(&who.nexus(), &cdb(opcode, 0)), Access::Conflict);
+            for sender in [A, B] {
+                assert_eq!(bench.0.allows(&sender.nexus(), &cdb(opcode, 0)), Access::Conflict);
             }
         }
     }
@@ -223,8 +227,8 @@ fn reserve_and_release_conflict_while_anybody_is_registered() {
 
 /// Table 66.
 #[test]
-fn the_service_actions_of_persistent_reserve_out() {
-    // Code, to a registered nexus and to another.
+fn access_of_reserve_out_follows_table_66() {
+    // The service action, and whether it is allowed to a registered nexus and to an unregistered one.
     for (action, registered, other) in [
         (CLEAR, true, false),
         (PREEMPT, true, false),
@@ -238,20 +242,28 @@ fn the_service_actions_of_persistent_reserve_out() {
     ] {
         for kind in [1, 3, 5, 6] {
             let bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
-            for (who, is_allowed) in [(A, true), (B, registered), (C, other)] {
+            for (sender, is_allowed) in [(A, true), (B, registered), (C, other)] {
                 let expected = if is_allowed { Access::Allowed } else { Access::Conflict };
                 let cdb = cdb(0x5f, action.code());
-                assert_eq!(bench.0.allows(&who.nexus(), &cdb), expected, "{action}, type {kind}, {who:?}");
+                assert_eq!(
+                    bench.0.allows(&sender.nexus(), &cdb),
+                    expected,
+                    "{action}, type {kind}, {sender:?}"
+                );
             }
         }
-        // All registrants are holders; but what they hold does not move (clause 5.13.8).
+        // All registrants are holders, but such a reservation cannot be moved (clause 5.13.8).
         for kind in [7, 8] {
             let bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
             let is_move = action == scsi_sense::pr::OutServiceAction::RegisterAndMove;
-            for (who, is_allowed) in [(A, !is_move), (B, !is_move), (C, other)] {
+            for (sender, is_allowed) in [(A, !is_move), (B, !is_move), (C, other)] {
                 let expected = if is_allowed { Access::Allowed } else { Access::Conflict };
                 let cdb = cdb(0x5f, action.code());
-                assert_eq!(bench.0.allows(&who.nexus(), &cdb), expected, "{action}, type {kind}, {who:?}");
+                assert_eq!(
+                    bench.0.allows(&sender.nexus(), &cdb),
+                    expected,
+                    "{action}, type {kind}, {sender:?}"
+                );
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A logical unit with two target ports, and who sends it commands.
+//! A logical unit with two target ports, and the nexuses that send it commands.
 
 use pr_target::{Answer, LogicalUnit, Nexus, Store, Volatile};
 use scsi_sense::pr::{
@@ -17,7 +17,7 @@ pub(crate) const PREEMPT_AND_ABORT: OutServiceAction = OutServiceAction::Preempt
 pub(crate) const REGISTER_AND_IGNORE: OutServiceAction = OutServiceAction::RegisterAndIgnoreExistingKey;
 pub(crate) const REPLACE_LOST: OutServiceAction = OutServiceAction::ReplaceLostReservation;
 
-/// The types by their codes.
+/// The codes of the types.
 pub(crate) const ALL_TYPES: [u8; 6] = [1, 3, 5, 6, 7, 8];
 
 /// The keys of A, B, C and D.
@@ -26,21 +26,21 @@ pub(crate) const KB: u64 = 0xb;
 pub(crate) const KC: u64 = 0xc;
 pub(crate) const KD: u64 = 0xd;
 
-/// Initiator ports, each at target port 1.
+/// The nexus that sends a command: an initiator port, at target port 1 unless noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Who {
+pub(crate) enum Sender {
     A,
     B,
     C,
     D,
     /// A at target port 2.
     A2,
-    /// Who only looks: never registered.
+    /// Never registered, only reads.
     Observer,
 }
-pub(crate) use Who::{A, A2, B, C, D, Observer};
+pub(crate) use Sender::{A, A2, B, C, D, Observer};
 
-impl Who {
+impl Sender {
     const ALL: [Self; 6] = [A, B, C, D, A2, Observer];
 
     pub(crate) fn id(self) -> TransportId<'static> {
@@ -60,7 +60,7 @@ impl Who {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Good,
@@ -83,31 +83,31 @@ pub(crate) fn end(answer: &Answer) -> End {
     }
 }
 
-/// What everybody can see of a unit.
+/// The state of a unit as its commands report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) generation: u32,
-    /// In the order of their making: who, the key, and the type if it holds the reservation.
-    pub(crate) registrations: Vec<(Who, u64, Option<u8>)>,
+    /// In the order in which they were made: the nexus, its key, and the type if it holds the reservation.
+    pub(crate) registrations: Vec<(Sender, u64, Option<u8>)>,
     /// Type and key.
     pub(crate) reservation: Option<(u8, u64)>,
 }
 
 impl View {
-    /// Who is registered, without order.
-    pub(crate) fn registered(&self) -> Vec<(Who, u64)> {
-        let mut all: Vec<_> = self.registrations.iter().map(|(who, key, _)| (*who, *key)).collect();
+    /// Returns the registered nexuses and their keys, sorted.
+    pub(crate) fn registered(&self) -> Vec<(Sender, u64)> {
+        let mut all: Vec<_> = self.registrations.iter().map(|(sender, key, _)| (*sender, *key)).collect();
         all.sort_unstable();
         all
     }
 
-    /// Who holds the reservation.
-    pub(crate) fn holders(&self) -> Vec<Who> {
-        self.registrations.iter().filter(|(.., kind)| kind.is_some()).map(|(who, ..)| *who).collect()
+    /// Returns the reservation holders.
+    pub(crate) fn holders(&self) -> Vec<Sender> {
+        self.registrations.iter().filter(|(.., kind)| kind.is_some()).map(|(sender, ..)| *sender).collect()
     }
 }
 
-/// A unit to try rules on.
+/// A unit under test.
 pub(crate) struct Bench<S: Store = Volatile>(pub(crate) LogicalUnit<S>);
 
 impl Bench {
@@ -115,11 +115,11 @@ impl Bench {
         Self(LogicalUnit::new(&[1, 2]).unwrap())
     }
 
-    /// With these registrations, and the first of them as holder of a reservation of this type.
-    pub(crate) fn reserved(kind: u8, registrations: &[(Who, u64)]) -> Self {
+    /// Returns a unit with these registrations, and the first of them as holder of a reservation of this type.
+    pub(crate) fn reserved(kind: u8, registrations: &[(Sender, u64)]) -> Self {
         let mut bench = Self::new();
-        for (who, key) in registrations {
-            bench.register(*who, *key);
+        for (sender, key) in registrations {
+            bench.register(*sender, *key);
         }
         let (holder, key) = registrations[0];
         assert_eq!(bench.out(holder, RESERVE, kind, key, 0), End::Good);
@@ -128,44 +128,50 @@ impl Bench {
 }
 
 impl<S: Store> Bench<S> {
-    /// An OUT with a basic list. `kind` is scope and type as the CDB has them.
+    /// Sends an OUT with a basic list. `kind` is the CDB byte of scope and type.
     pub(crate) fn out(
         &mut self,
-        who: Who,
+        sender: Sender,
         action: OutServiceAction,
         kind: u8,
         key: u64,
         new_key: u64,
     ) -> End {
-        end(&self.answer(who, action, kind, &basic(key, new_key)))
+        end(&self.answer(sender, action, kind, &basic(key, new_key)))
     }
 
-    /// An OUT with any list.
-    pub(crate) fn answer(&mut self, who: Who, action: OutServiceAction, kind: u8, list: &[u8]) -> Answer {
+    /// Sends an OUT with any list.
+    pub(crate) fn answer(
+        &mut self,
+        sender: Sender,
+        action: OutServiceAction,
+        kind: u8,
+        list: &[u8],
+    ) -> Answer {
         let command = PersistentReserveOut {
             action,
             scope: Scope::new(kind >> 4),
             kind: ReservationType::new(kind),
             parameter_list_length: list.len().try_into().unwrap(),
         };
-        self.0.execute(&who.nexus(), &command.to_cdb(), list, &mut [])
+        self.0.execute(&sender.nexus(), &command.to_cdb(), list, &mut [])
     }
 
-    pub(crate) fn end_of(&mut self, who: Who, action: OutServiceAction, kind: u8, list: &[u8]) -> End {
-        end(&self.answer(who, action, kind, list))
+    pub(crate) fn end_of(&mut self, sender: Sender, action: OutServiceAction, kind: u8, list: &[u8]) -> End {
+        end(&self.answer(sender, action, kind, list))
     }
 
-    pub(crate) fn register(&mut self, who: Who, key: u64) {
-        assert_eq!(self.out(who, REGISTER_AND_IGNORE, 0, 0, key), End::Good);
+    pub(crate) fn register(&mut self, sender: Sender, key: u64) {
+        assert_eq!(self.out(sender, REGISTER_AND_IGNORE, 0, 0, key), End::Good);
     }
 
-    /// An IN from somebody who has no unit attention pending.
+    /// Sends an IN from the observer, which never has a unit attention pending, and returns the data.
     pub(crate) fn read(&mut self, action: InServiceAction, allocation_length: u16) -> Vec<u8> {
         let mut data = vec![0xee; usize::from(allocation_length)];
         let cdb = PersistentReserveIn { action, allocation_length }.to_cdb();
         let answer = self.0.execute(&Observer.nexus(), &cdb, &[], &mut data);
         assert_eq!(end(&answer), End::Good);
-        assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "nothing behind the data is touched");
+        assert!(data[answer.length..].iter().all(|byte| *byte == 0xee), "bytes after the data are unchanged");
         data.truncate(answer.length);
         data
     }
@@ -178,8 +184,9 @@ impl<S: Store> Bench<S> {
             .iter()
             .map(|one| {
                 let nexus = Nexus::new(one.transport_id().unwrap(), one.relative_port).unwrap();
-                let who = Who::ALL.into_iter().find(|who| who.nexus() == nexus).expect("one of them");
-                (who, one.key.0, one.reservation_holder.then(|| one.kind.code()))
+                let sender =
+                    Sender::ALL.into_iter().find(|sender| sender.nexus() == nexus).expect("one of them");
+                (sender, one.key.0, one.reservation_holder.then(|| one.kind.code()))
             })
             .collect();
         let data = self.read(InServiceAction::ReadReservation, 24);
@@ -192,10 +199,11 @@ impl<S: Store> Bench<S> {
         }
     }
 
-    /// The qualifiers of the unit attention conditions (06/2A/..) that are pending for these, which clears them.
-    pub(crate) fn attentions<const N: usize>(&mut self, whom: [Who; N]) -> [Vec<u8>; N] {
-        whom.map(|who| {
-            std::iter::from_fn(|| self.0.take_unit_attention(&who.nexus()))
+    /// Returns the qualifiers of the unit attention conditions (06/2A/..) that are pending for each of these nexuses,
+    /// and clears the conditions.
+    pub(crate) fn attentions<const N: usize>(&mut self, senders: [Sender; N]) -> [Vec<u8>; N] {
+        senders.map(|sender| {
+            std::iter::from_fn(|| self.0.take_unit_attention(&sender.nexus()))
                 .map(|code| {
                     assert_eq!((code.key.code(), code.additional.asc), (6, 0x2a));
                     code.additional.ascq
@@ -205,7 +213,7 @@ impl<S: Store> Bench<S> {
     }
 }
 
-/// The qualifiers of 2Ah.
+/// Additional sense code qualifiers of 2Ah.
 pub(crate) const RESERVATIONS_PREEMPTED: u8 = 3;
 pub(crate) const RESERVATIONS_RELEASED: u8 = 4;
 pub(crate) const REGISTRATIONS_PREEMPTED: u8 = 5;
@@ -214,25 +222,25 @@ pub(crate) fn basic(key: u64, new_key: u64) -> Vec<u8> {
     basic_with(key, new_key, 0)
 }
 
-/// Byte 20 of the basic list.
+/// Flags in byte 20 of the basic list.
 pub(crate) const APTPL: u8 = 0x01;
 pub(crate) const ALL_TG_PT: u8 = 0x04;
 
-/// The basic list with these flags.
+/// Returns the basic list with these flags.
 pub(crate) fn basic_with(key: u64, new_key: u64, flags: u8) -> Vec<u8> {
     let mut list = [key.to_be_bytes(), new_key.to_be_bytes(), [0; 8]].concat();
     list[20] = flags;
     list
 }
 
-/// The basic list with SPEC_I_PT and these initiator ports.
-pub(crate) fn specifying(key: u64, new_key: u64, all_target_ports: bool, whom: &[Who]) -> Vec<u8> {
-    let mut room = [0; 1024];
-    let ids: Vec<_> = whom.iter().map(|who| who.id()).collect();
+/// Returns the basic list with SPEC_I_PT and these initiator ports.
+pub(crate) fn specifying(key: u64, new_key: u64, all_target_ports: bool, ports: &[Sender]) -> Vec<u8> {
+    let mut buffer = [0; 1024];
+    let ids: Vec<_> = ports.iter().map(|port| port.id()).collect();
     let list = BasicParameters {
         reservation_key: ReservationKey(key),
         service_action_key: ReservationKey(new_key),
-        transport_ids: Some(TransportIds::build(&ids, &mut room).unwrap()),
+        transport_ids: Some(TransportIds::build(&ids, &mut buffer).unwrap()),
         all_target_ports,
         aptpl: false,
     };
@@ -242,7 +250,7 @@ pub(crate) fn specifying(key: u64, new_key: u64, all_target_ports: bool, whom: &
     bytes
 }
 
-/// The list of REGISTER AND MOVE.
+/// Returns the list of REGISTER AND MOVE.
 pub(crate) fn moving_to(key: u64, new_key: u64, to: TransportId<'_>, port: u16, flags: u8) -> Vec<u8> {
     let list = RegisterAndMoveParameters {
         reservation_key: ReservationKey(key),
@@ -258,41 +266,51 @@ pub(crate) fn moving_to(key: u64, new_key: u64, to: TransportId<'_>, port: u16, 
     bytes
 }
 
+/// Commands other than PERSISTENT RESERVE, for another target port, or with NACA.
 #[test]
-fn what_is_no_persistent_reserve_or_not_for_this_unit_is_refused() {
+fn commands_not_for_this_unit_are_refused() {
     let mut unit = LogicalUnit::new(&[1]).unwrap();
-    let mut ask = |who: Who, cdb: &[u8]| end(&unit.execute(&who.nexus(), cdb, &[], &mut [0; 8]));
+    let mut execute = |sender: Sender, cdb: &[u8]| end(&unit.execute(&sender.nexus(), cdb, &[], &mut [0; 8]));
     let read_keys = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
-    assert_eq!(ask(A, &[0; 6]), End::Check(SenseCode::INVALID_OPCODE));
-    assert_eq!(ask(A, &[]), INVALID_CDB);
-    assert_eq!(ask(A, &read_keys[..9]), INVALID_CDB, "cut");
-    assert_eq!(ask(A, &read_keys), End::Good);
-    assert_eq!(ask(A2, &read_keys), End::Check(SenseCode::LOGICAL_UNIT_NOT_SUPPORTED), "no such target port");
+    assert_eq!(execute(A, &[0; 6]), End::Check(SenseCode::INVALID_OPCODE));
+    assert_eq!(execute(A, &[]), INVALID_CDB);
+    assert_eq!(execute(A, &read_keys[..9]), INVALID_CDB, "cut");
+    assert_eq!(execute(A, &read_keys), End::Good);
+    assert_eq!(
+        execute(A2, &read_keys),
+        End::Check(SenseCode::LOGICAL_UNIT_NOT_SUPPORTED),
+        "no such target port"
+    );
     // SAM-5 clause 5.2: NACA, where ACA is not supported.
-    assert_eq!(ask(A, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0x04]), INVALID_CDB);
-    assert_eq!(ask(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 0, 0x04]), INVALID_CDB);
+    assert_eq!(execute(A, &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0x04]), INVALID_CDB);
+    assert_eq!(execute(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 0, 0x04]), INVALID_CDB);
 }
 
 /// Errors in the CDB come before a conflict, and a conflict before errors in the list.
 #[test]
 fn conflict_comes_between_cdb_and_list() {
     let mut unit = LogicalUnit::new(&[1]).unwrap();
-    let mut ask = |who: Who, cdb: &[u8], list: &[u8]| end(&unit.execute(&who.nexus(), cdb, list, &mut []));
-    assert_eq!(ask(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0], &basic(0, 1)), End::Good);
+    let mut execute =
+        |sender: Sender, cdb: &[u8], list: &[u8]| end(&unit.execute(&sender.nexus(), cdb, list, &mut []));
+    assert_eq!(execute(A, &[0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0], &basic(0, 1)), End::Good);
     // CLEAR by B, which is not registered, and by A with a key that is not A's.
-    for (who, list) in [(B, basic(0, 0)), (A, basic(9, 0))] {
-        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &list), End::Conflict);
+    for (sender, list) in [(B, basic(0, 0)), (A, basic(9, 0))] {
+        assert_eq!(execute(sender, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &list), End::Conflict);
         // SPEC_I_PT is for REGISTER only.
         let mut wrong = list.clone();
         wrong[20] |= 0x08;
-        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &wrong), End::Conflict, "the list");
-        assert_eq!(ask(who, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 4], &list), INVALID_CDB, "NACA");
-        assert_eq!(ask(who, &[0x5f, 0x1f, 0, 0, 0, 0, 0, 0, 24, 0], &list), INVALID_CDB, "service action");
+        assert_eq!(execute(sender, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0], &wrong), End::Conflict, "the list");
+        assert_eq!(execute(sender, &[0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 4], &list), INVALID_CDB, "NACA");
+        assert_eq!(
+            execute(sender, &[0x5f, 0x1f, 0, 0, 0, 0, 0, 0, 24, 0], &list),
+            INVALID_CDB,
+            "service action"
+        );
     }
 }
 
 #[test]
-fn a_unit_has_one_to_sixty_four_target_ports() {
+fn number_of_target_ports_is_limited() {
     let ports: Vec<u16> = (1..=65).collect();
     assert_eq!(
         LogicalUnit::new(&[]).unwrap_err().to_string(),
@@ -300,11 +318,11 @@ fn a_unit_has_one_to_sixty_four_target_ports() {
     );
     assert!(LogicalUnit::new(&ports[..64]).is_ok());
     assert!(LogicalUnit::new(&ports).is_err());
-    assert!(LogicalUnit::new(&[1; 65]).is_ok(), "one is one, however often it is named");
+    assert!(LogicalUnit::new(&[1; 65]).is_ok(), "a port counts once, however often it is named");
 }
 
 #[test]
-fn the_session_identifier_of_an_iscsi_port_has_no_case() {
+fn iscsi_session_identifier_ignores_case() {
     use scsi_sense::pr::{IscsiName, IscsiSessionId};
     let port = |digits: &[u8]| TransportId::IscsiPort {
         name: IscsiName::new(b"iqn.2026-11.lab:a").unwrap(),

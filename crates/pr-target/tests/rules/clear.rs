@@ -2,12 +2,13 @@
 
 use crate::bench::*;
 
+/// All other registrants are told.
 #[test]
-fn clear_leaves_nothing_and_tells_all_others() {
+fn clear_removes_everything() {
     for kind in ALL_TYPES {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB), (C, KC)]);
         let generation = bench.view().generation;
-        // From one who does not hold it; scope and type are ignored.
+        // The sender is not the holder; scope and type are ignored.
         assert_eq!(bench.out(B, CLEAR, 0xff, KB, 0xffff), End::Good);
         let view = bench.view();
         assert_eq!((view.registered(), view.reservation), (vec![], None));

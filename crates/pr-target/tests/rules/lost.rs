@@ -18,7 +18,7 @@ fn is_lost() -> SenseCode {
 
 /// Clause 5.13.5.3.2 b).
 #[test]
-fn while_it_is_lost_nothing_else_is_performed() {
+fn lost_unit_refuses_other_service_actions() {
     let (mut bench, store) = lost();
     for action in [REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE] {
         assert_eq!(bench.out(A, action, 1, 0, KA), End::Check(is_lost()), "{action}");
@@ -31,9 +31,9 @@ fn while_it_is_lost_nothing_else_is_performed() {
     assert_eq!(store.saves(), 0);
 }
 
-/// The commands of clause 5.13.5.2.
+/// The commands of clause 5.13.5.2 are admitted, as while nonvolatile memory is not ready.
 #[test]
-fn other_commands_are_admitted_as_if_the_memory_were_not_ready() {
+fn lost_unit_admits_some_commands() {
     let (mut bench, _) = lost();
     let a = A.nexus();
     for (cdb, access) in [
@@ -67,7 +67,7 @@ fn other_commands_are_admitted_as_if_the_memory_were_not_ready() {
 
 /// Clause 5.13.11.3.
 #[test]
-fn replacing_begins_anew() {
+fn replace_lost_starts_over() {
     for kind in ALL_TYPES {
         for flags in [0, APTPL, ALL_TG_PT] {
             let (mut bench, store) = lost();
@@ -79,7 +79,7 @@ fn replacing_begins_anew() {
             assert_eq!(view.generation, 0);
             assert_eq!(bench.attentions([A, B]), [[], []]);
 
-            // What is on the disk is in order again, too.
+            // The saved state is valid again, too.
             let mut reopened = Bench(LogicalUnit::open(&[1, 2], store).unwrap());
             let kept = if flags == APTPL { vec![(B, KB)] } else { vec![] };
             assert_eq!(reopened.view().registered(), kept);
@@ -88,8 +88,9 @@ fn replacing_begins_anew() {
     }
 }
 
+/// It needs a new key and no old one; violations are errors, not conflicts.
 #[test]
-fn replacing_needs_a_new_key_and_no_old_one_and_never_conflicts() {
+fn replace_lost_checks_its_arguments() {
     let (mut bench, store) = lost();
     for (kind, key, new_key, expected) in [
         (1, KA, KA, INVALID_LIST),
@@ -106,7 +107,7 @@ fn replacing_needs_a_new_key_and_no_old_one_and_never_conflicts() {
 }
 
 #[test]
-fn if_the_new_state_cannot_be_saved_it_stays_lost() {
+fn failed_save_leaves_unit_lost() {
     let (mut bench, store) = lost();
     store.set_failing(true);
     let failed = End::Check(SenseCode::INTERNAL_TARGET_FAILURE);
@@ -118,7 +119,7 @@ fn if_the_new_state_cannot_be_saved_it_stays_lost() {
 
 /// Clause 5.13.11.3, second paragraph, and table 66.
 #[test]
-fn what_is_not_lost_is_not_replaced() {
+fn replace_lost_needs_a_loss() {
     let mut bench = Bench::reserved(1, &[(A, KA), (B, KB)]);
     let before = bench.view();
     assert_eq!(bench.out(A, REPLACE_LOST, 1, KA, KA), INVALID_RELEASE);

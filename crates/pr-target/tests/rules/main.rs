@@ -1,4 +1,4 @@
-//! Every rule of SPC-4 (revision 37) that the crate keeps, by its clause.
+//! Tests of the rules of SPC-4 (revision 37), by clause.
 
 #![allow(
     clippy::unwrap_used,

@@ -7,8 +7,9 @@ use crate::bench::*;
 const MOVE: OutServiceAction = OutServiceAction::RegisterAndMove;
 const UNREG: u8 = 0x02;
 
+/// Scope and type stay, and the destination is registered.
 #[test]
-fn the_reservation_moves_with_scope_and_type_and_the_destination_is_registered() {
+fn reservation_moves_to_destination() {
     for kind in [1, 3, 5, 6] {
         // B is not registered, registered with the same key, or with another.
         for before in [None, Some(KB), Some(KD)] {
@@ -30,24 +31,24 @@ fn the_reservation_moves_with_scope_and_type_and_the_destination_is_registered()
                 assert_eq!(view.generation, generation + 1);
                 assert_eq!(bench.attentions([A, B, C]), [[], [], []]);
                 assert_eq!(bench.out(B, RELEASE, kind, KB, 0), End::Good);
-                assert_eq!(bench.view().reservation, None, "B is the holder indeed");
+                assert_eq!(bench.view().reservation, None, "B is the holder");
             }
         }
     }
 }
 
 #[test]
-fn it_moves_to_another_target_port_as_well() {
+fn reservation_moves_to_another_target_port() {
     let mut bench = Bench::reserved(1, &[(B, KB)]);
     assert_eq!(bench.end_of(B, MOVE, 0, &moving_to(KB, KA, A.id(), 2, 0)), End::Good);
     assert_eq!(bench.view().holders(), [A2]);
 }
 
-/// Table 70, and the paragraphs behind it.
+/// Table 70, and the paragraphs after it.
 #[test]
-fn everybody_else_and_everything_else_is_refused() {
+fn invalid_moves_are_refused() {
     let list = |key, new_key| moving_to(key, new_key, C.id(), 1, 0);
-    for (what, who, list, expected) in [
+    for (case, sender, list, expected) in [
         ("unregistered", D, list(KD, KC), End::Conflict),
         ("not the holder", B, list(KB, KC), End::Conflict),
         ("another key", A, list(KB, KC), End::Conflict),
@@ -64,26 +65,26 @@ fn everybody_else_and_everything_else_is_refused() {
     ] {
         let mut bench = Bench::reserved(1, &[(A, KA), (B, KB)]);
         let before = bench.view();
-        assert_eq!(bench.end_of(who, MOVE, 1, &list), expected, "{what}");
-        assert_eq!(bench.view(), before, "{what}");
+        assert_eq!(bench.end_of(sender, MOVE, 1, &list), expected, "{case}");
+        assert_eq!(bench.view(), before, "{case}");
     }
 }
 
 #[test]
-fn what_all_registrants_hold_does_not_move() {
+fn all_registrants_reservation_does_not_move() {
     for kind in [7, 8] {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
         let before = bench.view();
         for new_key in [KC, 0] {
             assert_eq!(bench.end_of(A, MOVE, kind, &moving_to(KA, new_key, C.id(), 1, 0)), End::Conflict);
         }
-        assert_eq!(bench.end_of(A, MOVE, kind, &[]), End::Conflict, "whatever else is wrong");
+        assert_eq!(bench.end_of(A, MOVE, kind, &[]), End::Conflict, "also with a wrong list");
         assert_eq!(bench.view(), before);
     }
 }
 
 #[test]
-fn where_there_is_no_reservation_there_is_nothing_to_move() {
+fn move_needs_a_reservation() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     let before = bench.view();

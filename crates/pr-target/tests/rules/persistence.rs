@@ -1,4 +1,4 @@
-//! Over a loss of power: clause 5.13.5.1.
+//! State kept through a power loss: clause 5.13.5.1.
 
 use std::fmt::Write as _;
 use std::{fs, io};
@@ -9,49 +9,50 @@ use scsi_sense::SenseCode;
 
 use crate::bench::*;
 
-/// The same store, after a loss of power.
-fn again(store: &MemoryStore) -> Bench<MemoryStore> {
+/// Returns a unit with the same store, after a power loss.
+fn reopened(store: &MemoryStore) -> Bench<MemoryStore> {
     Bench(LogicalUnit::open(&[1, 2], store.clone()).unwrap())
 }
 
-/// A and B registered and a reservation of A's, with or without APTPL.
+/// Returns a unit on which A and B are registered and A holds a reservation, with or without APTPL.
 fn reserved(store: &MemoryStore, kind: u8, flags: u8) -> Bench<MemoryStore> {
-    let mut bench = again(store);
+    let mut bench = reopened(store);
     assert_eq!(bench.end_of(A, REGISTER, 0, &basic_with(0, KA, flags)), End::Good);
     assert_eq!(bench.end_of(B, REGISTER, 0, &basic_with(0, KB, flags)), End::Good);
     assert_eq!(bench.out(A, RESERVE, kind, KA, 0), End::Good);
     bench
 }
 
+/// Everything but the generation and unit attention conditions.
 #[test]
-fn with_aptpl_all_comes_back_but_the_generation_and_unit_attentions() {
+fn aptpl_keeps_state_through_power_loss() {
     for kind in ALL_TYPES {
         let store = MemoryStore::default();
         let mut bench = reserved(&store, kind, APTPL);
         let before = bench.view();
-        let mut bench = again(&store);
+        let mut bench = reopened(&store);
         let view = bench.view();
         assert_eq!(view.generation, 0, "clause 6.15.2");
         assert_eq!((view.registrations, view.reservation), (before.registrations, before.reservation));
         assert_eq!(bench.out(B, PREEMPT, kind, KB, if kind > 6 { 0 } else { KA }), End::Good);
-        let mut bench = again(&store);
+        let mut bench = reopened(&store);
         assert_eq!(bench.view().registered(), [(B, KB)]);
         assert_eq!(bench.attentions([A]), [[]], "unit attentions are lost with the power");
     }
 }
 
 #[test]
-fn without_aptpl_nothing_comes_back_and_nothing_is_saved() {
+fn nothing_is_saved_without_aptpl() {
     let store = MemoryStore::default();
     reserved(&store, 1, 0);
     assert_eq!(store.saves(), 0);
-    assert_eq!(again(&store).view().registered(), []);
+    assert_eq!(reopened(&store).view().registered(), []);
 }
 
 /// "The APTPL value from the most recent successfully completed" command that has the bit.
 #[test]
-fn the_last_aptpl_counts_for_all() {
-    for (who, action, list, is_kept) in [
+fn last_aptpl_counts_for_all() {
+    for (sender, action, list, is_kept) in [
         (C, REGISTER, basic_with(0, KC, 0), false),
         (C, REGISTER_AND_IGNORE, basic_with(0, KC, 0), false),
         (A, REGISTER, basic_with(KA, KC, 0), false),
@@ -66,10 +67,10 @@ fn the_last_aptpl_counts_for_all() {
     ] {
         let store = MemoryStore::default();
         let mut bench = reserved(&store, 1, APTPL);
-        let case = format!("{who:?} {action} {list:02x?}");
-        let _ = bench.end_of(who, action, 1, &list);
+        let case = format!("{sender:?} {action} {list:02x?}");
+        let _ = bench.end_of(sender, action, 1, &list);
         let before = bench.view();
-        let view = again(&store).view();
+        let view = reopened(&store).view();
         if is_kept {
             assert_eq!(view.registrations, before.registrations, "{case}");
             assert_eq!(view.reservation, before.reservation, "{case}");
@@ -80,17 +81,17 @@ fn the_last_aptpl_counts_for_all() {
 }
 
 #[test]
-fn aptpl_that_comes_later_saves_what_was_there_before() {
+fn later_aptpl_saves_earlier_registrations() {
     let store = MemoryStore::default();
     let mut bench = reserved(&store, 5, 0);
     assert_eq!(bench.end_of(C, REGISTER, 0, &basic_with(0, KC, APTPL)), End::Good);
     let before = bench.view();
-    let view = again(&store).view();
+    let view = reopened(&store).view();
     assert_eq!((view.registrations, view.reservation), (before.registrations, before.reservation));
 }
 
 #[test]
-fn what_changes_nothing_is_not_saved_again() {
+fn unchanged_state_is_not_saved_again() {
     let store = MemoryStore::default();
     let mut bench = reserved(&store, 1, APTPL);
     let saves = store.saves();
@@ -105,10 +106,10 @@ fn what_changes_nothing_is_not_saved_again() {
 }
 
 #[test]
-fn a_command_whose_state_cannot_be_saved_fails_and_has_changed_nothing() {
+fn failed_save_changes_nothing() {
     let failed = End::Check(SenseCode::INTERNAL_TARGET_FAILURE);
     let moving = moving_to(KA, KC, C.id(), 1, APTPL);
-    for (who, action, list) in [
+    for (sender, action, list) in [
         (C, REGISTER, basic_with(0, KC, APTPL)),
         (B, REGISTER, basic_with(KB, 0, 0)),
         (A, RELEASE, basic(KA, 0)),
@@ -120,7 +121,7 @@ fn a_command_whose_state_cannot_be_saved_fails_and_has_changed_nothing() {
         let mut bench = reserved(&store, 5, APTPL);
         let (before, content) = (bench.view(), store.content());
         store.set_failing(true);
-        let answer = bench.answer(who, action, 5, &list);
+        let answer = bench.answer(sender, action, 5, &list);
         assert_eq!((end(&answer), answer.abort), (failed, vec![]), "{action}");
         assert!(bench.0.take_save_error().is_some());
         assert!(bench.0.take_save_error().is_none());
@@ -128,12 +129,12 @@ fn a_command_whose_state_cannot_be_saved_fails_and_has_changed_nothing() {
         assert_eq!(bench.attentions([A, B, C]), [[], [], []]);
         assert_eq!(store.content(), content);
         store.set_failing(false);
-        assert_eq!(bench.end_of(who, action, 5, &list), End::Good, "{action}");
+        assert_eq!(bench.end_of(sender, action, 5, &list), End::Good, "{action}");
     }
 }
 
 #[test]
-fn what_was_saved_is_a_text() {
+fn saved_state_is_a_text() {
     let store = MemoryStore::default();
     let mut bench = reserved(&store, 6, APTPL);
     let text = String::from_utf8(store.content().unwrap()).unwrap();
@@ -146,14 +147,14 @@ fn what_was_saved_is_a_text() {
          registration a 1 06000000500000000000000a000000000000000000000000\n\
          registration b 1 06000000500000000000000b000000000000000000000000\n"
     );
-    // As zlib counts it.
+    // The checksum that zlib computes.
     assert_eq!(checksum, "crc32 85e5dbdb\n");
     assert_eq!(bench.end_of(A, REGISTER_AND_IGNORE, 0, &basic_with(0, KA, 0)), End::Good);
     assert!(store.content().unwrap().starts_with(b"pr-target state, version 1\naptpl 0\ncrc32 "));
 }
 
 #[test]
-fn damage_is_an_error_and_never_an_empty_state() {
+fn damage_is_never_an_empty_state() {
     let store = MemoryStore::default();
     reserved(&store, 7, APTPL);
     let whole = store.content().unwrap();
@@ -177,18 +178,18 @@ fn damage_is_an_error_and_never_an_empty_state() {
             }
         }
     }
-    for behind in [&b"\n"[..], b"\0", b"crc32 00000000\n"] {
-        assert!(matches!(open(&[&whole, behind].concat()), Err(Error::Damaged(_))));
+    for suffix in [&b"\n"[..], b"\0", b"crc32 00000000\n"] {
+        assert!(matches!(open(&[&whole, suffix].concat()), Err(Error::Damaged(_))));
     }
     assert!(matches!(open(&[0; 4096]), Err(Error::Damaged(_))));
-    assert!(matches!(open(&[]), Err(Error::Damaged(_))), "an empty file is not one that is not there");
+    assert!(matches!(open(&[]), Err(Error::Damaged(_))), "an empty file is not a missing file");
     store.set_failing(true);
     assert!(matches!(open(&whole), Err(Error::Load(_))));
 }
 
-/// Damage that has a right checksum: written by something else.
+/// Damage with a valid checksum: written by another program.
 #[test]
-fn what_this_crate_would_not_write_is_damaged() {
+fn foreign_state_is_damaged() {
     const TITLE: &str = "pr-target state, version 1\n";
     const ID_A: &str = "06000000500000000000000a000000000000000000000000";
     let open = |body: &str| {
@@ -205,7 +206,7 @@ fn what_this_crate_would_not_write_is_damaged() {
     for (body, why) in [
         (TITLE.replace('1', "2") + "aptpl 1\n", "version"),
         (format!("{TITLE}{registration}"), "no aptpl"),
-        (format!("{TITLE}aptpl 0\n{registration}"), "not to be kept"),
+        (format!("{TITLE}aptpl 0\n{registration}"), "registrations that are not kept"),
         (format!("{TITLE}aptpl 2\n"), "neither 0 nor 1"),
         (format!("{TITLE}aptpl 1\naptpl 1\n"), "twice"),
         (format!("{TITLE}aptpl 1\n\n"), "an empty line"),
@@ -213,10 +214,10 @@ fn what_this_crate_would_not_write_is_damaged() {
         (format!("{TITLE}aptpl 1\n{registration}reservation 1 0\n"), "in another order"),
         (format!("{TITLE}aptpl 1\nreservation 1 1\n{registration}"), "a holder that is not registered"),
         (format!("{TITLE}aptpl 1\nreservation 1 -1\n{registration}"), "not a number"),
-        (format!("{TITLE}aptpl 1\nreservation 1 +0\n{registration}"), "not as numbers are written"),
+        (format!("{TITLE}aptpl 1\nreservation 1 +0\n{registration}"), "a number with a sign"),
         (format!("{TITLE}aptpl 1\nreservation 1 all\n{registration}"), "one holder"),
         (format!("{TITLE}aptpl 1\nreservation 7 0\n{registration}"), "all are holders"),
-        (format!("{TITLE}aptpl 1\nreservation 7 all\n"), "nobody is a holder"),
+        (format!("{TITLE}aptpl 1\nreservation 7 all\n"), "a reservation without a holder"),
         (format!("{TITLE}aptpl 1\nreservation 2 0\n{registration}"), "a type that does not exist"),
         (format!("{TITLE}aptpl 1\nreservation 11 0\n{registration}"), "a type of two digits"),
         (format!("{TITLE}aptpl 1\nregistration 0 1 {ID_A}\n"), "no key"),
@@ -241,7 +242,7 @@ fn what_this_crate_would_not_write_is_damaged() {
     assert!(open(&too_many).expect_err("too many").contains("too many"));
 }
 
-/// Table-driven, unlike the crate's own.
+/// Computes the checksum by a table, unlike the crate's own implementation.
 fn crc32(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256)
         .map(|index| {
@@ -252,21 +253,21 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn the_checksum_is_the_usual_one() {
+fn checksum_matches_known_value() {
     assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
 }
 
 #[test]
-fn a_file_keeps_it() {
+fn file_store_keeps_state() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("unit");
     let open = || LogicalUnit::open(&[1, 2], FileStore::new(&path)).map(Bench);
     let mut bench = open().unwrap();
-    assert!(!path.exists(), "nothing was to be kept yet");
+    assert!(!path.exists(), "nothing has been saved yet");
     assert_eq!(bench.end_of(A, REGISTER, 0, &basic_with(0, KA, APTPL)), End::Good);
     assert_eq!(bench.out(A, RESERVE, 8, KA, 0), End::Good);
     drop(bench);
-    // What a crash may leave behind is not looked at.
+    // A file left by a crash is ignored.
     fs::write(directory.path().join("unit.new"), "half of someth").unwrap();
     let mut bench = open().unwrap();
     let view = bench.view();
@@ -275,7 +276,7 @@ fn a_file_keeps_it() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the file alone");
     assert_eq!(open().unwrap().view().reservation, None);
     assert_eq!(bench.end_of(A, REGISTER, 0, &basic_with(KA, KA, 0)), End::Good);
-    assert_eq!(open().unwrap().view().registered(), [], "to be kept no more");
+    assert_eq!(open().unwrap().view().registered(), [], "no longer kept");
 
     fs::write(&path, "").unwrap();
     assert!(matches!(open().map(|_| ()), Err(Error::Damaged(_))));
@@ -285,15 +286,16 @@ fn a_file_keeps_it() {
 }
 
 #[test]
-fn a_file_that_is_too_long_is_not_read_to_its_end() {
+fn oversized_file_is_not_read_whole() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("unit");
     fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
     assert!(matches!(LogicalUnit::open(&[1], FileStore::new(&path)).map(|_| ()), Err(Error::Damaged(_))));
 }
 
+/// It is an error of `load`; if it is removed later, of `save`.
 #[test]
-fn a_directory_that_is_not_there_is_an_error_at_once_and_one_that_goes_is_one_later() {
+fn missing_directory_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("folder").join("unit");
     let error = FileStore::new(&path).load().unwrap_err();
@@ -314,6 +316,6 @@ fn a_directory_that_is_not_there_is_an_error_at_once_and_one_that_goes_is_one_la
     assert_eq!(
         bench.end_of(A, REGISTER, 0, &basic_with(0, KA, 0)),
         failed,
-        "it is not sure what is on the disk"
+        "the content of the disk is uncertain"
     );
 }

@@ -4,12 +4,12 @@ use scsi_sense::pr::OutServiceAction;
 
 use crate::bench::*;
 
-/// Both service actions do the same to registrations and reservation.
+/// Both service actions have the same effect on registrations and reservation.
 const BOTH: [OutServiceAction; 2] = [PREEMPT, PREEMPT_AND_ABORT];
 
 /// Table 72: "reservation holder's reservation key"; clause 5.13.11.2.4.3.
 #[test]
-fn the_holders_key_takes_the_reservation() {
+fn holders_key_takes_the_reservation() {
     for action in BOTH {
         for held in [1, 3, 5, 6] {
             for new in ALL_TYPES {
@@ -21,7 +21,7 @@ fn the_holders_key_takes_the_reservation() {
                 let (holders, key) = if new > 6 { (vec![B, C], 0) } else { (vec![B], KB) };
                 assert_eq!((view.reservation, view.holders()), (Some((new, key)), holders));
                 assert_eq!(view.generation, generation + 1);
-                // e) who lost; f) who is still there, if the type has changed.
+                // e) for the removed; f) for the remaining registrants, if the type has changed.
                 let released = if new == held { vec![] } else { vec![RESERVATIONS_RELEASED] };
                 assert_eq!(
                     bench.attentions([A, B, C]),
@@ -33,9 +33,9 @@ fn the_holders_key_takes_the_reservation() {
     }
 }
 
-/// Clause 5.13.11.2.4.3 b): all with that key go, except the sender.
+/// Clause 5.13.11.2.4.3 b): all registrations with that key are removed, except the sender's.
 #[test]
-fn who_shares_the_holders_key_goes_with_it_but_the_sender_stays() {
+fn holders_key_removes_all_but_sender() {
     let mut bench = Bench::reserved(1, &[(A, KA), (B, KA), (C, KA), (D, KD)]);
     assert_eq!(bench.out(B, PREEMPT, 1, KA, KA), End::Good);
     let view = bench.view();
@@ -45,9 +45,9 @@ fn who_shares_the_holders_key_goes_with_it_but_the_sender_stays() {
     assert_eq!(bench.attentions([A, B, C, D]), [lost.clone(), vec![], lost, vec![]]);
 }
 
-/// Clause 5.13.11.2.4.3, last paragraph.
+/// Clause 5.13.11.2.4.3, last paragraph: this changes the type.
 #[test]
-fn a_holder_may_preempt_itself_and_so_change_the_type() {
+fn holder_may_preempt_itself() {
     for action in BOTH {
         for new in ALL_TYPES {
             let mut bench = Bench::reserved(5, &[(A, KA), (B, KB)]);
@@ -63,7 +63,7 @@ fn a_holder_may_preempt_itself_and_so_change_the_type() {
 
 /// Table 72: "any other, non-zero reservation key"; clause 5.13.11.2.5: SCOPE and TYPE are ignored.
 #[test]
-fn another_key_removes_registrations_only() {
+fn other_key_removes_registrations_only() {
     for action in BOTH {
         for held in [1, 3, 5, 6] {
             let mut bench = Bench::reserved(held, &[(A, KA), (B, KB), (C, KC), (D, KC)]);
@@ -81,7 +81,7 @@ fn another_key_removes_registrations_only() {
 
 /// Clause 5.13.11.2.5: "there is no persistent reservation".
 #[test]
-fn without_a_reservation_registrations_are_removed() {
+fn preempt_works_without_a_reservation() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     bench.register(B, KB);
@@ -93,7 +93,7 @@ fn without_a_reservation_registrations_are_removed() {
 
 /// Clause 5.13.11.2.5, last paragraph: "The registration is removed", and its nexus is not told.
 #[test]
-fn who_does_not_hold_the_reservation_can_remove_itself() {
+fn registrant_may_preempt_itself() {
     let mut bench = Bench::reserved(1, &[(A, KA), (B, KB), (C, KB)]);
     assert_eq!(bench.out(B, PREEMPT, 0, KB, KB), End::Good);
     let view = bench.view();
@@ -106,9 +106,9 @@ fn who_does_not_hold_the_reservation_can_remove_itself() {
     assert_eq!(bench.view().registered(), []);
 }
 
-/// Clause 5.13.11.2.5: a key that nobody has.
+/// Clause 5.13.11.2.5.
 #[test]
-fn a_key_that_nobody_has_conflicts() {
+fn unregistered_victim_key_conflicts() {
     for action in BOTH {
         for held in [0, 1, 3, 5, 6, 7, 8] {
             let mut bench = Bench::new();
@@ -123,9 +123,9 @@ fn a_key_that_nobody_has_conflicts() {
     }
 }
 
-/// Table 72: zero.
+/// Table 72: zero preempts a reservation that all registrants hold.
 #[test]
-fn zero_is_for_what_all_registrants_hold() {
+fn zero_key_preempts_all_registrants() {
     for action in BOTH {
         for held in [1, 3, 5, 6] {
             let mut bench = Bench::reserved(held, &[(A, KA), (B, KB)]);
@@ -133,7 +133,7 @@ fn zero_is_for_what_all_registrants_hold() {
             assert_eq!(bench.out(B, action, 1, KB, 0), INVALID_LIST, "type {held}");
             assert_eq!(bench.view(), before);
         }
-        // Without a reservation it is a key that nobody has.
+        // Without a reservation, zero is an unregistered key.
         let mut bench = Bench::new();
         bench.register(A, KA);
         assert_eq!(bench.out(A, action, 1, KA, 0), End::Conflict);
@@ -153,19 +153,19 @@ fn zero_is_for_what_all_registrants_hold() {
     }
 }
 
-/// Table 72: all registrants, not zero.
+/// Table 72: a non-zero key removes registrations from a reservation that all registrants hold.
 #[test]
-fn a_key_removes_registrations_where_all_registrants_hold() {
+fn key_removes_some_of_all_registrants() {
     for held in [7, 8] {
         let mut bench = Bench::reserved(held, &[(A, KA), (B, KB), (C, KC)]);
-        assert_eq!(bench.out(B, PREEMPT, 0xff, KB, KA), End::Good, "of who made it; the type is ignored");
+        assert_eq!(bench.out(B, PREEMPT, 0xff, KB, KA), End::Good, "A made it; the type is ignored");
         let view = bench.view();
         assert_eq!((view.registered(), view.reservation), (vec![(B, KB), (C, KC)], Some((held, 0))));
         assert_eq!(bench.attentions([A, B, C]), [vec![REGISTRATIONS_PREEMPTED], vec![], vec![]]);
-        assert_eq!(bench.out(B, PREEMPT, held, KB, KB), End::Good, "of oneself");
+        assert_eq!(bench.out(B, PREEMPT, held, KB, KB), End::Good, "the sender itself");
         let view = bench.view();
         assert_eq!((view.registered(), view.reservation), (vec![(C, KC)], Some((held, 0))));
-        assert_eq!(bench.out(C, PREEMPT, held, KC, KC), End::Good, "of the last");
+        assert_eq!(bench.out(C, PREEMPT, held, KC, KC), End::Good, "the last registrant");
         let view = bench.view();
         assert_eq!((view.registered(), view.reservation), (vec![], None), "table 71");
         assert_eq!(bench.attentions([A, B, C]), [[], [], []]);
@@ -174,7 +174,7 @@ fn a_key_removes_registrations_where_all_registrants_hold() {
 
 /// Clauses 6.15.3.3 and 6.15.3.4, where SCOPE and TYPE are used.
 #[test]
-fn a_reservation_is_not_taken_by_an_unknown_scope_or_type() {
+fn preempt_refuses_unknown_scope_and_type() {
     for byte in 0..=u8::MAX {
         if !ALL_TYPES.contains(&byte) {
             for (held, key) in [(1, KA), (7, 0)] {
@@ -190,8 +190,8 @@ fn a_reservation_is_not_taken_by_an_unknown_scope_or_type() {
 
 /// Clause 5.13.11.2.6 c) and its last paragraph.
 #[test]
-fn abort_names_all_nexuses_that_are_registered_with_the_key() {
-    // Type, SERVICE ACTION RESERVATION KEY sent by B, whose commands are aborted.
+fn abort_names_nexuses_with_the_key() {
+    // Type, SERVICE ACTION RESERVATION KEY sent by B, nexuses whose commands are aborted.
     for (held, key, aborted) in [
         (1, KA, vec![A, C]),
         (1, KD, vec![D]),
@@ -201,7 +201,7 @@ fn abort_names_all_nexuses_that_are_registered_with_the_key() {
     ] {
         let mut bench = Bench::reserved(held, &[(A, KA), (B, KB), (C, KA), (D, KD)]);
         let answer = bench.answer(B, PREEMPT_AND_ABORT, held, &basic(KB, key));
-        let expected: Vec<_> = aborted.iter().map(|who| who.nexus()).collect();
+        let expected: Vec<_> = aborted.iter().map(|sender| sender.nexus()).collect();
         assert_eq!((end(&answer), answer.abort), (End::Good, expected), "type {held}, {key:#x}");
         let mut bench = Bench::reserved(held, &[(A, KA), (B, KB), (C, KA), (D, KD)]);
         assert_eq!(bench.answer(B, PREEMPT, held, &basic(KB, key)).abort, [], "PREEMPT aborts nothing");

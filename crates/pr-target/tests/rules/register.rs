@@ -7,8 +7,8 @@ use crate::bench::*;
 
 /// Table 67, row by row, without SPEC_I_PT; and the notes on PRGENERATION of clause 6.15.2.
 #[test]
-fn register_does_what_table_67_says() {
-    // The key that A has, RESERVATION KEY, SERVICE ACTION RESERVATION KEY; the end, A's key afterwards.
+fn register_follows_table_67() {
+    // A's key before, RESERVATION KEY, SERVICE ACTION RESERVATION KEY; the result, A's key afterwards.
     for (before, key, new_key, expected, after) in [
         (None, 0, 0, End::Good, None),
         (None, 0, KA, End::Good, Some(KA)),
@@ -42,7 +42,7 @@ fn register_does_what_table_67_says() {
 
 /// Table 67: SPEC_I_PT.
 #[test]
-fn register_with_initiator_ports_does_what_table_67_says() {
+fn register_with_transport_ids_follows_table_67() {
     for (registered, key, new_key, expected, after) in [
         (false, 0, 0, End::Good, vec![]),
         (false, 0, KA, End::Good, vec![(A, KA), (B, KA), (C, KA)]),
@@ -66,7 +66,7 @@ fn register_with_initiator_ports_does_what_table_67_says() {
 
 /// Table 68.
 #[test]
-fn register_and_ignore_existing_key_does_what_table_68_says() {
+fn register_and_ignore_follows_table_68() {
     for (before, new_key, after) in
         [(None, 0, None), (None, KA, Some(KA)), (Some(KB), 0, None), (Some(KB), KA, Some(KA))]
     {
@@ -88,7 +88,7 @@ fn register_and_ignore_existing_key_does_what_table_68_says() {
 /// Clause 5.13.7: "regardless of any persistent reservations", "without changing any persistent reservation that may
 /// exist", SCOPE and TYPE ignored, no effect on other registrations, and several nexuses may have one key.
 #[test]
-fn registering_changes_nothing_but_the_registration() {
+fn register_changes_only_the_registration() {
     for kind in ALL_TYPES {
         let mut bench = Bench::reserved(kind, &[(A, KA)]);
         assert_eq!(bench.out(B, REGISTER, 0xff, 0, KB), End::Good, "type {kind}");
@@ -106,25 +106,25 @@ fn registering_changes_nothing_but_the_registration() {
 
 /// Table 67, note b.
 #[test]
-fn no_initiator_port_that_is_named_may_be_registered() {
+fn named_initiator_ports_must_be_unregistered() {
     let mut bench = Bench::new();
     bench.register(B, KB);
     let before = bench.view();
     assert_eq!(bench.end_of(A, REGISTER, 0, &specifying(0, KA, false, &[C, B])), INVALID_LIST);
-    assert_eq!(bench.view(), before, "and of the others, none is registered");
+    assert_eq!(bench.view(), before, "none of the others is registered");
     assert_eq!(bench.end_of(A, REGISTER, 0, &specifying(0, KA, false, &[C, A, C])), End::Good);
     assert_eq!(
         bench.view().registered(),
         [(A, KA), (B, KB), (C, KA)],
-        "itself and twice the same do no harm"
+        "the sender itself and repeated ports are allowed"
     );
     assert_eq!(bench.end_of(D, REGISTER, 0, &specifying(0, KD, false, &[])), End::Good);
-    assert_eq!(bench.view().registered().last(), Some(&(D, KD)), "and none at all is a list, too");
+    assert_eq!(bench.view().registered().last(), Some(&(D, KD)), "an empty list is valid, too");
 }
 
 /// Clause 6.16.3: SPEC_I_PT with any other service action, and lengths that do not agree.
 #[test]
-fn initiator_ports_are_for_register_only_and_lists_have_the_right_length() {
+fn invalid_parameter_lists_are_refused() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     for action in [REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT] {
@@ -157,9 +157,9 @@ fn initiator_ports_are_for_register_only_and_lists_have_the_right_length() {
     assert_eq!(bench.view().registered(), [(A, KA)]);
 }
 
-/// PARAMETER LIST LENGTH is what counts, not how many bytes the caller has.
+/// PARAMETER LIST LENGTH counts, not the number of bytes that the caller has.
 #[test]
-fn the_list_is_as_long_as_the_command_says() {
+fn cdb_announces_parameter_list_length() {
     let mut unit = LogicalUnit::new(&[1]).unwrap();
     let mut list = basic(0, KA);
     list.extend([0xff; 100]);
@@ -167,7 +167,7 @@ fn the_list_is_as_long_as_the_command_says() {
         let [a, b, c, d] = length.to_be_bytes();
         end(&unit.execute(&A.nexus(), &[0x5f, 6, 0, 0, 0, a, b, c, d, 0], &list, &mut []))
     };
-    assert_eq!(register(24), End::Good, "what is behind is not looked at");
+    assert_eq!(register(24), End::Good, "further bytes are ignored");
     assert_eq!(register(25), LIST_LENGTH);
     assert_eq!(register(125), LIST_LENGTH, "one byte is missing");
     assert_eq!(register(u32::MAX), LIST_LENGTH);
@@ -176,7 +176,7 @@ fn the_list_is_as_long_as_the_command_says() {
 /// Table 69 and clause 6.16.3: "as if the same registration request had been received individually through each target
 /// port".
 #[test]
-fn all_target_ports_are_asked_one_by_one_and_all_or_none_is_done() {
+fn all_tg_pt_registers_all_or_none() {
     let mut bench = Bench::new();
     assert_eq!(bench.end_of(A, REGISTER, 0, &basic_with(0, KA, ALL_TG_PT)), End::Good);
     assert_eq!(bench.view().registered(), [(A, KA), (A2, KA)]);
@@ -209,7 +209,7 @@ fn all_target_ports_are_asked_one_by_one_and_all_or_none_is_done() {
 
 /// Table 69, last row.
 #[test]
-fn initiator_ports_and_all_target_ports_go_together() {
+fn transport_ids_combine_with_all_tg_pt() {
     let mut bench = Bench::new();
     assert_eq!(bench.end_of(B, REGISTER, 0, &specifying(0, KB, true, &[A])), End::Good);
     let b2 = Nexus::new(B.id(), 2).unwrap();
@@ -231,7 +231,7 @@ fn initiator_ports_and_all_target_ports_go_together() {
 
 /// Clauses 5.13.7 and 6.16.1: insufficient resources.
 #[test]
-fn what_does_not_fit_is_refused_as_a_whole() {
+fn too_many_registrations_are_refused_whole() {
     let mut unit = LogicalUnit::new(&[1]).unwrap();
     let nexus = |number: usize| {
         let address = u64::try_from(number).unwrap();
@@ -249,7 +249,7 @@ fn what_does_not_fit_is_refused_as_a_whole() {
         (keys.generation(), keys.additional_length())
     };
     let before = generation(&mut bench);
-    // Two more, where there is room for one.
+    // Two more, where only one fits.
     assert_eq!(bench.end_of(A, REGISTER, 0, &specifying(0, KA, false, &[B])), NO_ROOM);
     assert_eq!(generation(&mut bench), before);
     assert_eq!(bench.out(A, REGISTER, 0, 0, KA), End::Good);
@@ -261,12 +261,12 @@ fn what_does_not_fit_is_refused_as_a_whole() {
     let list = moving_to(KA, KB, B.id(), 1, 0);
     assert_eq!(bench.end_of(A, scsi_sense::pr::OutServiceAction::RegisterAndMove, 0, &list), NO_ROOM);
     assert_eq!(generation(&mut bench), full);
-    assert_eq!(bench.out(A, REGISTER, 0, KA, KC), End::Good, "who is in can change the key");
+    assert_eq!(bench.out(A, REGISTER, 0, KA, KC), End::Good, "a registered nexus can change its key");
 }
 
-/// Memory is bounded by what there is room for, not by what is named.
+/// Memory is bounded by the maximum number of registrations, not by the length of the list.
 #[test]
-fn more_initiator_ports_than_fit_are_refused_whatever_they_are() {
+fn too_many_transport_ids_are_refused() {
     let mut bench = Bench::new();
     let id = |number: u64| {
         let mut bytes = [0; 24];
@@ -287,11 +287,11 @@ fn more_initiator_ports_than_fit_are_refused_whatever_they_are() {
 
 /// Clause 6.16.3: APTPL where it is not supported.
 #[test]
-fn persistence_is_refused_where_nothing_is_kept() {
+fn aptpl_is_refused_without_a_store() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     let before = bench.view();
-    for (who, action, key, new_key, expected) in [
+    for (sender, action, key, new_key, expected) in [
         (B, REGISTER, 0, KB, INVALID_LIST),
         (B, REGISTER_AND_IGNORE, 0, KB, INVALID_LIST),
         (A, REGISTER, KA, 0, INVALID_LIST),
@@ -300,7 +300,7 @@ fn persistence_is_refused_where_nothing_is_kept() {
         // Ignored.
         (A, RELEASE, KA, 0, End::Good),
     ] {
-        assert_eq!(bench.end_of(who, action, 1, &basic_with(key, new_key, APTPL)), expected, "{action}");
+        assert_eq!(bench.end_of(sender, action, 1, &basic_with(key, new_key, APTPL)), expected, "{action}");
         assert_eq!(bench.view(), before);
     }
 }

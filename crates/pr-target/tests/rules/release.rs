@@ -2,8 +2,9 @@
 
 use crate::bench::*;
 
+/// Registrants whose access changes are told.
 #[test]
-fn the_holder_releases_and_those_whose_access_changes_are_told() {
+fn holder_releases_the_reservation() {
     for kind in ALL_TYPES {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB), (C, KC)]);
         let before = bench.view();
@@ -18,7 +19,7 @@ fn the_holder_releases_and_those_whose_access_changes_are_told() {
 }
 
 #[test]
-fn of_all_registrants_each_may_release() {
+fn any_of_all_registrants_may_release() {
     for kind in [7, 8] {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
         assert_eq!(bench.out(B, RELEASE, kind, KB, 0), End::Good);
@@ -28,7 +29,7 @@ fn of_all_registrants_each_may_release() {
 }
 
 #[test]
-fn a_release_that_is_not_of_the_reservation_is_invalid() {
+fn release_of_another_type_is_invalid() {
     for held in ALL_TYPES {
         for released in ALL_TYPES.into_iter().filter(|kind| *kind != held) {
             let mut bench = Bench::reserved(held, &[(A, KA), (B, KB)]);
@@ -43,7 +44,7 @@ fn a_release_that_is_not_of_the_reservation_is_invalid() {
 }
 
 #[test]
-fn where_there_is_nothing_to_release_nothing_is_good() {
+fn release_of_nothing_is_good() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     let before = bench.view();

@@ -7,7 +7,7 @@ use scsi_sense::pr::{Capabilities, FullStatus, InServiceAction, Keys, Reservatio
 use crate::bench::*;
 
 #[test]
-fn the_data_are_the_standards_byte_by_byte() {
+fn reported_data_match_the_standard() {
     let mut bench = Bench::new();
     assert_eq!(bench.read(InServiceAction::ReadKeys, 64), [0; 8]);
     assert_eq!(bench.read(InServiceAction::ReadReservation, 64), [0; 8]);
@@ -34,18 +34,18 @@ fn the_data_are_the_standards_byte_by_byte() {
 
 /// Clause 5.13.6.2.
 #[test]
-fn a_key_of_several_is_listed_several_times() {
+fn shared_key_is_listed_repeatedly() {
     let mut bench = Bench::new();
-    for who in [A, B, C, A2] {
-        bench.register(who, KA);
+    for sender in [A, B, C, A2] {
+        bench.register(sender, KA);
     }
     let data = bench.read(InServiceAction::ReadKeys, 256);
     assert!(Keys::parse(&data).unwrap().iter().eq([KA; 4].map(Into::into)));
 }
 
-/// Clause 6.15.4: true to what the unit does. access.rs shows ALLOW COMMANDS to be.
+/// Clause 6.15.4. access.rs tests that ALLOW COMMANDS is true.
 #[test]
-fn the_capabilities_are_those_that_there_are() {
+fn capabilities_match_the_unit() {
     let expected = Capabilities {
         replace_lost_reservation: false,
         compatible_reservation_handling: false,
@@ -76,7 +76,7 @@ fn the_capabilities_are_those_that_there_are() {
 
 /// Clause 4.2.5.6: cut at the allocation length, without a change to ADDITIONAL LENGTH.
 #[test]
-fn data_end_at_the_allocation_length_and_say_how_long_they_are() {
+fn data_is_truncated_to_allocation_length() {
     let mut bench = Bench::reserved(5, &[(A, KA), (B, KB), (C, KC)]);
     for action in [
         InServiceAction::ReadKeys,
@@ -95,13 +95,13 @@ fn data_end_at_the_allocation_length_and_say_how_long_they_are() {
 }
 
 #[test]
-fn data_end_where_the_callers_buffer_does() {
+fn data_is_truncated_to_the_buffer() {
     let mut bench = Bench::reserved(5, &[(A, KA)]);
-    for room in [0, 1, 7, 8, 15] {
-        let mut data = vec![0xee; room];
+    for buffer_len in [0, 1, 7, 8, 15] {
+        let mut data = vec![0xee; buffer_len];
         let cdb = [0x5e, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
         let answer = bench.0.execute(&Observer.nexus(), &cdb, &[], &mut data);
-        assert_eq!((end(&answer), answer.length), (End::Good, room));
+        assert_eq!((end(&answer), answer.length), (End::Good, buffer_len));
     }
 }
 
@@ -118,10 +118,10 @@ fn unknown_service_actions_are_refused() {
 
 /// Clause 6.15.2: "a 32-bit wrapping counter" that a refused command does not count; see also the service actions.
 #[test]
-fn the_generation_counts_what_was_done() {
+fn generation_counts_successful_changes() {
     let mut bench = Bench::new();
     let mut generation = 0;
-    for (who, action, key, new_key, counts) in [
+    for (sender, action, key, new_key, counts) in [
         (A, REGISTER, 0, KA, true),
         (A, REGISTER, KA, KA, true),
         (B, REGISTER_AND_IGNORE, KC, KB, true),
@@ -139,8 +139,8 @@ fn the_generation_counts_what_was_done() {
         (A, CLEAR, KA, 0, false),
     ] {
         let _ = bench.attentions([A, B, C]);
-        bench.out(who, action, 1, key, new_key);
+        bench.out(sender, action, 1, key, new_key);
         generation += u32::from(counts);
-        assert_eq!(bench.view().generation, generation, "{who:?} {action}");
+        assert_eq!(bench.view().generation, generation, "{sender:?} {action}");
     }
 }

@@ -3,7 +3,7 @@
 use crate::bench::*;
 
 #[test]
-fn a_registered_nexus_with_its_key_reserves_by_each_type() {
+fn registered_nexus_reserves_by_each_type() {
     for kind in ALL_TYPES {
         let mut bench = Bench::new();
         bench.register(A, KA);
@@ -21,16 +21,16 @@ fn a_registered_nexus_with_its_key_reserves_by_each_type() {
 
 /// Clauses 5.13.7 and 6.16.3.
 #[test]
-fn who_is_not_registered_or_has_another_key_conflicts() {
+fn unregistered_nexus_or_wrong_key_conflicts() {
     let mut bench = Bench::new();
     bench.register(A, KA);
     let before = bench.view();
-    for (who, key) in [(A, 0), (A, KB), (B, 0), (B, KA), (B, KB), (A2, KA)] {
+    for (sender, key) in [(A, 0), (A, KB), (B, 0), (B, KA), (B, KB), (A2, KA)] {
         for action in [RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_AND_ABORT] {
-            assert_eq!(bench.out(who, action, 1, key, KA), End::Conflict, "{who:?} {key:#x} {action}");
+            assert_eq!(bench.out(sender, action, 1, key, KA), End::Conflict, "{sender:?} {key:#x} {action}");
         }
     }
-    // Whatever else is wrong, SAM-5 clause 5.3.3: the conflict comes before CHECK CONDITION.
+    // SAM-5 clause 5.3.3: the conflict takes precedence over CHECK CONDITION for other errors.
     assert_eq!(bench.out(B, RESERVE, 0, KA, 0), End::Conflict);
     assert_eq!(bench.end_of(B, RESERVE, 1, &[]), End::Conflict);
     assert_eq!(bench.view(), before);
@@ -51,19 +51,19 @@ fn only_one_scope_and_six_types_exist() {
     assert_eq!(bench.view(), before);
 }
 
-/// Clause 5.13.9.
+/// Clause 5.13.9: there is one reservation, and reserving again by the same type is GOOD.
 #[test]
-fn there_is_one_reservation_and_only_its_holder_may_ask_for_the_same_again() {
+fn only_the_holder_may_reserve_again() {
     for held in ALL_TYPES {
-        for asked in ALL_TYPES {
+        for requested in ALL_TYPES {
             let mut bench = Bench::reserved(held, &[(A, KA), (B, KB)]);
             let before = bench.view();
-            let same = if held == asked { End::Good } else { End::Conflict };
-            assert_eq!(bench.out(A, RESERVE, asked, KA, 0), same, "{held} {asked}");
-            // Of the all registrants types, everybody is a holder (clause 5.13.10).
+            let same = if held == requested { End::Good } else { End::Conflict };
+            assert_eq!(bench.out(A, RESERVE, requested, KA, 0), same, "{held} {requested}");
+            // With the all registrants types, every registrant is a holder (clause 5.13.10).
             let others = if held > 6 { same } else { End::Conflict };
-            assert_eq!(bench.out(B, RESERVE, asked, KB, 0), others, "{held} {asked}");
-            assert_eq!(bench.out(C, RESERVE, asked, KC, 0), End::Conflict);
+            assert_eq!(bench.out(B, RESERVE, requested, KB, 0), others, "{held} {requested}");
+            assert_eq!(bench.out(C, RESERVE, requested, KC, 0), End::Conflict);
             assert_eq!(bench.view(), before);
         }
     }
@@ -71,7 +71,7 @@ fn there_is_one_reservation_and_only_its_holder_may_ask_for_the_same_again() {
 
 /// Clause 5.13.10: the holder is an I_T nexus, not a key and not an initiator port.
 #[test]
-fn the_same_key_or_the_same_initiator_port_is_not_the_holder() {
+fn holder_is_a_nexus_not_a_key() {
     let mut bench = Bench::reserved(1, &[(A, KA), (B, KA), (A2, KA)]);
     assert_eq!(bench.view().holders(), [A]);
     assert_eq!(bench.out(B, RESERVE, 1, KA, 0), End::Conflict);

@@ -3,7 +3,7 @@
 use crate::bench::*;
 
 #[test]
-fn the_reservation_goes_with_its_holder() {
+fn reservation_ends_with_its_holder() {
     for action in [REGISTER, REGISTER_AND_IGNORE] {
         for kind in [1, 3, 5, 6] {
             let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB), (C, KC)]);
@@ -20,7 +20,7 @@ fn the_reservation_goes_with_its_holder() {
 }
 
 #[test]
-fn who_does_not_hold_it_leaves_it_there() {
+fn unregistering_others_leaves_the_reservation() {
     for kind in [1, 3, 5, 6] {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB), (C, KC)]);
         assert_eq!(bench.out(B, REGISTER, 0, KB, 0), End::Good);
@@ -32,28 +32,28 @@ fn who_does_not_hold_it_leaves_it_there() {
 }
 
 #[test]
-fn what_all_registrants_hold_stays_until_the_last_of_them_goes() {
+fn all_registrants_reservation_ends_with_last() {
     for kind in [7, 8] {
         let mut bench = Bench::reserved(kind, &[(A, KA), (B, KB)]);
-        assert_eq!(bench.out(A, REGISTER, 0, KA, 0), End::Good, "who made it");
+        assert_eq!(bench.out(A, REGISTER, 0, KA, 0), End::Good, "the nexus that made it");
         let view = bench.view();
         assert_eq!((view.reservation, view.holders()), (Some((kind, 0)), vec![B]));
         bench.register(C, KC);
-        assert_eq!(bench.view().holders(), [B, C], "who comes is a holder");
-        for (who, key) in [(B, KB), (C, KC)] {
+        assert_eq!(bench.view().holders(), [B, C], "a new registrant is a holder");
+        for (sender, key) in [(B, KB), (C, KC)] {
             assert_eq!(bench.view().reservation, Some((kind, 0)));
-            assert_eq!(bench.out(who, REGISTER, 0, key, 0), End::Good);
+            assert_eq!(bench.out(sender, REGISTER, 0, key, 0), End::Good);
         }
         assert_eq!(bench.view().reservation, None);
         assert_eq!(bench.attentions([A, B, C]), [[], [], []]);
         bench.register(A, KA);
-        assert_eq!(bench.view().reservation, None, "and does not come back");
+        assert_eq!(bench.view().reservation, None, "it does not come back");
     }
 }
 
-/// ALL_TG_PT unregisters both; who is told is who is still there.
+/// ALL_TG_PT unregisters both of the initiator's nexuses; only remaining registrants are told.
 #[test]
-fn a_holder_that_goes_from_all_target_ports_is_not_told_itself() {
+fn all_tg_pt_unregister_tells_only_others() {
     let mut bench = Bench::reserved(5, &[(A, KA), (A2, KA), (B, KB)]);
     assert_eq!(bench.end_of(A, REGISTER, 0, &basic_with(KA, 0, ALL_TG_PT)), End::Good);
     assert_eq!(bench.view().registered(), [(B, KB)]);
