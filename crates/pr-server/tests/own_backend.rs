@@ -293,3 +293,24 @@ fn quota_rejects_connections_of_one_process() {
     eventually("there is room again", || Client::connect(&helper.socket).is_ok());
     assert_eq!(helper.stop(Duration::from_secs(10)), Ended::Clean);
 }
+
+/// The client has told its guest that the command failed: a PREEMPT that takes effect later fences the wrong node.
+#[test]
+fn change_of_a_gone_client_is_skipped() {
+    let helper = Helper::start(Limits::default(), true);
+    let (end, hung) = channel();
+    helper.script.send(Step::Hang(hung)).unwrap();
+    let client = helper.client();
+    let waiting = thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status));
+    eventually("the device hangs", || helper.commands.load(Ordering::SeqCst) == 1);
+    let device = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let gone = helper.client();
+    let parameters = pr_client::Data::Out(&[0; 24]);
+    assert!(gone.execute_within(&device, &REGISTER, parameters, Duration::from_millis(200)).is_err());
+    drop(gone);
+    drop(end);
+    assert_eq!(waiting.join().unwrap().unwrap(), Status::GOOD);
+    eventually("the change is skipped", || helper.events().contains(&"abandoned".to_owned()));
+    assert_eq!(helper.commands.load(Ordering::SeqCst), 1, "the device has seen one command");
+    assert_eq!(helper.stop(Duration::from_secs(10)), Ended::Clean);
+}
