@@ -247,15 +247,15 @@ fn connect_advice(error: &io::Error, path: &dyn fmt::Display) -> String {
                 .into()
         }
         io::ErrorKind::ConnectionRefused => {
-            "nobody listens there: the helper has ended and left its socket, or it is no socket; start it again".into()
+            "no process listens there: the helper has ended and left its socket, or it is no socket; start it again".into()
         }
         io::ErrorKind::TimedOut => {
-            "somebody listens there and does not answer: the helper hangs, is stopped, or has as many clients as it \
+            "a process listens there and does not answer: the helper hangs, is stopped, or has as many clients as it \
              takes; see its log"
                 .into()
         }
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-            "somebody listens there and hangs up: is it a helper? See its log".into()
+            "a process listens there and hangs up: is it a helper? See its log".into()
         }
         _ => "see the helper's log".into(),
     }

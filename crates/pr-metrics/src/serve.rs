@@ -1,8 +1,8 @@
 //! Serves metrics and state over a Unix socket of their own, by as much HTTP as a scraper needs.
 //!
-//! Each exchange has a thread of its own, which also closes the connection: a message may carry a descriptor whose close
-//! blocks for as long as its sender likes, when it is read or when the connection is closed. So a client delays none but
-//! itself. The threads touch nothing of the commands' but what the rendering reads, and nothing waits for their end.
+//! Each exchange has a thread of its own, which also closes the connection. A message can carry a descriptor whose close
+//! blocks for as long as the sender likes, when the message is read or the connection closed; so a client delays only
+//! itself. The threads read the server's state to render a page, and the process never waits for them to end.
 
 use std::{
     collections::VecDeque,
@@ -23,11 +23,11 @@ use rustix::{
 
 use crate::exposition;
 
-/// How many exchanges may be under way. A new one beyond that takes the place of the oldest, which is cut off.
+/// How many exchanges are served at a time. A new exchange beyond that ends the oldest.
 const EXCHANGES_MAX: usize = 16;
 
-/// How many threads there may be: those of exchanges, those that still close what was cut off or has ended, and the one that
-/// accepts. With all of them blocked, new clients wait until one is free.
+/// How many threads there can be: for exchanges, for connections that are still being closed, and the one that accepts. If all
+/// are blocked, new clients wait until one is free.
 const THREADS_MAX: usize = 64;
 
 /// How long an exchange may take, from the connection to the last byte of the reply.
@@ -45,7 +45,7 @@ const HEADERS_MAX: usize = 64;
 /// Stack of a thread, in bytes.
 const STACK: usize = 256 << 10;
 
-/// What can be asked for.
+/// A page that can be requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// `/metrics`
@@ -73,9 +73,9 @@ struct Server {
 
 struct Threads {
     count: usize,
-    /// One of them accepts clients, or is about to.
+    /// A thread accepts clients, or is about to.
     accepting: bool,
-    /// The connections of exchanges under way, the oldest first, with a number that names each.
+    /// Connections of the exchanges that are served, the oldest first, each with its number.
     exchanges: VecDeque<(u64, Arc<UnixStream>)>,
     next: u64,
 }
@@ -86,13 +86,13 @@ fn spawn(server: Arc<Server>) -> io::Result<()> {
 }
 
 impl Server {
-    /// Accepts a client and serves it, after another thread has been started to accept the next.
+    /// Accepts a client, starts another thread to accept the next one, and serves the client.
     fn run(self: Arc<Self>) {
         loop {
             let stream = Arc::new(self.accept());
             Arc::clone(&self).accept_elsewhere();
             let number = self.begin(&stream);
-            // A panic is told on standard error by its hook; it costs the client its reply.
+            // A panic costs the client its reply; the panic hook logs it.
             let _ = catch_unwind(AssertUnwindSafe(|| exchange(&stream, &self.render)));
             self.end(number);
             // The last reference. This may block.
@@ -120,13 +120,13 @@ impl Server {
             match rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) {
                 Ok(socket) => return socket.into(),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                // No descriptor is left for it. It goes on waiting, and so would poll(2) not.
+                // No descriptor is left: the client stays in the queue, and poll(2) would return at once.
                 Err(_) => thread::sleep(BACK_OFF),
             }
         }
     }
 
-    /// Starts a thread to accept the next client. If there may be no more, the next thread that is free accepts it.
+    /// Starts a thread to accept the next client. At the limit, the next thread that is free accepts it.
     fn accept_elsewhere(self: Arc<Self>) {
         let mut threads = self.threads();
         threads.accepting = threads.count < THREADS_MAX;
@@ -142,7 +142,7 @@ impl Server {
         }
     }
 
-    /// Notes an exchange, and cuts off the oldest if there are too many. Returns its number.
+    /// Registers an exchange and returns its number. Shuts down the oldest if there are too many.
     fn begin(&self, stream: &Arc<UnixStream>) -> u64 {
         let mut threads = self.threads();
         let number = threads.next;
@@ -150,7 +150,7 @@ impl Server {
         threads.exchanges.push_back((number, Arc::clone(stream)));
         if threads.exchanges.len() > EXCHANGES_MAX {
             if let Some((_, oldest)) = threads.exchanges.pop_front() {
-                // Its thread wakes and closes it: that thread has a reference until it has taken the lock after this.
+                // Its thread wakes and closes it. This is not the last reference: that thread takes the lock before it drops its own.
                 let _ = oldest.shutdown(Shutdown::Both);
             }
         }
@@ -165,7 +165,7 @@ impl Server {
 /// Reads a request and sends the reply.
 fn exchange(mut stream: &UnixStream, render: &dyn Fn(Page) -> String) {
     let deadline = Instant::now() + DEADLINE;
-    // No timeout at all would be one of zero.
+    // A timeout of zero would mean none.
     let left = || Some(deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
     let mut request = Vec::new();
     let asked = loop {
@@ -195,7 +195,7 @@ fn exchange(mut stream: &UnixStream, render: &dyn Fn(Page) -> String) {
     }
 }
 
-/// What a request is for.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Page(Page),
@@ -280,7 +280,7 @@ mod tests {
             serve(self.unserved.take().unwrap().into(), |page| format!("{page:?}")).unwrap();
         }
 
-        /// A client that has passed a descriptor whose close blocks, and has none of its own.
+        /// Returns a client that has passed its only copy of a descriptor whose close blocks.
         fn hostile(&mut self, bytes: &[u8]) -> UnixStream {
             let mut near = TcpStream::connect(self.far.local_addr().unwrap()).unwrap();
             self.far_ends.push(self.far.accept().unwrap().0);
@@ -297,23 +297,23 @@ mod tests {
             client
         }
 
-        /// Asks for the state, and returns what has come within `patience`.
-        fn ask(&self, patience: Duration) -> String {
+        /// Requests the state, and returns what has arrived within `timeout`.
+        fn ask(&self, timeout: Duration) -> String {
             let mut client = UnixStream::connect(self.socket()).unwrap();
             client.write_all(b"GET /state HTTP/1.1\r\n\r\n").unwrap();
-            client.set_read_timeout(Some(patience)).unwrap();
+            client.set_read_timeout(Some(timeout)).unwrap();
             let mut reply = String::new();
             let _ = client.read_to_string(&mut reply);
             reply
         }
     }
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_blocking_close_delays_its_sender_only() {
+    fn blocking_close_delays_its_sender_only() {
         let mut place = Place::new();
-        // Closed when it is read, and when the connection is closed with a message that was not read.
+        // The first is closed when it is read, the others when the connection is closed with an unread message.
         let mut hostile = vec![place.hostile(b"GET /state HTTP/1.1\r\n\r\n"), place.hostile(b"GET")];
         drop(place.hostile(b"GET"));
         for _ in 0..EXCHANGES_MAX {
@@ -322,7 +322,7 @@ mod tests {
         place.serve();
         for _ in 0..3 {
             let begun = Instant::now();
-            let reply = place.ask(PATIENCE);
+            let reply = place.ask(TIMEOUT);
             assert!(reply.ends_with("\r\n\r\nState"), "{reply:?}");
             assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         }
@@ -333,22 +333,22 @@ mod tests {
         let mut place = Place::new();
         let hostile: Vec<_> = (0..THREADS_MAX).map(|_| place.hostile(b"GET")).collect();
         place.serve();
-        // The last thread accepts the last of them, and none the next.
+        // The last thread accepts the last hostile client; no thread is left for the next one.
         assert_eq!(place.ask(Duration::from_millis(500)), "");
-        // The other ends of one in two.
+        // Lets half of the closes end.
         place.far_ends.truncate(THREADS_MAX / 2);
-        assert!(place.ask(PATIENCE).ends_with("State"));
+        assert!(place.ask(TIMEOUT).ends_with("State"));
         drop(hostile);
     }
 
     #[test]
-    fn the_oldest_makes_way() {
+    fn oldest_exchange_is_shut_down() {
         let mut place = Place::new();
         place.serve();
         let mut silent: Vec<_> =
             (0..=EXCHANGES_MAX).map(|_| UnixStream::connect(place.socket()).unwrap()).collect();
         let mut oldest = silent.remove(0);
-        oldest.set_read_timeout(Some(PATIENCE)).unwrap();
+        oldest.set_read_timeout(Some(TIMEOUT)).unwrap();
         let begun = Instant::now();
         assert_eq!(oldest.read(&mut [0]).unwrap(), 0);
         assert!(begun.elapsed() < DEADLINE / 2);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_costs_one_reply() {
+    fn panic_costs_one_reply() {
         let mut place = Place::new();
         let listener = place.unserved.take().unwrap();
         serve(listener.into(), |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() })
@@ -371,11 +371,11 @@ mod tests {
             client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
             assert_eq!(client.read(&mut [0]).unwrap(), 0);
         }
-        assert!(place.ask(PATIENCE).ends_with("fine"));
+        assert!(place.ask(TIMEOUT).ends_with("fine"));
     }
 
     #[test]
-    fn a_request_is_known_by_its_first_line() {
+    fn first_line_tells_the_page() {
         for (line, asked) in [
             ("GET /metrics HTTP/1.1", Asked::Page(Page::Metrics)),
             ("GET /metrics HTTP/1.0", Asked::Page(Page::Metrics)),
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_waited_for_until_it_is_whole_or_too_long() {
+    fn requests_are_awaited_up_to_a_limit() {
         let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         for length in 0..request.len() {
             assert_eq!(Asked::parse(&request[..length]), None, "{length}");
@@ -411,7 +411,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_request_makes_it_panic(request: Vec<u8>) {
+        fn no_request_causes_a_panic(request: Vec<u8>) {
             let _ = Asked::parse(&request);
             let _ = Asked::parse(&[&request, &b"\r\n\r\n"[..]].concat());
         }

@@ -13,14 +13,14 @@ use pr_backend::Outcome;
 use pr_server::{CommandName, Completed, Event, Observer};
 use scsi_sense::{Sense, Status};
 
-/// The one event there is: a command has ended.
+/// The only event: a command has ended.
 const COMMAND: &str = "pr_helper_command";
 
-/// All events, each with what it tells.
+/// All events, each with an explanation.
 pub const EVENTS: &[(&str, &str)] =
     &[(COMMAND, "a command has ended: client, device, command, status, sense, microseconds")];
 
-/// What `--trace` asks for.
+/// The value of `--trace`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
     patterns: Vec<String>,
@@ -30,6 +30,10 @@ pub struct Options {
 
 impl Options {
     /// Parses `[enable=]PATTERN[,events=FILE][,file=FILE]`.
+    ///
+    /// # Errors
+    ///
+    /// [`TraceError::Syntax`].
     pub fn parse(text: &str) -> Result<Self, TraceError> {
         let mut options = Self::default();
         for (index, word) in text.split(',').enumerate() {
@@ -44,13 +48,13 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether it is the list of events that is asked for.
+    /// Returns whether the list of events is requested.
     pub fn is_help(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern == "help" || pattern == "?")
     }
 }
 
-/// What is wrong with `--trace`.
+/// Error of `--trace`.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The option is malformed.
@@ -159,7 +163,7 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// Shell patterns as QEMU's trace options have them: `*` is any text, `?` any one character.
+/// Returns whether `text` matches a shell pattern as in QEMU's trace options: `*` is any text, `?` any one character.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.chars().next() {
         None => text.is_empty(),
@@ -183,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_those_of_a_shell() {
+    fn patterns_match_as_in_a_shell() {
         for pattern in ["*", "pr_helper_command", "pr_*", "*command", "pr_?elper_*", "p*r*d", "**"] {
             assert!(matches(pattern, COMMAND), "{pattern}");
         }
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_c_helpers_syntax_is_taken() {
+    fn syntax_of_the_c_helper_is_accepted() {
         let parse = |text| Options::parse(text).unwrap();
         assert_eq!(parse("pr_*"), parse("enable=pr_*"));
         let options = parse("enable=*,events=/e,file=/f");

@@ -288,7 +288,7 @@ mod tests {
     use crate::Peer;
 
     #[test]
-    fn socket_that_cannot_be_set_up_comes_back() {
+    fn socket_without_set_up_comes_back() {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let client = Client { connection: 1, peer: Peer { pid: 1, uid: 2, process: None } };
         let Err((pipe, error)) = Connection::new(reader, client, 0) else { panic!("a pipe is no socket") };

@@ -110,7 +110,7 @@ impl LogEvents {
                     !std::mem::replace(&mut window.is_rejected, true)
                 };
                 if is_first {
-                    self.warn(client.peer, &format!("{reason}; closing each that is more"));
+                    self.warn(client.peer, &format!("{reason}; closing further ones"));
                 }
             }
             reason => self.warn(client.peer, &format!("{reason}; closing its connection")),

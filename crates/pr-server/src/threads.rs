@@ -278,7 +278,7 @@ mod tests {
     fn eventually(condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "in vain");
+            assert!(begun.elapsed() < Duration::from_secs(30), "timed out");
             thread::yield_now();
         }
     }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn queued_job_runs_when_a_thread_is_free() {
+    fn queued_job_runs_on_a_free_thread() {
         let threads = Threads::new(|| {});
         let (begun, order) = channel();
         let busy = submit(&threads, 0, &begun, false);

@@ -150,7 +150,7 @@ fn read(client: &Client, path: &str) -> Result<Completion, pr_client::Error> {
 fn eventually(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
+        assert!(begun.elapsed() < Duration::from_secs(30), "timed out: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -230,7 +230,7 @@ fn hung_command_delays_no_other_connection() {
 }
 
 #[test]
-fn serial_device_runs_one_command_at_a_time() {
+fn serial_device_runs_commands_one_by_one() {
     let helper = Helper::start(Limits::default(), true);
     let (end, hung) = channel();
     helper.script.send(Step::Hang(hung)).unwrap();
@@ -253,7 +253,7 @@ fn serial_device_runs_one_command_at_a_time() {
 }
 
 #[test]
-fn shutdown_waits_for_commands_and_then_cuts_them_short() {
+fn shutdown_waits_until_its_grace_ends() {
     let helper = Helper::start(Limits::default(), false);
     let (end, hung) = channel();
     helper.script.send(Step::Hang(hung)).unwrap();

@@ -151,9 +151,9 @@ fn unreachable_helper_exits_35_with_advice() {
     let device = helper.device();
     for (socket, message) in [
         (&nowhere, "there is no such socket: start the helper with -k "),
-        (&gone, "nobody listens there"),
-        (&device, "nobody listens there"),
-        (&deaf, "somebody listens there and does not answer"),
+        (&gone, "no process listens there"),
+        (&device, "no process listens there"),
+        (&deaf, "a process listens there and does not answer"),
     ] {
         let (socket, device) = (socket.to_str().unwrap(), device.to_str().unwrap());
         let (status, output, errors) = run(&["--timeout", "1", "-k", socket, "keys", device]);

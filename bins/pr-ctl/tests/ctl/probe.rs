@@ -174,7 +174,7 @@ fn probe_works_without_a_device() {
     drop(UnixListener::bind(path("gone")).unwrap());
     for (socket, advice) in [
         (path("nowhere"), "there is no such socket"),
-        (path("gone"), "nobody listens there"),
+        (path("gone"), "no process listens there"),
         (path("disk"), "name it with --socket"),
     ] {
         let (status, output, _) = run(&["probe", "-k", &socket]);
