@@ -15,6 +15,9 @@ pub struct Handle {
     pub(crate) control: Arc<Control>,
 }
 
+/// Longest grace: a hundred years. No [`Instant`] is as far away as `Duration::MAX`.
+const GRACE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What the event loop learns from handles.
 pub(crate) struct Control {
     pub(crate) started: Instant,
@@ -69,9 +72,8 @@ impl Handle {
     ///
     /// May be called again, with another grace.
     pub fn shutdown(&self, grace: Duration) {
-        let deadline = Instant::now().checked_add(grace);
-        *self.control.deadline.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(deadline.unwrap_or_else(Instant::now));
+        let deadline = Instant::now() + grace.min(GRACE_MAX);
+        *self.control.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
         // If the event loop cannot be woken, it has ended.
         let _ = self.shared.waker.wake();
     }

@@ -42,8 +42,8 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// How long to wait before clients are accepted again, when a resource was short.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// How often observers are told at most that new clients wait.
-const PAUSE_REPORTS: Duration = Duration::from_secs(60);
+/// How often observers are told at most of one shortage: that new clients wait, or that there are no more threads.
+const SHORTAGE_REPORTS: Duration = Duration::from_secs(60);
 
 /// How often deadlines and slow commands are checked while a connection is active.
 const TICK: Duration = Duration::from_secs(1);
@@ -145,10 +145,10 @@ impl Builder {
             limits,
             next_connection: 0,
             paused: None,
-            reported: None,
+            pause_reports: Reports::default(),
+            thread_reports: Reports::default(),
             is_ticking: false,
             next_tick: Instant::now(),
-            threads_reported: false,
         })
     }
 }
@@ -167,12 +167,25 @@ pub struct Server {
     next_connection: u64,
     /// When clients are accepted again, if a resource was short.
     paused: Option<Instant>,
-    /// When observers were last told that new clients wait.
-    reported: Option<Instant>,
+    pause_reports: Reports,
+    thread_reports: Reports,
     is_ticking: bool,
     next_tick: Instant,
-    /// Observers were told that no more threads can be started.
-    threads_reported: bool,
+}
+
+/// When observers were last told of a shortage.
+#[derive(Default)]
+struct Reports(Option<Instant>);
+
+impl Reports {
+    /// Returns whether observers are to be told now.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|before| before.elapsed() >= SHORTAGE_REPORTS);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
 }
 
 /// How [`Server::run`] ended.
@@ -277,7 +290,7 @@ impl Server {
         // A thread becomes active only here: from now on deadlines and slow commands are checked.
         self.start_ticking();
         if let Err((threads, error)) = self.threads.submit(task) {
-            if !std::mem::replace(&mut self.threads_reported, true) {
+            if self.thread_reports.is_due() {
                 self.shared.observers.tell(&Event::ThreadsExhausted { threads, error: &error });
             }
         }
@@ -407,8 +420,7 @@ impl Server {
 
     fn pause(&mut self, reason: &str) {
         self.paused = Some(Instant::now() + BACK_OFF);
-        if self.reported.is_none_or(|before| before.elapsed() >= PAUSE_REPORTS) {
-            self.reported = Some(Instant::now());
+        if self.pause_reports.is_due() {
             self.shared.observers.tell(&Event::AcceptPaused(reason));
         }
     }

@@ -103,13 +103,16 @@ impl<J: Job> Threads<J> {
         self.spawn(state, job)
     }
 
-    /// Tries again to spawn a thread, if a job is queued for want of one.
+    /// Tries again to spawn threads for the jobs that are queued for want of one.
     pub(crate) fn retry(&self) {
-        let mut state = self.lock();
-        if let Some(job) = state.queued.pop_front() {
+        loop {
+            let mut state = self.lock();
+            let Some(job) = state.queued.pop_front() else { return };
             self.publish(&state);
-            // An error was reported when the job was queued.
-            let _ = self.spawn(state, job);
+            // The error was reported when the job was queued.
+            if self.spawn(state, job).is_err() {
+                return;
+            }
         }
     }
 

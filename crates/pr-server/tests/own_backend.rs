@@ -131,6 +131,17 @@ impl Helper {
         Client::connect(&self.socket).unwrap()
     }
 
+    /// Has a client send a command that hangs until the sender is dropped. Returns once the device has it.
+    fn hang(&self) -> (Sender<()>, JoinHandle<Result<Status, pr_client::Error>>) {
+        let before = self.commands.load(Ordering::SeqCst);
+        let (end, hung) = channel();
+        self.script.send(Step::Hang(hung)).unwrap();
+        let client = self.client();
+        let waiting = thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status));
+        eventually("it hangs", || self.commands.load(Ordering::SeqCst) > before);
+        (end, waiting)
+    }
+
     fn events(&self) -> Vec<String> {
         self.events.0.lock().unwrap().clone()
     }
@@ -211,11 +222,7 @@ fn panic_costs_one_connection() {
 #[test]
 fn hung_command_delays_no_other_connection() {
     let helper = Helper::start(Limits { slow: Duration::from_millis(10), ..Limits::default() }, false);
-    let (end, hung) = channel();
-    helper.script.send(Step::Hang(hung)).unwrap();
-    let waiting = helper.client();
-    let waiting = thread::spawn(move || read(&waiting, "/dev/null"));
-    eventually("it hangs", || helper.commands.load(Ordering::SeqCst) == 1);
+    let (end, waiting) = helper.hang();
     for _ in 0..10 {
         helper.script.send(Step::Answer).unwrap();
         assert_eq!(read(&helper.client(), "/dev/null").unwrap().status, Status::GOOD);
@@ -224,7 +231,7 @@ fn hung_command_delays_no_other_connection() {
     let load = helper.handle.state().devices["character device 1:3"];
     assert_eq!((load.in_flight, load.waiting), (1, 0));
     drop(end);
-    assert_eq!(waiting.join().unwrap().unwrap().status, Status::GOOD);
+    assert_eq!(waiting.join().unwrap().unwrap(), Status::GOOD);
     assert!(helper.events().contains(&"slowended".to_owned()));
     assert_eq!(helper.stop(Duration::from_secs(10)), Ended::Clean);
 }
@@ -232,21 +239,20 @@ fn hung_command_delays_no_other_connection() {
 #[test]
 fn serial_device_runs_commands_one_by_one() {
     let helper = Helper::start(Limits::default(), true);
-    let (end, hung) = channel();
-    helper.script.send(Step::Hang(hung)).unwrap();
-    let clients: Vec<_> = (0..5)
+    let (end, first) = helper.hang();
+    let others = (0..4)
         .map(|_| {
             let client = helper.client();
             thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status))
         })
-        .collect();
+        .collect::<Vec<_>>();
     eventually("four wait", || {
         helper.handle.state().devices.get("character device 1:3").is_some_and(|load| load.waiting == 4)
     });
     assert_eq!(helper.commands.load(Ordering::SeqCst), 1);
     (0..4).for_each(|_| helper.script.send(Step::Answer).unwrap());
     drop(end);
-    for client in clients {
+    for client in others.into_iter().chain([first]) {
         assert_eq!(client.join().unwrap().unwrap(), Status::GOOD);
     }
     assert_eq!(helper.stop(Duration::from_secs(10)), Ended::Clean);
@@ -255,11 +261,7 @@ fn serial_device_runs_commands_one_by_one() {
 #[test]
 fn shutdown_waits_until_its_grace_ends() {
     let helper = Helper::start(Limits::default(), false);
-    let (end, hung) = channel();
-    helper.script.send(Step::Hang(hung)).unwrap();
-    let client = helper.client();
-    let waiting = thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status));
-    eventually("it hangs", || helper.handle.commands_in_flight() == 1);
+    let (end, waiting) = helper.hang();
     let (handle, commands) = (helper.handle.clone(), Arc::clone(&helper.commands));
     handle.shutdown(Duration::from_secs(60));
     drop(end);
@@ -268,15 +270,23 @@ fn shutdown_waits_until_its_grace_ends() {
     assert_eq!(commands.load(Ordering::SeqCst), 1);
 
     let helper = Helper::start(Limits::default(), false);
-    let (end, hung) = channel();
-    helper.script.send(Step::Hang(hung)).unwrap();
-    let client = helper.client();
-    let waiting = thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status));
-    eventually("it hangs", || helper.handle.commands_in_flight() == 1);
+    let (end, waiting) = helper.hang();
     let Ended::CutShort(devices) = helper.stop(Duration::ZERO) else { panic!("it hangs") };
     assert_eq!((devices[0].0.as_str(), devices[0].1.in_flight), ("character device 1:3", 1));
     assert!(waiting.join().unwrap().is_err(), "its client is told");
     drop(end);
+}
+
+#[test]
+fn longest_grace_does_not_cut_short() {
+    let helper = Helper::start(Limits::default(), false);
+    let (end, waiting) = helper.hang();
+    helper.handle.shutdown(Duration::MAX);
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(helper.handle.commands_in_flight(), 1);
+    drop(end);
+    assert_eq!(helper.running.join().unwrap().unwrap(), Ended::Clean);
+    assert_eq!(waiting.join().unwrap().unwrap(), Status::GOOD);
 }
 
 #[test]
@@ -298,11 +308,7 @@ fn quota_rejects_connections_of_one_process() {
 #[test]
 fn change_of_a_gone_client_is_skipped() {
     let helper = Helper::start(Limits::default(), true);
-    let (end, hung) = channel();
-    helper.script.send(Step::Hang(hung)).unwrap();
-    let client = helper.client();
-    let waiting = thread::spawn(move || read(&client, "/dev/null").map(|reply| reply.status));
-    eventually("the device hangs", || helper.commands.load(Ordering::SeqCst) == 1);
+    let (end, waiting) = helper.hang();
     let device = File::options().read(true).write(true).open("/dev/null").unwrap();
     let gone = helper.client();
     let parameters = pr_client::Data::Out(&[0; 24]);
