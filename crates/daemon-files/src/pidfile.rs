@@ -46,7 +46,8 @@ pub enum PidfileError {
 impl Pidfile {
     /// Writes this process's ID to the file at `path`, mode 0600, and locks it with fcntl(2).
     ///
-    /// Never writes to an existing file that another user can write to or may have put there, but replaces it by a new one.
+    /// Replaces an existing file that another user can open or may have put there by a new one: the kernel releases the lock
+    /// when this process closes any descriptor of the file, and another user could pass such a descriptor to the daemon.
     ///
     /// # Errors
     ///
@@ -69,7 +70,7 @@ impl Pidfile {
                 write(&file).map_err(failed)?;
                 return Ok(Self { place, file });
             }
-            log::warn!("{}: replacing a pidfile that another user could change", path.display());
+            log::warn!("{}: replacing a pidfile that another user could open", path.display());
             // The old file is still locked: a helper that starts at the same time finds it locked, or finds the new one.
             place.remove().map_err(|error| failed(error.into()))?;
         }
@@ -120,10 +121,11 @@ fn stat_if_in_place(file: &File, place: &Place) -> Option<Stat> {
     ((stat.st_dev, stat.st_ino) == (current.st_dev, current.st_ino)).then_some(stat)
 }
 
-/// Returns whether no other user can change the file, and the file has no second name (a hard link).
+/// Returns whether no other user can open the file, and the file has no second name (a hard link).
 fn is_exclusively_own(stat: &Stat) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    is_regular(stat) && stat.st_uid == own && stat.st_mode & 0o022 == 0 && stat.st_nlink == 1
+    let open_to_others = Mode::from_raw_mode(stat.st_mode).intersects(Mode::RWXG | Mode::RWXO);
+    is_regular(stat) && stat.st_uid == own && !open_to_others && stat.st_nlink == 1
 }
 
 fn is_regular(stat: &Stat) -> bool {
@@ -154,6 +156,7 @@ mod tests {
     fn own_stale_pidfile_is_reused() {
         let (_directory, path) = place();
         fs::write(&path, "a longer text than any number\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
         let pidfile = Pidfile::create(&path).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), expected());
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn pidfile_others_can_change_is_replaced() {
+    fn pidfile_others_can_open_is_replaced() {
         let (directory, path) = place();
         let other = directory.path().join("other");
         let prepare = |kind: &str| {
@@ -171,7 +174,8 @@ mod tests {
             fs::write(&other, "precious").unwrap();
             fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
             match kind {
-                "mode" => fs::set_permissions(&other, fs::Permissions::from_mode(0o666)).unwrap(),
+                "writable" => fs::set_permissions(&other, fs::Permissions::from_mode(0o620)).unwrap(),
+                "readable" => fs::set_permissions(&other, fs::Permissions::from_mode(0o644)).unwrap(),
                 "owner" => chown(&other, Some(12_345), None).unwrap(),
                 _ => {}
             }
@@ -182,7 +186,7 @@ mod tests {
                 fs::remove_file(other.with_extension("away")).unwrap();
             }
         };
-        for kind in ["mode", "link", "owner"] {
+        for kind in ["writable", "readable", "link", "owner"] {
             if kind == "owner" && !rustix::process::geteuid().is_root() {
                 eprintln!("not tested with another owner's file: this needs root");
                 continue;

@@ -103,9 +103,13 @@ impl Listener {
     /// are never set by path: the file is created with its mode, and its owner is set by a descriptor, after a check that
     /// the descriptor refers to the file that was created. No client can connect before that.
     ///
+    /// Binding and connecting are by path, since the kernel does neither relative to a descriptor. The owner of the directory
+    /// or of one above it can therefore make the new socket's file appear elsewhere, where nothing has that name yet, and
+    /// make a socket in use pass for a stale one, which is replaced. Owner and mode of an existing file never change.
+    ///
     /// # Errors
     ///
-    /// [`ListenError`]. Then the file is removed again.
+    /// [`ListenError`]. Then the file is removed again; one that appeared elsewhere is left there.
     pub fn bind(path: &Path, access: &Access) -> Result<Self, ListenError> {
         let failed =
             |doing| move |error: io::Error| ListenError::Path { path: path.to_owned(), doing, error };
@@ -346,8 +350,14 @@ fn make_way(place: &Place, address: &SocketAddrUnix) -> Result<(), ListenError> 
     match try_to_connect(address) {
         Err(Errno::CONNREFUSED) => {
             log::info!("{}: replacing a socket that no process listens on", path.display());
-            place.remove().map_err(failed("cannot be replaced"))
+            match place.remove() {
+                // Its helper has removed it at its exit.
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(failed("cannot be replaced")(error)),
+            }
         }
+        // Its helper has removed it since the check above.
+        Err(Errno::NOENT) => Ok(()),
         // EAGAIN: a process listens and its accept queue is full. EPROTOTYPE: another program has a socket of another type.
         Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(ListenError::Live(path.to_owned())),
         Err(error) => Err(failed("cannot tell whether it is in use")(error)),
@@ -535,6 +545,61 @@ mod tests {
         drop(listener);
         let _datagrams = UnixDatagram::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path, &Access::default()), Err(ListenError::Live(_))));
+    }
+
+    /// Another helper, at its exit, may remove its socket between any two system calls of a start.
+    #[test]
+    fn vanishing_socket_fails_no_start() {
+        let (directory, path) = place();
+        let stale = directory.path().join("stale");
+        drop(UnixListener::bind(&stale).unwrap());
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let _over = SetOnDrop(&is_over);
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = fs::hard_link(&stale, &path);
+                    let _ = fs::remove_file(&path);
+                }
+            });
+            let begun = Instant::now();
+            let (place, address) = (Place::of(&path).unwrap(), SocketAddrUnix::new(&path).unwrap());
+            while begun.elapsed() < Duration::from_secs(1) {
+                make_way(&place, &address).unwrap();
+            }
+        });
+    }
+
+    /// The owner of a directory above replaces the socket's directory while it is locked.
+    #[test]
+    fn moved_directory_fails_the_start() {
+        let (directory, _) = place();
+        let directory_path = directory.path().canonicalize().unwrap();
+        let [here, away, other] = ["here", "away", "other"].map(|name| directory_path.join(name));
+        for path in [&here, &other] {
+            fs::create_dir(path).unwrap();
+        }
+        let path = here.join("socket");
+        let uses = || {
+            let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+            descriptors
+                .filter(|fd| fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|to| to == here))
+                .count()
+        };
+        let lock = lock_directory(&Place::of(&path).unwrap()).unwrap();
+        let before = uses();
+        thread::scope(|scope| {
+            let bound = scope.spawn(|| Listener::bind(&path, &Access::default()));
+            while uses() < before + 2 {
+                thread::yield_now();
+            }
+            fs::rename(&here, &away).unwrap();
+            symlink(&other, &here).unwrap();
+            drop(lock);
+            let error = bound.join().unwrap().unwrap_err();
+            assert!(matches!(error, ListenError::Path { doing: "cannot be examined", .. }), "{error}");
+        });
+        assert!(other.join("socket").exists() && !away.join("socket").exists());
     }
 
     #[test]
