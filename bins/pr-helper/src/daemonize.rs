@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read as _, Write as _},
+    mem::ManuallyDrop,
     process::ExitCode,
 };
 
@@ -26,9 +27,10 @@ pub(crate) enum Side {
     Background(Background),
 }
 
-/// Reports to the starter: success by [`ready`](Self::ready), failure when dropped without it.
+/// Reports to the starter: success by [`ready`](Self::ready), failure when the process exits without it.
 pub(crate) struct Background {
-    starter: File,
+    /// Left open when dropped: the starter must not exit before the process has logged why it fails.
+    starter: ManuallyDrop<File>,
 }
 
 /// Forks the daemon. In the starter, blocks until the daemon is ready, or has failed and logged why.
@@ -42,7 +44,7 @@ pub(crate) fn daemonize() -> io::Result<Side> {
         ForkResult::Child => {
             drop(reader);
             setsid()?;
-            Ok(Side::Background(Background { starter: starter.into() }))
+            Ok(Side::Background(Background { starter: ManuallyDrop::new(starter.into()) }))
         }
     }
 }
@@ -67,6 +69,8 @@ impl Background {
         rustix::stdio::dup2_stderr(&null)?;
         Stderr::detach();
         // Fails if the starter has been killed meanwhile: then the daemon must not run either.
-        self.starter.write_all(&[0])
+        self.starter.write_all(&[0])?;
+        drop(ManuallyDrop::into_inner(self.starter));
+        Ok(())
     }
 }

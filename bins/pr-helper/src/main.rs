@@ -20,7 +20,7 @@ use std::{
     env,
     error::Error,
     io::{self, Write as _},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -60,8 +60,9 @@ fn main() -> ExitCode {
             return if help_or_error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
+    let passed = sys::passed_descriptors();
     logging::start(&args);
-    start(&args).unwrap_or_else(|error| {
+    start(&args, passed).unwrap_or_else(|error| {
         log::error!("{}", with_sources(&*error));
         ExitCode::FAILURE
     })
@@ -86,7 +87,7 @@ fn run_role(role: Role) -> ExitCode {
 
 /// Starts up, serves until a signal stops the helper, and cleans up. Each step checks what later steps rely
 /// on, and is undone if a later one fails.
-fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+fn start(args: &Args, passed: io::Result<Vec<OwnedFd>>) -> Result<ExitCode, Box<dyn Error>> {
     // Must come first, so that no signal is lost: signals that arrive during start-up are read after it.
     let signals = Signals::block()?;
     let tracing = args.trace.as_deref().map(trace::Options::parse).transpose()?;
@@ -105,7 +106,7 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             checked => checked?,
         }
     }
-    let activated = sockets::activation(args)?;
+    let activated = sockets::activation(args, passed)?;
     // All paths are made absolute before daemon mode changes the working directory.
     let metrics_path = args.metrics_socket.as_deref().map(absolute).transpose()?;
     let state_directory = args.emulate.as_deref().map(absolute).transpose()?;
@@ -132,12 +133,12 @@ fn start(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
     privileges::drop_to(identity)?;
     let opened = Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background };
-    let code = serve(args, opened, &multipath)?;
+    let code = serve(args, opened, &multipath);
     drop(pidfile);
     if let Some(socket) = made {
         remove_by_supervisor(&socket, &multipath);
     }
-    Ok(code)
+    code
 }
 
 /// Resources that were opened at start-up, some of them with privileges that are gone since.

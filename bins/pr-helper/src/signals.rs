@@ -16,7 +16,7 @@ use pr_server::Handle;
 
 use crate::{notify, sockets::SocketFiles};
 
-/// Three signals that stop the helper, and one that logs its state.
+/// SIGTERM, SIGINT and SIGHUP stop the helper; SIGUSR1 logs its state.
 const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
 
 /// Stop signals within this time after the first count as one: service managers and terminals send two at

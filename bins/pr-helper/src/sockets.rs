@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    io,
     os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +17,6 @@ use crate::{
     args::{Args, DEFAULT_SOCKET},
     paths::absolute,
     privileges::{self, PrivilegeError},
-    sys,
 };
 
 /// Sockets to listen on, with the initiator of each.
@@ -29,7 +29,7 @@ struct Socket<'a> {
     initiator: &'a str,
 }
 
-/// The files of the sockets that this process has made.
+/// The files of the sockets that this process has made. Dropping this, or a clone of it, removes them.
 #[derive(Debug, Clone)]
 pub(crate) struct SocketFiles(Arc<Mutex<Vec<SocketFile>>>);
 
@@ -102,15 +102,17 @@ impl SocketFiles {
 
 impl Drop for SocketFiles {
     fn drop(&mut self) {
-        if Arc::strong_count(&self.0) == 1 {
-            self.remove();
-        }
+        self.remove();
     }
 }
 
-/// Returns the socket that systemd passed, or `None`. More than one, or `--socket` beside it, is an error.
-pub(crate) fn activation(args: &Args) -> Result<Option<OwnedFd>, Box<dyn Error>> {
-    let mut passed = sys::passed_descriptors().map_err(ListenError::Activation)?;
+/// Returns the socket among the descriptors that systemd passed, or `None`. More than one, or `--socket`
+/// beside it, is an error.
+pub(crate) fn activation(
+    args: &Args,
+    passed: io::Result<Vec<OwnedFd>>,
+) -> Result<Option<OwnedFd>, Box<dyn Error>> {
+    let mut passed = passed.map_err(ListenError::Activation)?;
     match (passed.pop(), passed.len()) {
         (None, _) => Ok(None),
         (Some(_), 0) if args.socket.is_some() => Err(
