@@ -6,11 +6,9 @@ use std::{
     process::Command,
 };
 
-use fixtures::direct;
+use fixtures::{Disk, direct, open};
 use scsi_sense::Status;
 use test_support::Reply;
-
-use fixtures::Disk;
 
 use crate::reservations::daemon;
 
@@ -21,10 +19,6 @@ const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
 
 fn parameters(new_key: [u8; 8]) -> Vec<u8> {
     [[0; 8], new_key, [0; 8]].concat()
-}
-
-fn open(path: &Path) -> File {
-    File::options().read(true).write(true).open(path).unwrap()
 }
 
 fn keys(disk: &File) -> Reply {

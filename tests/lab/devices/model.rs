@@ -20,22 +20,22 @@ const COMMANDS: u64 = 3_000;
 
 #[test]
 fn lio_and_model_agree_1() {
-    compare(&mut Pair::open(two_target_ports()), &part(0), false);
+    compare_part(0);
 }
 
 #[test]
 fn lio_and_model_agree_2() {
-    compare(&mut Pair::open(two_target_ports()), &part(1), false);
+    compare_part(1);
 }
 
 #[test]
 fn lio_and_model_agree_3() {
-    compare(&mut Pair::open(two_target_ports()), &part(2), false);
+    compare_part(2);
 }
 
 #[test]
 fn lio_and_model_agree_4() {
-    compare(&mut Pair::open(two_target_ports()), &part(3), false);
+    compare_part(3);
 }
 
 /// Uses two initiators at one target port, and PREEMPT AND ABORT.
@@ -55,8 +55,10 @@ fn two_target_ports() -> [Disk; 2] {
     nexuses
 }
 
-fn part(number: u64) -> Range<u64> {
-    number * COMMANDS..(number + 1) * COMMANDS
+/// Compares the part of the commands that has this number.
+fn compare_part(number: u64) {
+    let part = number * COMMANDS..(number + 1) * COMMANDS;
+    compare(&mut Pair::open(two_target_ports()), &part, false);
 }
 
 fn compare(pair: &mut Pair, numbers: &Range<u64>, aborts: bool) {

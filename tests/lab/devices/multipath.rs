@@ -23,7 +23,9 @@ use fixtures::{
     ask_disk, basic, change_disk, in_cdb, open, out_cdb, take_away, wait_for,
 };
 use scsi_sense::Status;
-use test_support::{Client, Daemon, Options, Reply};
+use test_support::{Client, Daemon, Reply};
+
+use crate::reservations::daemon;
 
 /// Keys of this host, and of the other one.
 const KEY: u64 = 0x1ab0_0000_0000_0001;
@@ -80,14 +82,27 @@ impl OtherHost {
     }
 }
 
-fn daemon() -> Daemon {
-    Daemon::with(Options::default())
+/// This host, to which a helper serves a map, and the other host. The fields are dropped in this order, so that
+/// multipathd runs until the helper has ended.
+struct Hosts {
+    host: Host,
+    other: OtherHost,
+    map: Map,
+    daemon: Daemon,
+    multipath: Multipath,
 }
 
-/// Returns a map that a helper serves to this host. Keep the first value: dropping it stops multipathd.
-fn served_map() -> (Multipath, Daemon, Map, Host) {
-    let multipath = Multipath::start();
+/// Runs a test with both hosts, and then stops the helper, whose exit status must be 0. If the test panics, the
+/// helper is killed.
+fn with_hosts(test: impl FnOnce(&mut Hosts)) {
+    with_hosts_on(Multipath::start(), test);
+}
+
+/// Like [`with_hosts`], with another configuration or state of multipathd.
+fn with_hosts_on(multipath: Multipath, test: impl FnOnce(&mut Hosts)) {
     let (daemon, map) = (daemon(), Map::a());
     let host = Host::new(&daemon, &map);
-    (multipath, daemon, map, host)
+    let mut hosts = Hosts { host, other: OtherHost::new(), map, daemon, multipath };
+    test(&mut hosts);
+    hosts.daemon.stop();
 }

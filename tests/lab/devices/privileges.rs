@@ -8,7 +8,7 @@ use std::{
 use scsi_sense::Status;
 use test_support::{Daemon, Options};
 
-use fixtures::Disk;
+use fixtures::{Disk, open};
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 /// Bit 17, as in /proc/PID/status.
@@ -17,7 +17,7 @@ const NONE: &str = "0000000000000000";
 
 /// Checks the privileges of all threads, and that reservations work with them.
 fn check_only_rawio(daemon: &Daemon, ids: &str) {
-    let disk = File::options().read(true).write(true).open(Disk::nexus_a().block).unwrap();
+    let disk = open(&Disk::nexus_a().block);
     let mut client = daemon.client();
     let mut replies = (0..4).map(|_| client.read(&disk, &READ_KEYS).unwrap().status);
     assert!(replies.any(|status| status == Status::GOOD), "{}", daemon.log());

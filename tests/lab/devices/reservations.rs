@@ -1,31 +1,20 @@
 //! Sends each PERSISTENT RESERVE service action that LIO supports from two I_T nexuses: through the helper, on the block device
 //! and on the generic device, and without the helper. The answers must be the same, byte for byte.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-};
+use std::fs::{self, File};
 
-use fixtures::direct;
+use fixtures::{
+    CLEAR, Disk, PREEMPT, PREEMPT_AND_ABORT, REGISTER, REGISTER_AND_IGNORE, REGISTER_AND_MOVE, RELEASE,
+    RESERVE, basic, direct, in_cdb, open, out_cdb,
+};
 use scsi_sense::{
     Status,
     pr::{FullStatus, InServiceAction, OutServiceAction, PersistentReserveIn, PersistentReserveOut},
 };
 use test_support::{Client, Daemon, Options, Reply};
 
-use fixtures::Disk;
-
 const KEY_A: u64 = 0xa11c_e000_0000_0001;
 const KEY_B: u64 = 0xb0b0_0000_0000_0002;
-
-const REGISTER: u8 = 0;
-const RESERVE: u8 = 1;
-const RELEASE: u8 = 2;
-const CLEAR: u8 = 3;
-const PREEMPT: u8 = 4;
-const PREEMPT_AND_ABORT: u8 = 5;
-const REGISTER_AND_IGNORE: u8 = 6;
-const REGISTER_AND_MOVE: u8 = 7;
 
 const APTPL: u8 = 0x01;
 const SPEC_I_PT: u8 = 0x08;
@@ -76,25 +65,42 @@ impl Route<'_> {
 
 /// Returns an OUT command with a basic parameter list.
 fn out(sender: Sender, action: u8, kind: u8, key: u64, new_key: u64, flags: u8) -> Step {
-    let mut parameters = [key.to_be_bytes(), new_key.to_be_bytes(), [0; 8]].concat();
+    let mut parameters = basic(key, new_key);
     parameters[20] = flags;
     raw(sender, action, kind, parameters)
 }
 
 /// Returns an OUT command with any parameter list. `kind` is scope and type.
 fn raw(sender: Sender, action: u8, kind: u8, parameters: Vec<u8>) -> Step {
-    let [.., a, b] = parameters.len().to_be_bytes();
-    Step::Out(sender, [0x5f, action, kind, 0, 0, 0, 0, a, b, 0], parameters)
+    Step::Out(sender, out_cdb(action, kind, &parameters), parameters)
 }
 
 fn read(sender: Sender, action: u8, allocation_length: u16) -> Step {
-    let [a, b] = allocation_length.to_be_bytes();
-    Step::In(sender, [0x5e, action, 0, 0, 0, 0, 0, a, b, 0])
+    Step::In(sender, in_cdb(action, allocation_length))
 }
 
 /// Returns commands that read all four kinds of data through both nexuses.
 fn read_all() -> Vec<Step> {
     (0..4).flat_map(|action| [read(Sender::A, action, 8192), read(Sender::B, action, 512)]).collect()
+}
+
+/// Returns commands that register both nexuses and make a reservation of nexus A.
+fn held_by_a(kind: u8) -> Vec<Step> {
+    vec![
+        out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
+        out(Sender::B, REGISTER, 0, 0, KEY_B, 0),
+        out(Sender::A, RESERVE, kind, KEY_A, 0, 0),
+    ]
+}
+
+/// Returns the parameter list of a REGISTER with SPEC_I_PT. `ids` are its TransportIDs, or any bytes, and `stated`
+/// is the length that it states for them.
+pub(crate) fn with_transport_ids(key: u64, new_key: u64, stated: u32, ids: &[u8]) -> Vec<u8> {
+    let mut parameters = basic(key, new_key);
+    parameters[20] = SPEC_I_PT;
+    parameters.extend(stated.to_be_bytes());
+    parameters.extend(ids);
+    parameters
 }
 
 /// Removes all registrations and unit attentions.
@@ -139,10 +145,6 @@ fn run(story: &[Step], route: &mut Route, clean: (&File, &File)) -> Vec<Reply> {
         .collect()
 }
 
-fn open(path: &Path) -> File {
-    File::options().read(true).write(true).open(path).unwrap()
-}
-
 pub(crate) fn daemon() -> Daemon {
     Daemon::with(Options::default())
 }
@@ -173,11 +175,7 @@ fn compare_routes_on(a: &Disk, b: &Disk, name: &str, story: &[Step]) -> Vec<Repl
 #[test]
 fn each_reservation_type_from_two_nexuses() {
     for kind in [1, 3, 5, 6, 7, 8] {
-        let mut story = vec![
-            out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
-            out(Sender::B, REGISTER, 0, 0, KEY_B, 0),
-            out(Sender::A, RESERVE, kind, KEY_A, 0, 0),
-        ];
+        let mut story = held_by_a(kind);
         story.extend(read_all());
         let conflict_at = story.len();
         story.push(out(Sender::B, RESERVE, kind % 8 + 1, KEY_B, 0, 0));
@@ -222,12 +220,8 @@ fn wrong_key_changes_nothing() {
 
 #[test]
 fn preempt_takes_reservation_and_reports_it() {
-    let mut story = vec![
-        out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
-        out(Sender::B, REGISTER, 0, 0, KEY_B, 0),
-        out(Sender::A, RESERVE, 5, KEY_A, 0, 0),
-        out(Sender::B, PREEMPT, 6, KEY_B, KEY_A, 0),
-    ];
+    let mut story = held_by_a(5);
+    story.push(out(Sender::B, PREEMPT, 6, KEY_B, KEY_A, 0));
     let reported_at = story.len();
     story.push(read(Sender::A, 0, 512));
     story.extend(read_all());
@@ -247,11 +241,7 @@ fn preempt_takes_reservation_and_reports_it() {
 #[test]
 fn preempt_and_abort_over_iscsi() {
     let (a, b) = crate::iscsi::two_nexuses();
-    let mut story = vec![
-        out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
-        out(Sender::B, REGISTER, 0, 0, KEY_B, 0),
-        out(Sender::A, RESERVE, 5, KEY_A, 0, 0),
-    ];
+    let mut story = held_by_a(5);
     story.extend(read_all());
     let preempted_at = story.len();
     story.push(out(Sender::B, PREEMPT_AND_ABORT, 5, KEY_B, KEY_A, 0));
@@ -318,13 +308,12 @@ fn transport_id_of_b() -> (Vec<u8>, u16) {
 #[test]
 fn register_and_move_and_spec_i_pt() {
     let (transport_id, relative_port) = transport_id_of_b();
-    let length = u32::try_from(transport_id.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(transport_id.len()).unwrap();
 
     let [high, low] = relative_port.to_be_bytes();
-    let move_parameters =
-        [&KEY_A.to_be_bytes()[..], &KEY_B.to_be_bytes(), &[0, 0, high, low], &length, &transport_id].concat();
-    let mut spec_parameters = [&[0; 8][..], &KEY_A.to_be_bytes(), &[0; 8], &length, &transport_id].concat();
-    spec_parameters[20] = SPEC_I_PT;
+    let keys = &basic(KEY_A, KEY_B)[..16];
+    let move_parameters = [keys, &[0, 0, high, low], &length.to_be_bytes(), &transport_id].concat();
+    let spec_parameters = with_transport_ids(0, KEY_A, length, &transport_id);
 
     let mut story = vec![
         out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
@@ -352,13 +341,10 @@ fn refusals_of_the_disk_are_passed_on() {
         raw(Sender::A, RESERVE, 5, parameters)
     }));
     // SPEC_I_PT with wrong lengths of the TransportIDs.
-    for claimed in [0, 24, 4096, u32::MAX] {
-        let mut parameters = [&KEY_A.to_be_bytes()[..], &KEY_A.to_be_bytes(), &[0; 8]].concat();
-        parameters[20] = SPEC_I_PT;
-        parameters.extend(claimed.to_be_bytes());
-        parameters.extend([0; 24]);
-        story.push(raw(Sender::A, REGISTER, 0, parameters));
-    }
+    story.extend(
+        [0, 24, 4096, u32::MAX]
+            .map(|stated| raw(Sender::A, REGISTER, 0, with_transport_ids(KEY_A, KEY_A, stated, &[0; 24]))),
+    );
     story.extend([4, 5, 0x1f].map(|action| read(Sender::A, action, 512)));
     story.extend(read_all());
     compare_routes("refusals", &story);
@@ -366,11 +352,7 @@ fn refusals_of_the_disk_are_passed_on() {
 
 #[test]
 fn every_allocation_length_is_honoured() {
-    let mut story = vec![
-        out(Sender::A, REGISTER, 0, 0, KEY_A, 0),
-        out(Sender::B, REGISTER, 0, 0, KEY_B, 0),
-        out(Sender::A, RESERVE, 5, KEY_A, 0, 0),
-    ];
+    let mut story = held_by_a(5);
     for length in [0, 1, 4, 7, 8, 9, 15, 16, 23, 24, 25, 31, 96, 255, 256, 511, 4096, 8191, 8192] {
         story.extend((0..4).map(|action| read(Sender::A, action, length)));
     }

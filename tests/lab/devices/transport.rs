@@ -1,13 +1,13 @@
 //! Commands that fail in transport, and devices that do not answer.
 
 use std::{
-    fs, thread,
+    fs, io, thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 use scsi_sense::Status;
-use test_support::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, Options, Reply, eventually};
 
 use fixtures::{Disk, Faulty, open};
 
@@ -109,24 +109,38 @@ fn hung_disk_does_not_delay_others() {
     daemon.stop();
 }
 
-#[test]
-fn stop_waits_for_commands_in_flight() {
-    let faulty = Faulty::make();
-    let mut daemon = Daemon::with(Options { arguments: vec!["--timeout=8".into()], ..Options::default() });
+/// Sends READ KEYS to a disk that hangs, and calls `meanwhile` while the command is in flight. The client must be
+/// the only one. Returns the reply.
+fn with_command_in_flight(
+    daemon: &Daemon,
+    client: &mut Client,
+    faulty: &Faulty,
+    meanwhile: impl FnOnce(),
+) -> io::Result<Reply> {
     faulty.hang(0x5e);
     let hung = open(&faulty.block);
-    let mut client = daemon.client();
     thread::scope(|scope| {
         let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
         eventually("the command is in flight", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
         // Time for the command to get from the socket to the disk.
         thread::sleep(Duration::from_millis(300));
+        meanwhile();
+        reply.join().unwrap()
+    })
+}
+
+#[test]
+fn stop_waits_for_commands_in_flight() {
+    let faulty = Faulty::make();
+    let mut daemon = Daemon::with(Options { arguments: vec!["--timeout=8".into()], ..Options::default() });
+    let mut client = daemon.client();
+    let reply = with_command_in_flight(&daemon, &mut client, &faulty, || {
         daemon.signal(Signal::TERM);
         daemon.wait_for_log("SIGTERM received, stopping: 1 commands in flight");
         assert!(Client::connect(&daemon.socket()).is_err(), "no new clients");
-        let reply = reply.join().unwrap().expect("the command in flight is answered");
-        assert_ne!(reply.status, Status::GOOD);
     });
+    let reply = reply.expect("the command in flight is answered");
+    assert_ne!(reply.status, Status::GOOD);
     assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
 }
 
@@ -138,14 +152,8 @@ fn second_signal_or_grace_period_ends_it() {
         (vec!["--timeout=8".to_string(), "--stop-grace=1".to_string()], 1, "did not end within 1 seconds"),
     ] {
         let daemon = Daemon::with(Options { arguments, ..Options::default() });
-        faulty.hang(0x5e);
-        let hung = open(&faulty.block);
         let mut client = daemon.client();
-        thread::scope(|scope| {
-            let reply = scope.spawn(|| client.read(&hung, &READ_KEYS));
-            eventually("the command is in flight", || daemon.descriptors() >= daemon.idle_descriptors() + 2);
-            // Time for the command to get from the socket to the disk.
-            thread::sleep(Duration::from_millis(300));
+        let reply = with_command_in_flight(&daemon, &mut client, &faulty, || {
             for _ in 0..signals {
                 daemon.signal(Signal::TERM);
                 daemon.wait_for_log("SIGTERM received");
@@ -154,11 +162,11 @@ fn second_signal_or_grace_period_ends_it() {
             }
             daemon.wait_for_log(message);
             daemon.wait_for_log("whether they take effect is up to the devices");
-            // The connection is lost, or the command is answered if the device gave up first, but never with GOOD.
-            if let Ok(reply) = reply.join().unwrap() {
-                assert_ne!(reply.status, Status::GOOD);
-            }
         });
+        // The connection is lost, or the command is answered if the device gave up first, but never with GOOD.
+        if let Ok(reply) = reply {
+            assert_ne!(reply.status, Status::GOOD);
+        }
         faulty.heal();
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, fs::File, thread, time::Duration};
 use scsi_sense::Status;
 use test_support::Reply;
 
-use fixtures::Disk;
+use fixtures::{Disk, open};
 
 use crate::reservations::daemon;
 
@@ -16,8 +16,8 @@ const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 2, 0, 0];
 fn unplugged_disk_is_an_error() {
     let daemon = daemon();
     let unplugged = Disk::other();
-    let disk = File::options().read(true).write(true).open(&unplugged.block).unwrap();
-    let generic = File::options().read(true).write(true).open(&unplugged.generic).unwrap();
+    let disk = open(&unplugged.block);
+    let generic = open(&unplugged.generic);
     let healthy = File::open(Disk::nexus_a().block).unwrap();
     let read_until_failure = |disk: &File| -> Reply {
         let mut client = daemon.client();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 
-use fixtures::direct;
+use fixtures::{Disk, direct, open};
 use pr_target::test_utils::{MemoryStore, RandomCommand};
 use pr_target::{LogicalUnit, Nexus};
 use scsi_sense::pr::{
@@ -12,8 +12,6 @@ use scsi_sense::pr::{
 };
 use scsi_sense::{Cdb, Status};
 use test_support::Reply;
-
-use fixtures::Disk;
 
 const ALLOCATION_LENGTH: u16 = 4096;
 
@@ -176,7 +174,7 @@ impl Step {
 
 impl Pair {
     pub(super) fn open(nexuses: [Disk; 2]) -> Self {
-        let disks = nexuses.map(|nexus| File::options().read(true).write(true).open(nexus.block).unwrap());
+        let disks = nexuses.map(|nexus| open(&nexus.block));
         let nexuses = [0, 1].map(|number| nexus_of(&disks[number]));
         let model = new_model(&nexuses);
         let state = State::default();

@@ -32,45 +32,47 @@ fn assert_failure(what: &str, reply: &Reply) {
     assert!(![0, 1, 0xf].contains(&key), "{what}: {:02x?}", reply.sense_code());
 }
 
-#[test]
-fn failures_without_sense_are_failures_to_clients() {
+/// Runs a test with a disk that fails as told, the name of the map on it, and this host, which uses that map.
+fn with_faulty_map(test: impl FnOnce(&Faulty, &str, &mut Host)) {
     let faulty = Faulty::make();
     let _multipath = Multipath::with_extra_disk(&faulty.block);
     let daemon = daemon();
     let (name, node) = map_on(&faulty.block);
     let mut host = Host { client: daemon.client(), map: open(&node) };
-    faulty.answer(OUT, NO_SENSE, false);
-    for action in [REGISTER, REGISTER_AND_IGNORE] {
-        let reply = host.change(action, 0, 0, KEY);
-        assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
-    }
-    set_recorded_key(&name, KEY);
-    for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY)] {
-        let reply = host.change(action, 5, KEY, new_key);
-        assert_failure(&format!("service action {action}"), &reply);
-    }
-    assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), IO_PROCESS_TERMINATED);
+    test(&faulty, &name, &mut host);
     faulty.heal();
     daemon.stop();
+}
+
+#[test]
+fn failures_without_sense_are_failures_to_clients() {
+    with_faulty_map(|faulty, name, host| {
+        faulty.answer(OUT, NO_SENSE, false);
+        for action in [REGISTER, REGISTER_AND_IGNORE] {
+            let reply = host.change(action, 0, 0, KEY);
+            assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
+        }
+        set_recorded_key(name, KEY);
+        for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY)] {
+            let reply = host.change(action, 5, KEY, new_key);
+            assert_failure(&format!("service action {action}"), &reply);
+        }
+        assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), IO_PROCESS_TERMINATED);
+    });
 }
 
 /// The library reads the additional sense code as the sense key: here 01h, RECOVERED ERROR, which is a success.
 #[test]
 fn failures_in_descriptor_format_are_no_success() {
-    let faulty = Faulty::make();
-    let _multipath = Multipath::with_extra_disk(&faulty.block);
-    let daemon = daemon();
-    let (name, node) = map_on(&faulty.block);
-    let mut host = Host { client: daemon.client(), map: open(&node) };
-    faulty.answer(OUT, (0x0b, 0x01, 0), true);
-    for action in [REGISTER, REGISTER_AND_IGNORE] {
-        assert_failure(&format!("service action {action}"), &host.change(action, 0, 0, KEY));
-    }
-    for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY), (super::CLEAR, 0)] {
-        set_recorded_key(&name, KEY);
-        let reply = host.change(action, 5, KEY, new_key);
-        assert_failure(&format!("service action {action}"), &reply);
-    }
-    faulty.heal();
-    daemon.stop();
+    with_faulty_map(|faulty, name, host| {
+        faulty.answer(OUT, (0x0b, 0x01, 0), true);
+        for action in [REGISTER, REGISTER_AND_IGNORE] {
+            assert_failure(&format!("service action {action}"), &host.change(action, 0, 0, KEY));
+        }
+        for (action, new_key) in [(RESERVE, 0), (PREEMPT, OTHER_KEY), (PREEMPT, KEY), (super::CLEAR, 0)] {
+            set_recorded_key(name, KEY);
+            let reply = host.change(action, 5, KEY, new_key);
+            assert_failure(&format!("service action {action}"), &reply);
+        }
+    });
 }

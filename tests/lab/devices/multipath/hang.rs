@@ -16,9 +16,9 @@ use scsi_sense::Status;
 use test_support::{Daemon, Options, eventually};
 
 use super::{
-    Host, KEY, Map, Multipath, NEW_KEY, REGISTER, REGISTER_AND_IGNORE, RESERVE, daemon,
+    Host, Hosts, KEY, Map, Multipath, NEW_KEY, REGISTER, REGISTER_AND_IGNORE, RESERVE,
     process_tree::{self, send},
-    served_map,
+    with_hosts,
 };
 
 const IO_PROCESS_TERMINATED: Option<(u8, u8, u8)> = Some((0x0b, 0, 6));
@@ -81,39 +81,37 @@ fn median_time(host: &mut Host) -> Duration {
 
 #[test]
 fn hung_map_does_not_delay_others() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let (a, b) = (Map::a(), Map::b());
-    let mut host = Host::new(&daemon, &a);
-    let mut on_hung = Host::new(&daemon, &b);
-    on_hung.expect_good(REGISTER, 0, 0, KEY);
-    let normal = median_time(&mut host);
-    let hung = Hung::new(&b);
-    thread::scope(|scope| {
-        let stuck: Vec<_> = (0..20)
-            .map(|_| {
-                let mut host = Host::new(&daemon, &b);
-                scope.spawn(move || host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY))
-            })
-            .collect();
-        eventually("a worker hangs", || hanging_worker(&daemon).is_some());
-        let beside = median_time(&mut host);
-        assert!(stuck.iter().all(|thread| !thread.is_finished()), "the commands were stuck all the time");
-        println!("a change takes {normal:?}, and beside a hung map {beside:?}");
-        // The speed of an emulated machine varies.
-        assert!(beside < (normal * 2).max(Duration::from_millis(500)), "{normal:?}, {beside:?}");
-        drop(hung);
-        for thread in stuck {
-            let reply = thread.join().unwrap();
-            println!("after the hang: {} {:02x?}", reply.status, reply.sense_code());
-        }
+    with_hosts(|Hosts { daemon, host, .. }| {
+        let b = Map::b();
+        let mut on_hung = Host::new(daemon, &b);
+        on_hung.expect_good(REGISTER, 0, 0, KEY);
+        let normal = median_time(host);
+        let hung = Hung::new(&b);
+        thread::scope(|scope| {
+            let stuck: Vec<_> = (0..20)
+                .map(|_| {
+                    let mut host = Host::new(daemon, &b);
+                    scope.spawn(move || host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY))
+                })
+                .collect();
+            eventually("a worker hangs", || hanging_worker(daemon).is_some());
+            let beside = median_time(host);
+            assert!(stuck.iter().all(|thread| !thread.is_finished()), "the commands were stuck all the time");
+            println!("a change takes {normal:?}, and beside a hung map {beside:?}");
+            // The speed of an emulated machine varies.
+            assert!(beside < (normal * 2).max(Duration::from_millis(500)), "{normal:?}, {beside:?}");
+            drop(hung);
+            for thread in stuck {
+                let reply = thread.join().unwrap();
+                println!("after the hang: {} {:02x?}", reply.status, reply.sense_code());
+            }
+        });
+        eventually("the map is served again", || {
+            on_hung.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD
+        });
+        eventually("on all paths", || b.state() == b.registered(NEW_KEY));
+        on_hung.expect_good(REGISTER, 0, NEW_KEY, 0);
     });
-    eventually("the map is served again", || {
-        on_hung.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY).status == Status::GOOD
-    });
-    eventually("on all paths", || b.state() == b.registered(NEW_KEY));
-    on_hung.expect_good(REGISTER, 0, NEW_KEY, 0);
-    daemon.stop();
 }
 
 /// Also if its worker cannot be killed, like any process for which the kernel waits for a disk.
@@ -139,55 +137,54 @@ fn command_on_hung_map_is_aborted() {
 
 #[test]
 fn killed_worker_costs_one_command() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let (a, b) = (Map::a(), Map::b());
-    let mut host = Host::new(&daemon, &b);
-    host.expect_good(REGISTER, 0, 0, KEY);
-    let hung = Hung::new(&b);
-    thread::scope(|scope| {
-        let reply = scope.spawn(|| {
-            let reply = host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-            (reply, host)
+    with_hosts(|Hosts { daemon, map: a, .. }| {
+        let b = Map::b();
+        let mut host = Host::new(daemon, &b);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let hung = Hung::new(&b);
+        thread::scope(|scope| {
+            let reply = scope.spawn(|| {
+                let reply = host.change(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+                (reply, host)
+            });
+            let mut worker = None;
+            eventually("a worker hangs", || {
+                worker = hanging_worker(daemon);
+                worker.is_some()
+            });
+            send(worker.unwrap(), Signal::KILL);
+            Host::new(daemon, a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+            // A killed process that waits for a disk exits when the wait ends.
+            drop(hung);
+            let (reply, mut host) = reply.join().unwrap();
+            assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
+            host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
+            Host::new(daemon, a).expect_good(RESERVE, 5, KEY, 0);
         });
-        let mut worker = None;
-        eventually("a worker hangs", || {
-            worker = hanging_worker(&daemon);
-            worker.is_some()
-        });
-        send(worker.unwrap(), Signal::KILL);
-        Host::new(&daemon, &a).expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
-        // A killed process that waits for a disk exits when the wait ends.
-        drop(hung);
-        let (reply, mut host) = reply.join().unwrap();
-        assert_eq!((reply.status, reply.sense_code()), (Status::CHECK_CONDITION, IO_PROCESS_TERMINATED));
-        host.expect_good(REGISTER_AND_IGNORE, 0, 0, NEW_KEY);
-        Host::new(&daemon, &a).expect_good(RESERVE, 5, KEY, 0);
+        assert_eq!(a.state(), a.registered(KEY).with_reservation(KEY, 5));
+        assert_eq!(b.state(), b.registered(NEW_KEY));
+        daemon.wait_for_log("SIGKILL");
     });
-    assert_eq!(a.state(), a.registered(KEY).with_reservation(KEY, 5));
-    assert_eq!(b.state(), b.registered(NEW_KEY));
-    daemon.wait_for_log("SIGKILL");
-    daemon.stop();
 }
 
 #[test]
 fn worker_killed_before_start_changes_nothing() {
-    let (_multipath, daemon, map, mut host) = served_map();
-    host.expect_good(REGISTER, 0, 0, KEY);
-    let workers = process_tree::of(daemon.pid()).unwrap().workers;
-    for worker in &workers {
-        send(*worker, Signal::STOP);
-    }
-    thread::scope(|scope| {
-        let reply = scope.spawn(|| host.change(RESERVE, 5, KEY, 0));
-        thread::sleep(Duration::from_millis(300));
-        assert!(!reply.is_finished());
-        for worker in workers {
-            send(worker, Signal::KILL);
+    with_hosts(|Hosts { daemon, map, host, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let workers = process_tree::of(daemon.pid()).unwrap().workers;
+        for worker in &workers {
+            send(*worker, Signal::STOP);
         }
-        assert_eq!(reply.join().unwrap().sense_code(), IO_PROCESS_TERMINATED);
+        thread::scope(|scope| {
+            let reply = scope.spawn(|| host.change(RESERVE, 5, KEY, 0));
+            thread::sleep(Duration::from_millis(300));
+            assert!(!reply.is_finished());
+            for worker in workers {
+                send(worker, Signal::KILL);
+            }
+            assert_eq!(reply.join().unwrap().sense_code(), IO_PROCESS_TERMINATED);
+        });
+        assert_eq!(map.state(), map.registered(KEY));
+        Host::new(daemon, map).expect_good(RESERVE, 5, KEY, 0);
     });
-    assert_eq!(map.state(), map.registered(KEY));
-    Host::new(&daemon, &map).expect_good(RESERVE, 5, KEY, 0);
-    daemon.stop();
 }

@@ -4,12 +4,12 @@
 use scsi_sense::Status;
 
 use super::{
-    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, REGISTER_AND_IGNORE,
-    RELEASE, RESERVE, State, basic, change_disk, daemon, open,
+    CLEAR, Host, Hosts, KEY, Map, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, REGISTER, REGISTER_AND_IGNORE,
+    RELEASE, RESERVE, State, change_disk, open,
+    transport_ids::{INVALID_FIELD_IN_PARAMETER_LIST, sas},
+    with_hosts,
 };
-
-const SPEC_I_PT: u8 = 0x08;
-const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
+use crate::reservations::with_transport_ids;
 
 /// Moves the guest, with its key and reservation, from this host to the other, with the commands that QEMU 11 sends there.
 fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
@@ -21,74 +21,58 @@ fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
 
 #[test]
 fn guest_registers_again_after_moving_away() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    for (new_key, kind) in [(NEW_KEY, 5), (KEY, 1), (NEW_KEY, 8)] {
-        move_away(&mut host, &other, kind);
-        let away = State::default().with_other_host(KEY).with_reservation(KEY, kind);
-        assert_eq!(map.state(), away, "type {kind}");
-        host.expect_good(REGISTER, 0, 0, new_key);
-        assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
-        // It is registered now, so the next REGISTER must send the current key.
-        let again = host.change(REGISTER, 0, 0, OTHER_KEY);
-        assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
-        host.expect_good(CLEAR, 0, new_key, 0);
-    }
-    daemon.stop();
+    with_hosts(|Hosts { map, host, other, .. }| {
+        for (new_key, kind) in [(NEW_KEY, 5), (KEY, 1), (NEW_KEY, 8)] {
+            move_away(host, other, kind);
+            let away = State::default().with_other_host(KEY).with_reservation(KEY, kind);
+            assert_eq!(map.state(), away, "type {kind}");
+            host.expect_good(REGISTER, 0, 0, new_key);
+            assert_eq!(map.state(), map.registered(new_key).with_other_host(KEY).with_reservation(KEY, kind));
+            // It is registered now, so the next REGISTER must send the current key.
+            let again = host.change(REGISTER, 0, 0, OTHER_KEY);
+            assert_eq!(again.status, Status::RESERVATION_CONFLICT, "{:02x?}", again.sense_code());
+            host.expect_good(CLEAR, 0, new_key, 0);
+        }
+    });
 }
 
 #[test]
 fn guest_registers_again_after_clear() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    host.expect_good(REGISTER, 0, 0, KEY);
-    host.expect_good(RESERVE, 5, KEY, 0);
-    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
-    other.expect_good(CLEAR, 0, OTHER_KEY, 0);
-    other.expect_good(REGISTER, 0, 0, KEY);
-    host.expect_good(REGISTER, 0, 0, NEW_KEY);
-    assert_eq!(map.state(), map.registered(NEW_KEY).with_other_host(KEY));
-    daemon.stop();
+    with_hosts(|Hosts { map, host, other, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(CLEAR, 0, OTHER_KEY, 0);
+        other.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(REGISTER, 0, 0, NEW_KEY);
+        assert_eq!(map.state(), map.registered(NEW_KEY).with_other_host(KEY));
+    });
 }
 
 #[test]
 fn guest_moves_away_and_back() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    move_away(&mut host, &other, 5);
-    host.expect_good(REGISTER, 0, 0, KEY);
-    host.expect_good(PREEMPT, 5, KEY, KEY);
-    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
-    daemon.stop();
+    with_hosts(|Hosts { map, host, other, .. }| {
+        move_away(host, other, 5);
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(PREEMPT, 5, KEY, KEY);
+        assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
+    });
 }
 
 /// multipathd registers the recorded key with a path that comes back, although the guest runs on the other host.
 #[test]
 fn one_path_registered_by_multipathd_is_no_conflict() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    for (number, new_key) in [(0, KEY), (1, KEY), (0, NEW_KEY), (1, NEW_KEY)] {
-        move_away(&mut host, &other, 5);
-        let path = open(&map.paths[number].block);
-        assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
-        host.expect_good(REGISTER, 0, 0, new_key);
-        let both = map.registered(new_key).with_other_host(KEY).with_reservation(KEY, 5);
-        assert_eq!(map.state(), both, "path {number}");
-        host.expect_good(CLEAR, 0, new_key, 0);
-    }
-    daemon.stop();
+    with_hosts(|Hosts { map, host, other, .. }| {
+        for (number, new_key) in [(0, KEY), (1, KEY), (0, NEW_KEY), (1, NEW_KEY)] {
+            move_away(host, other, 5);
+            let path = open(&map.paths[number].block);
+            assert_eq!(change_disk(&path, REGISTER_AND_IGNORE, 0, 0, KEY).status, Status::GOOD);
+            host.expect_good(REGISTER, 0, 0, new_key);
+            let both = map.registered(new_key).with_other_host(KEY).with_reservation(KEY, 5);
+            assert_eq!(map.state(), both, "path {number}");
+            host.expect_good(CLEAR, 0, new_key, 0);
+        }
+    });
 }
 
 /// Returns the changes that an unregistered nexus may not make with another nexus's key. The PREEMPTs are of that key and of a
@@ -105,20 +89,21 @@ fn forbidden(key: u64) -> [(u8, u8, u64, u64); 7] {
     ]
 }
 
-fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
-    let answers = forbidden(OTHER_KEY).map(|(action, kind, key, new_key)| {
+/// Checks that all [`forbidden`] changes conflict, and that the disk remains in this state.
+fn assert_forbidden(host: &mut Host, map: &Map, key: u64, state: &State, what: &str) {
+    let answers = forbidden(key).map(|(action, kind, key, new_key)| {
         let reply = host.change(action, kind, key, new_key);
         assert_eq!(map.state(), *state, "{what}: service action {action}");
         (action, reply.status, reply.sense_code())
     });
-    let expected = forbidden(OTHER_KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None));
+    let expected = forbidden(key).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None));
     assert_eq!(answers, expected, "{what}");
-    // Also with TransportIDs.
-    let mut parameters = basic(OTHER_KEY, NEW_KEY);
-    let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
-    parameters[20] = SPEC_I_PT;
-    parameters.extend(24_u32.to_be_bytes());
-    parameters.extend(id);
+}
+
+/// Checks that all changes with the other host's key conflict, also with TransportIDs.
+fn assert_other_key_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
+    assert_forbidden(host, map, OTHER_KEY, state, what);
+    let parameters = with_transport_ids(OTHER_KEY, NEW_KEY, 24, &sas(map.ports()[0]));
     let reply = host.send(REGISTER, 0, &parameters);
     assert_eq!((reply.status, reply.sense_code()), (Status::RESERVATION_CONFLICT, None), "{what}");
     assert_eq!(map.state(), *state, "{what}");
@@ -126,101 +111,77 @@ fn assert_forbidden(host: &mut Host, map: &Map, state: &State, what: &str) {
 
 #[test]
 fn key_of_another_host_conflicts() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
-    other.expect_good(RESERVE, 5, OTHER_KEY, 0);
-    let of_other = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
-    assert_forbidden(&mut host, &map, &of_other, "never registered");
+    with_hosts(|Hosts { map, host, other, .. }| {
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        other.expect_good(RESERVE, 5, OTHER_KEY, 0);
+        let of_other = State::default().with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+        assert_other_key_forbidden(host, map, &of_other, "never registered");
 
-    host.expect_good(REGISTER, 0, 0, KEY);
-    let both = map.registered(KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
-    assert_forbidden(&mut host, &map, &both, "registered with another key");
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let both = map.registered(KEY).with_other_host(OTHER_KEY).with_reservation(OTHER_KEY, 5);
+        assert_other_key_forbidden(host, map, &both, "registered with another key");
 
-    other.expect_good(PREEMPT, 5, OTHER_KEY, KEY);
-    assert_forbidden(&mut host, &map, &of_other, "preempted");
+        other.expect_good(PREEMPT, 5, OTHER_KEY, KEY);
+        assert_other_key_forbidden(host, map, &of_other, "preempted");
 
-    host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
-    host.expect_good(REGISTER, 0, KEY, 0);
-    assert_forbidden(&mut host, &map, &of_other, "unregistered");
-    daemon.stop();
+        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+        host.expect_good(REGISTER, 0, KEY, 0);
+        assert_other_key_forbidden(host, map, &of_other, "unregistered");
+    });
 }
 
 /// Both hosts have the same key, and this host is preempted: the recorded key is in READ KEYS, but belongs to the other host.
 #[test]
 fn recorded_key_of_another_host_conflicts() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    move_away(&mut host, &other, 5);
-    let mut away = State::default().with_other_host(KEY).with_reservation(KEY, 5);
-    // Also without a reservation, when LIO's answer is not RESERVATION CONFLICT.
-    for is_held in [true, false] {
-        if !is_held {
-            other.expect_good(RELEASE, 5, KEY, 0);
-            away.reservation = None;
+    with_hosts(|Hosts { map, host, other, .. }| {
+        move_away(host, other, 5);
+        let mut away = State::default().with_other_host(KEY).with_reservation(KEY, 5);
+        // Also without a reservation, when LIO's answer is not RESERVATION CONFLICT.
+        for is_held in [true, false] {
+            if !is_held {
+                other.expect_good(RELEASE, 5, KEY, 0);
+                away.reservation = None;
+            }
+            assert_forbidden(host, map, KEY, &away, if is_held { "held" } else { "released" });
         }
-        let answers = forbidden(KEY).map(|(action, kind, key, new_key)| {
-            let reply = host.change(action, kind, key, new_key);
-            assert_eq!(map.state(), away, "service action {action}");
-            (action, reply.status, reply.sense_code())
-        });
-        assert_eq!(answers, forbidden(KEY).map(|(action, ..)| (action, Status::RESERVATION_CONFLICT, None)));
-    }
-    daemon.stop();
+    });
 }
 
 /// A change that was cut short leaves a key on record that differs from the registered one.
 #[test]
 fn wrong_record_is_corrected() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    other.expect_good(REGISTER, 0, 0, OTHER_KEY);
-    let registered = map.registered(KEY).with_other_host(OTHER_KEY);
-    let held = registered.clone().with_reservation(KEY, 5);
-    for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
-        host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
-        if action == RELEASE {
-            host.expect_good(RESERVE, 5, KEY, 0);
+    with_hosts(|Hosts { map, host, other, .. }| {
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        let registered = map.registered(KEY).with_other_host(OTHER_KEY);
+        let held = registered.clone().with_reservation(KEY, 5);
+        for action in [RESERVE, RELEASE, PREEMPT, REGISTER, CLEAR] {
+            host.expect_good(REGISTER_AND_IGNORE, 0, 0, KEY);
+            if action == RELEASE {
+                host.expect_good(RESERVE, 5, KEY, 0);
+            }
+            fixtures::set_recorded_key(map.name(), NEW_KEY);
+            let (new_key, expected) = match action {
+                RESERVE => (0, held.clone()),
+                RELEASE => (0, registered.clone()),
+                PREEMPT => (OTHER_KEY, map.registered(KEY)),
+                REGISTER => (NEW_KEY + 1, map.registered(NEW_KEY + 1)),
+                _ => (0, State::default()),
+            };
+            host.expect_good(action, 5, KEY, new_key);
+            assert_eq!(map.state(), expected, "service action {action}");
+            if action == RESERVE {
+                host.expect_good(RELEASE, 5, KEY, 0);
+            }
         }
-        fixtures::set_recorded_key(map.name(), NEW_KEY);
-        let (new_key, expected) = match action {
-            RESERVE => (0, held.clone()),
-            RELEASE => (0, registered.clone()),
-            PREEMPT => (OTHER_KEY, map.registered(KEY)),
-            REGISTER => (NEW_KEY + 1, map.registered(NEW_KEY + 1)),
-            _ => (0, State::default()),
-        };
-        host.expect_good(action, 5, KEY, new_key);
-        assert_eq!(map.state(), expected, "service action {action}");
-        if action == RESERVE {
-            host.expect_good(RELEASE, 5, KEY, 0);
-        }
-    }
-    daemon.stop();
+    });
 }
 
 #[test]
 fn registered_host_may_not_register_others() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    host.expect_good(REGISTER, 0, 0, KEY);
-    let mut parameters = basic(KEY, NEW_KEY);
-    let id = [&[6, 0, 0, 0][..], &map.ports()[0].to_be_bytes(), &[0; 12]].concat();
-    parameters[20] = SPEC_I_PT;
-    parameters.extend(24_u32.to_be_bytes());
-    parameters.extend(id);
-    assert_eq!(host.send(REGISTER, 0, &parameters).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
-    assert_eq!(map.state(), map.registered(KEY));
-    daemon.stop();
+    with_hosts(|Hosts { map, host, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let parameters = with_transport_ids(KEY, NEW_KEY, 24, &sas(map.ports()[0]));
+        assert_eq!(host.send(REGISTER, 0, &parameters).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+        assert_eq!(map.state(), map.registered(KEY));
+    });
 }

@@ -7,8 +7,8 @@ use scsi_sense::Status;
 use test_support::Daemon;
 
 use super::{
-    Host, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon, in_cdb,
-    open, served_map,
+    Host, Hosts, KEY, Map, Multipath, READ_KEYS, REGISTER, REGISTER_AND_IGNORE, RESERVE, State, daemon,
+    in_cdb, open, with_hosts, with_hosts_on,
 };
 
 const INVALID_OPCODE: Option<(u8, u8, u8)> = Some((5, 0x20, 0));
@@ -46,43 +46,41 @@ fn missing_library_is_logged_once() {
 
 #[test]
 fn maps_need_running_multipathd() {
-    let (mut multipath, daemon, map, mut host) = served_map();
-    host.expect_good(REGISTER, 0, 0, KEY);
-    multipath.stop_multipathd();
-    for _ in 0..3 {
-        for (action, key, new_key) in
-            [(RESERVE, KEY, 0), (REGISTER_AND_IGNORE, 0, KEY + 1), (REGISTER, KEY, 0)]
-        {
-            let reply = host.change(action, 5, key, new_key);
-            assert_eq!(reply.status, Status::CHECK_CONDITION, "service action {action}");
-            assert_eq!(
-                map.state(),
-                map.registered(KEY),
-                "service action {action}: {:02x?}",
-                reply.sense_code()
-            );
+    with_hosts(|Hosts { multipath, daemon, map, host, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        multipath.stop_multipathd();
+        for _ in 0..3 {
+            for (action, key, new_key) in
+                [(RESERVE, KEY, 0), (REGISTER_AND_IGNORE, 0, KEY + 1), (REGISTER, KEY, 0)]
+            {
+                let reply = host.change(action, 5, key, new_key);
+                assert_eq!(reply.status, Status::CHECK_CONDITION, "service action {action}");
+                assert_eq!(
+                    map.state(),
+                    map.registered(KEY),
+                    "service action {action}: {:02x?}",
+                    reply.sense_code()
+                );
+            }
         }
-    }
-    assert!(lines_with(&daemon, "multipathd does not answer") > 0, "{}", daemon.log());
-    assert!(lines_with(&daemon, "multipathd does not answer") <= 3, "{}", daemon.log());
-    multipath.start_multipathd();
-    host.expect_good(RESERVE, 5, KEY, 0);
-    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
-    daemon.stop();
+        assert!(lines_with(daemon, "multipathd does not answer") > 0, "{}", daemon.log());
+        assert!(lines_with(daemon, "multipathd does not answer") <= 3, "{}", daemon.log());
+        multipath.start_multipathd();
+        host.expect_good(RESERVE, 5, KEY, 0);
+        assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
+    });
 }
 
 #[test]
 fn multipathd_may_start_after_helper() {
     let mut multipath = Multipath::start();
     multipath.stop_multipathd();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    assert_eq!(host.change(REGISTER, 0, 0, KEY).status, Status::CHECK_CONDITION);
-    multipath.start_multipathd();
-    host.expect_good(REGISTER, 0, 0, KEY);
-    assert_eq!(map.state(), map.registered(KEY));
-    daemon.stop();
+    with_hosts_on(multipath, |Hosts { multipath, map, host, .. }| {
+        assert_eq!(host.change(REGISTER, 0, 0, KEY).status, Status::CHECK_CONDITION);
+        multipath.start_multipathd();
+        host.expect_good(REGISTER, 0, 0, KEY);
+        assert_eq!(map.state(), map.registered(KEY));
+    });
 }
 
 #[test]
@@ -103,16 +101,14 @@ fn missing_key_configuration_is_explained() {
 
 #[test]
 fn configured_key_is_the_only_key() {
-    let _multipath = Multipath::with(&format!("reservation_key {KEY:#x}"));
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    assert_ne!(host.change(REGISTER, 0, 0, KEY + 1).status, Status::GOOD);
-    assert_eq!(map.state(), State::default());
-    host.expect_good(REGISTER, 0, 0, KEY);
-    host.expect_good(RESERVE, 5, KEY, 0);
-    assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
-    daemon.stop();
+    let multipath = Multipath::with(&format!("reservation_key {KEY:#x}"));
+    with_hosts_on(multipath, |Hosts { map, host, .. }| {
+        assert_ne!(host.change(REGISTER, 0, 0, KEY + 1).status, Status::GOOD);
+        assert_eq!(map.state(), State::default());
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
+        assert_eq!(map.state(), map.registered(KEY).with_reservation(KEY, 5));
+    });
 }
 
 /// A map made by `dmsetup`. Removed when dropped.
@@ -155,13 +151,11 @@ fn linear_map_on_multipath_is_refused() {
 
 #[test]
 fn read_only_map_descriptor_cannot_change() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    Host::new(&daemon, &map).expect_good(REGISTER, 0, 0, KEY);
-    let mut host = Host { client: daemon.client(), map: File::open(&map.node).unwrap() };
-    assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), INVALID_OPCODE);
-    assert_eq!(map.state(), map.registered(KEY));
-    assert_eq!(host.ask(READ_KEYS, 8192).payload[8..16], KEY.to_be_bytes());
-    daemon.stop();
+    with_hosts(|Hosts { daemon, map, host, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let mut host = Host { client: daemon.client(), map: File::open(&map.node).unwrap() };
+        assert_eq!(host.change(RESERVE, 5, KEY, 0).sense_code(), INVALID_OPCODE);
+        assert_eq!(map.state(), map.registered(KEY));
+        assert_eq!(host.ask(READ_KEYS, 8192).payload[8..16], KEY.to_be_bytes());
+    });
 }

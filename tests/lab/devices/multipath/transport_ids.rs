@@ -6,13 +6,13 @@ use fixtures::Disk;
 use scsi_sense::Status;
 use test_support::Reply;
 
-use super::{CLEAR, Host, KEY, OTHER_KEY, OtherHost, REGISTER, State, basic, served_map};
+use super::{CLEAR, Host, Hosts, KEY, OTHER_KEY, REGISTER, State, with_hosts};
+use crate::reservations::with_transport_ids;
 
-const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
-const SPEC_I_PT: u8 = 0x08;
+pub(super) const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
 
 /// Returns a SAS TransportID (SPC-4 table 394).
-fn sas(address: u64) -> Vec<u8> {
+pub(super) fn sas(address: u64) -> Vec<u8> {
     [&[6, 0, 0, 0][..], &address.to_be_bytes(), &[0; 12]].concat()
 }
 
@@ -24,11 +24,7 @@ fn register(host: &mut Host, key: u64, ids: &[Vec<u8>]) -> Reply {
 
 /// Sends a REGISTER with `ids`, any bytes, as TransportIDs and `stated` as their length.
 fn register_raw(host: &mut Host, key: u64, stated: u32, ids: &[u8]) -> Reply {
-    let mut parameters = basic(0, key);
-    parameters[20] = SPEC_I_PT;
-    parameters.extend(stated.to_be_bytes());
-    parameters.extend(ids);
-    host.send(REGISTER, 0, &parameters)
+    host.send(REGISTER, 0, &with_transport_ids(0, key, stated, ids))
 }
 
 /// Returns initiator ports that LIO knows, of machines that have not connected to the disk yet.
@@ -54,83 +50,83 @@ fn absent_ports(count: u64) -> Vec<u64> {
 
 #[test]
 fn other_initiator_port_is_registered() {
-    let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_other_host().initiator_port();
-    // Repeated, because the library's threads race with each other.
-    for _ in 0..5 {
-        let reply = register(&mut host, KEY, &[sas(other)]);
-        assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
-        assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
-        host.expect_good(CLEAR, 0, KEY, 0);
-    }
-    daemon.stop();
+    with_hosts(|Hosts { map, host, .. }| {
+        let other = Disk::map_a_other_host().initiator_port();
+        // Repeated, because the library's threads race with each other.
+        for _ in 0..5 {
+            let reply = register(host, KEY, &[sas(other)]);
+            assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
+            assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
+            host.expect_good(CLEAR, 0, KEY, 0);
+        }
+    });
 }
 
 #[test]
 fn at_most_thirty_two_transport_ids() {
-    let (_multipath, daemon, map, mut host) = served_map();
-    let ports = absent_ports(33);
-    let ids: Vec<Vec<u8>> = ports.iter().copied().map(sas).collect();
-    assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
-    assert_eq!(map.state(), State::default());
+    with_hosts(|Hosts { map, host, .. }| {
+        let ports = absent_ports(33);
+        let ids: Vec<Vec<u8>> = ports.iter().copied().map(sas).collect();
+        assert_eq!(register(host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+        assert_eq!(map.state(), State::default());
 
-    let reply = register(&mut host, KEY, &ids[..32]);
-    assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
-    let mut expected = map.registered(KEY);
-    expected.registered.extend(ports[..32].iter().map(|port| (*port, KEY)));
-    assert_eq!(map.state(), expected);
-    // All can be read, although mpathpersist handles no more than thirty-two.
-    let status = host.ask(super::READ_FULL_STATUS, 8192);
-    let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
-    assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
-    host.expect_good(CLEAR, 0, KEY, 0);
-    daemon.stop();
+        let reply = register(host, KEY, &ids[..32]);
+        assert_eq!(reply.status, Status::GOOD, "{:02x?}", reply.sense_code());
+        let mut expected = map.registered(KEY);
+        expected.registered.extend(ports[..32].iter().map(|port| (*port, KEY)));
+        assert_eq!(map.state(), expected);
+        // All can be read, although mpathpersist handles no more than thirty-two.
+        let status = host.ask(super::READ_FULL_STATUS, 8192);
+        let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
+        assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
+        host.expect_good(CLEAR, 0, KEY, 0);
+    });
 }
 
 #[test]
 fn unknown_port_registers_nothing() {
-    let (_multipath, daemon, map, mut host) = served_map();
-    let other = Disk::map_a_other_host().initiator_port();
-    for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
-        assert_eq!(register(&mut host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
-        assert_eq!(map.state(), State::default());
-    }
-    daemon.stop();
+    with_hosts(|Hosts { map, host, .. }| {
+        let other = Disk::map_a_other_host().initiator_port();
+        for ids in [vec![sas(0x1234)], vec![sas(other), sas(0x1234)]] {
+            assert_eq!(register(host, KEY, &ids).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
+            assert_eq!(map.state(), State::default());
+        }
+    });
 }
 
 #[test]
 fn malformed_transport_ids_register_nothing() {
-    let (_multipath, daemon, map, mut host) = served_map();
-    OtherHost::new().expect_good(REGISTER, 0, 0, OTHER_KEY);
-    let good = sas(Disk::map_a_other_host().initiator_port());
-    let iscsi = |format: u8, additional: u16, name: &[u8]| {
-        let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();
-        id.resize(24.max(4 + usize::from(additional)), 0);
-        id
-    };
-    let cases: [(&str, u32, Vec<u8>); 11] = [
-        ("none", 0, vec![]),
-        ("cut", 20, good[..20].to_vec()),
-        ("a second one cut", 47, [&good[..], &good[..23]].concat()),
-        ("fewer bytes than stated", 48, good.clone()),
-        ("more bytes than stated", 24, [&good[..], &good[..]].concat()),
-        ("2^32 - 1 stated", u32::MAX, good.clone()),
-        ("of a protocol that has none", 24, [&[0x0f], &good[1..]].concat()),
-        ("iSCSI of another format", 24, iscsi(0x85, 20, b"iqn.a\0")),
-        ("iSCSI shorter than allowed", 24, iscsi(5, 16, b"iqn.a\0")),
-        ("iSCSI of a length that four does not divide", 26, iscsi(5, 22, b"iqn.a\0")),
-        ("iSCSI without an end", 24, iscsi(5, 20, &[b'a'; 20])),
-    ];
-    for (what, stated, ids) in cases {
-        let reply = register_raw(&mut host, KEY, stated, &ids);
-        if what == "none" {
-            // An empty list of TransportIDs is valid. A disk may accept or refuse it.
-            println!("none: {} {:02x?}", reply.status, reply.sense_code());
-            host.change(REGISTER, 0, KEY, 0);
-            continue;
+    with_hosts(|Hosts { map, host, other, .. }| {
+        other.expect_good(REGISTER, 0, 0, OTHER_KEY);
+        let good = sas(Disk::map_a_other_host().initiator_port());
+        let iscsi = |format: u8, additional: u16, name: &[u8]| {
+            let mut id = [&[format, 0], &additional.to_be_bytes()[..], name].concat();
+            id.resize(24.max(4 + usize::from(additional)), 0);
+            id
+        };
+        let cases: [(&str, u32, Vec<u8>); 11] = [
+            ("none", 0, vec![]),
+            ("cut", 20, good[..20].to_vec()),
+            ("a second one cut", 47, [&good[..], &good[..23]].concat()),
+            ("fewer bytes than stated", 48, good.clone()),
+            ("more bytes than stated", 24, [&good[..], &good[..]].concat()),
+            ("2^32 - 1 stated", u32::MAX, good.clone()),
+            ("of a protocol that has none", 24, [&[0x0f], &good[1..]].concat()),
+            ("iSCSI of another format", 24, iscsi(0x85, 20, b"iqn.a\0")),
+            ("iSCSI shorter than allowed", 24, iscsi(5, 16, b"iqn.a\0")),
+            ("iSCSI of a length that four does not divide", 26, iscsi(5, 22, b"iqn.a\0")),
+            ("iSCSI without an end", 24, iscsi(5, 20, &[b'a'; 20])),
+        ];
+        for (what, stated, ids) in cases {
+            let reply = register_raw(host, KEY, stated, &ids);
+            if what == "none" {
+                // An empty list of TransportIDs is valid. A disk may accept or refuse it.
+                println!("none: {} {:02x?}", reply.status, reply.sense_code());
+                host.change(REGISTER, 0, KEY, 0);
+                continue;
+            }
+            assert_eq!(reply.sense_code(), INVALID_FIELD_IN_PARAMETER_LIST, "{what}");
+            assert_eq!(map.state(), State::default().with_other_host(OTHER_KEY), "{what}");
         }
-        assert_eq!(reply.sense_code(), INVALID_FIELD_IN_PARAMETER_LIST, "{what}");
-        assert_eq!(map.state(), State::default().with_other_host(OTHER_KEY), "{what}");
-    }
-    daemon.stop();
+    });
 }

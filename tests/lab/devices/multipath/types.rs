@@ -7,8 +7,8 @@ use scsi_sense::Status;
 use test_support::Reply;
 
 use super::{
-    CLEAR, Host, KEY, Map, Multipath, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT, REGISTER,
-    REGISTER_AND_IGNORE, RELEASE, REPLACE_LOST_RESERVATION, RESERVE, State, change_disk, daemon, open,
+    CLEAR, Host, Hosts, KEY, Map, NEW_KEY, OTHER_KEY, OtherHost, PREEMPT, PREEMPT_AND_ABORT, REGISTER,
+    REGISTER_AND_IGNORE, RELEASE, REPLACE_LOST_RESERVATION, RESERVE, State, change_disk, open, with_hosts,
 };
 
 /// The state of the disk before the command.
@@ -120,27 +120,23 @@ fn prepare(host: &mut Host, other: &OtherHost, map: &Map, before: Before) {
 
 /// Compares map and disk for each of these service actions and keys, with these scopes and all types.
 fn compare(before: Before, commands: &[(u8, u64, u64)], scopes: &[u8]) {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    let other = OtherHost::new();
-    let plain = Plain::new();
-    let mut differences = Vec::new();
-    for &(action, key, new_key) in commands {
-        for scope_and_type in scopes.iter().flat_map(|scope| (0..16).map(move |kind| scope << 4 | kind)) {
-            let expected = plain.execute(before, (action, scope_and_type, key, new_key));
-            prepare(&mut host, &other, &map, before);
-            let reply = host.change(action, scope_and_type, key, new_key);
-            let outcome = Outcome::new(&reply, &map.state(), &map.ports());
-            if outcome != expected {
-                differences
-                    .push(format!("{action} {scope_and_type:02x}: {outcome:x?}, a disk {expected:x?}"));
+    with_hosts(|Hosts { map, host, other, .. }| {
+        let plain = Plain::new();
+        let mut differences = Vec::new();
+        for &(action, key, new_key) in commands {
+            for scope_and_type in scopes.iter().flat_map(|scope| (0..16).map(move |kind| scope << 4 | kind)) {
+                let expected = plain.execute(before, (action, scope_and_type, key, new_key));
+                prepare(host, other, map, before);
+                let reply = host.change(action, scope_and_type, key, new_key);
+                let outcome = Outcome::new(&reply, &map.state(), &map.ports());
+                if outcome != expected {
+                    differences
+                        .push(format!("{action} {scope_and_type:02x}: {outcome:x?}, a disk {expected:x?}"));
+                }
             }
         }
-    }
-    assert!(differences.is_empty(), "{before:?}:\n{}", differences.join("\n"));
-    daemon.stop();
+        assert!(differences.is_empty(), "{before:?}:\n{}", differences.join("\n"));
+    });
 }
 
 const ALL_SCOPES: [u8; 3] = [0, 1, 0xf];
@@ -216,43 +212,41 @@ fn types_are_ignored_by_first_registrations() {
 /// The library refuses these without asking a path (docs/compatibility.md). A disk may check the type first.
 #[test]
 fn unregistered_host_always_conflicts() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    for kind in (0..16).chain([0x11, 0xf5]) {
-        for (action, new_key) in [
-            (RESERVE, 0),
-            (RELEASE, 0),
-            (CLEAR, 0),
-            (PREEMPT, KEY),
-            (PREEMPT_AND_ABORT, KEY),
-            (REGISTER, NEW_KEY),
-        ] {
-            let reply = host.change(action, kind, KEY, new_key);
-            let answer = (reply.status, reply.sense_code());
-            assert_eq!(answer, (Status::RESERVATION_CONFLICT, None), "service action {action}, {kind:02x}");
+    with_hosts(|Hosts { map, host, .. }| {
+        for kind in (0..16).chain([0x11, 0xf5]) {
+            for (action, new_key) in [
+                (RESERVE, 0),
+                (RELEASE, 0),
+                (CLEAR, 0),
+                (PREEMPT, KEY),
+                (PREEMPT_AND_ABORT, KEY),
+                (REGISTER, NEW_KEY),
+            ] {
+                let reply = host.change(action, kind, KEY, new_key);
+                let answer = (reply.status, reply.sense_code());
+                assert_eq!(
+                    answer,
+                    (Status::RESERVATION_CONFLICT, None),
+                    "service action {action}, {kind:02x}"
+                );
+            }
         }
-    }
-    assert_eq!(map.state(), State::default());
-    daemon.stop();
+        assert_eq!(map.state(), State::default());
+    });
 }
 
 /// The library does not support these (docs/compatibility.md).
 #[test]
 fn unsupported_service_actions_are_invalid() {
-    let _multipath = Multipath::start();
-    let daemon = daemon();
-    let map = Map::a();
-    let mut host = Host::new(&daemon, &map);
-    host.expect_good(REGISTER, 0, 0, KEY);
-    let state = map.state();
-    for action in (REPLACE_LOST_RESERVATION..0x20).chain([7]) {
-        for kind in [0, 1, 5, 0xf, 0x15] {
-            let reply = host.change(action, kind, KEY, NEW_KEY);
-            assert_eq!(reply.sense_code(), Some((5, 0x24, 0)), "service action {action}, {kind:02x}");
+    with_hosts(|Hosts { map, host, .. }| {
+        host.expect_good(REGISTER, 0, 0, KEY);
+        let state = map.state();
+        for action in (REPLACE_LOST_RESERVATION..0x20).chain([7]) {
+            for kind in [0, 1, 5, 0xf, 0x15] {
+                let reply = host.change(action, kind, KEY, NEW_KEY);
+                assert_eq!(reply.sense_code(), Some((5, 0x24, 0)), "service action {action}, {kind:02x}");
+            }
         }
-    }
-    assert_eq!(map.state(), state);
-    daemon.stop();
+        assert_eq!(map.state(), state);
+    });
 }
