@@ -96,7 +96,7 @@ pub(crate) enum Command {
     /// Print registrations and reservation, and then each change, until interrupted
     ///
     /// Each poll sends two commands. A device reports a unit attention, such as "registrations preempted", only once:
-    /// one that `watch` receives is printed here and not reported to other programs.
+    /// if `watch` receives it, `watch` prints it and no other program receives it.
     Watch(Watch),
     /// Check whether the helper works with a device; if not, say why and what to do
     Probe(Probe),

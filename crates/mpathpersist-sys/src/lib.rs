@@ -57,8 +57,8 @@ pub const MPATH_PR_RETRYABLE_ERROR: i32 = 16;
 /// Declared here since only headers from multipath-tools 0.13 on have it.
 pub const MPATH_PR_SUCCESS_UNREGISTER: i32 = 17;
 
-/// Compares the layouts with those that a C compiler computes from the headers of multipath-tools 0.9.4, 0.11.1 and
-/// 0.15.1 (the same in all three), with pointers of eight bytes.
+/// Checks the layouts against the output of a C compiler for the headers of multipath-tools 0.9.4, 0.11.1 and 0.15.1 (the
+/// same for all three), with pointers of eight bytes.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     use std::mem::offset_of;

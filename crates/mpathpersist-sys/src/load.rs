@@ -104,8 +104,9 @@ symbols! {
     /// library overwrites), noisy, verbosity. Returns an `MPATH_PR_` code.
     mpath_persistent_reserve_out = c"mpath_persistent_reserve_out":
         unsafe extern "C" fn(c_int, c_int, c_int, c_uint, *mut prout_param_descriptor, c_int, c_int) -> c_int,
-    /// The allocation length of all PERSISTENT RESERVE IN, including those that an OUT sends with small buffers of the
-    /// library. 0 selects the length of the structure, at most 8192. It must stay 0.
+    /// The allocation length of every PERSISTENT RESERVE IN. 0 selects the length of the structure, at most 8192.
+    /// Invariant: it stays 0, because the library also sends PERSISTENT RESERVE IN during an OUT, into smaller buffers of
+    /// its own.
     mpath_mx_alloc_len = c"mpath_mx_alloc_len": *mut c_uint,
     /// libmpathcmd: `__mpath_connect`, which newer headers call `mpath_connect__`; all versions export it by this name.
     /// Connects to multipathd. If the argument is not 0, fails instead of waiting for space in its queue. Returns a
@@ -195,7 +196,7 @@ unsafe fn open() -> Result<Library, LoadError> {
     Ok(Library::this())
 }
 
-/// Checks at compile time that the types above are those that bindgen read from the header.
+/// Checks at compile time that the types above equal bindgen's types of the header.
 const _: () = {
     #[allow(dead_code, reason = "only compiled")]
     fn agree(symbols: &mut Symbols) {

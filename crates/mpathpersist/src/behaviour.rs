@@ -2,7 +2,7 @@
 //! 0.11.1 (Debian 13), 0.12.2, 0.13.1 and 0.15.0, and from running the functions of 0.9.4, 0.11.1 and 0.15.1 (Debian
 //! 14) that send commands.
 //!
-//! A *usable* path is one that the path checker reports as up or ghost. The *configured key* is `reservation_key` of
+//! A path is *usable* if the path checker reports it as up or ghost. The *configured key* is `reservation_key` of
 //! `/etc/multipath.conf`; with the value `file` it is the map's key in `/etc/multipath/prkeys`, which REGISTER changes.
 //! Until 0.9 the library looks for it in the section `defaults` only.
 //!

@@ -72,7 +72,7 @@ impl Library {
     ///
     /// [`OpenError::NotInstalled`] if there is no such library, [`OpenError::Load`] if it cannot be loaded: `open` can
     /// be called again after the cause is fixed. [`OpenError::Initialise`] if multipath.conf cannot be read.
-    /// [`OpenError::AlreadyOpen`] in every call after one that loaded the library.
+    /// [`OpenError::AlreadyOpen`] if an earlier call loaded the library.
     pub fn open() -> Result<Self, OpenError> {
         if OPENED.swap(true, Ordering::SeqCst) {
             return Err(OpenError::AlreadyOpen);

@@ -87,8 +87,8 @@ impl Failure {
         Self { status: Status::BUSY, sense: None, cause }
     }
 
-    /// Returns a failure that is reported with this status. One that initiators take for success is replaced by CHECK
-    /// CONDITION with ABORTED COMMAND, I/O PROCESS TERMINATED, as is CHECK CONDITION without sense.
+    /// Returns a failure that is reported with this status. A status that initiators take for success, and CHECK CONDITION
+    /// without sense, are replaced by CHECK CONDITION with ABORTED COMMAND, I/O PROCESS TERMINATED.
     pub fn new(status: Status, sense: Option<SenseCode>, cause: Cause) -> Self {
         match (status, sense) {
             (Status::CHECK_CONDITION, Some(sense)) => Self::check_condition(sense, cause),

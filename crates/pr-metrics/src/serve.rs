@@ -26,8 +26,8 @@ use crate::exposition;
 /// How many exchanges are served at a time. A new exchange beyond that ends the oldest.
 const EXCHANGES_MAX: usize = 16;
 
-/// How many threads there can be: for exchanges, for connections that are still being closed, and the one that accepts. If all
-/// are blocked, new clients wait until one is free.
+/// Maximum number of threads: for exchanges, for closing connections, and for accepting. If all are blocked, new clients wait
+/// until a thread is free.
 const THREADS_MAX: usize = 64;
 
 /// How long an exchange may take, from the connection to the last byte of the reply.

@@ -8,7 +8,7 @@ use nix::{
 };
 
 /// Capabilities of a worker: `CAP_SYS_ADMIN` for device-mapper ioctls, `CAP_SYS_RAWIO` for SCSI commands, and `CAP_DAC_OVERRIDE`
-/// to open paths that another user owns, such as those that libvirt creates for its guests.
+/// to open paths of another user, such as the device nodes that libvirt creates for its guests.
 const NEEDED: [Capability; 3] =
     [Capability::CAP_SYS_ADMIN, Capability::CAP_SYS_RAWIO, Capability::CAP_DAC_OVERRIDE];
 

@@ -168,8 +168,8 @@ fn are_all_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: Re
     })
 }
 
-/// Registers all nexuses again after a PREEMPT of the own key, which unregistered all nexuses but the one that sent it. That
-/// nexus must still be registered in the end: another host may have preempted the key meanwhile.
+/// Registers all nexuses again after a PREEMPT of the own key, which unregistered all nexuses but its sender. The sender
+/// must still be registered at the end: another host may have preempted the key meanwhile.
 ///
 /// Fails if no nexus answers that it is registered, or if a nexus that answers does not have the key in the end. multipathd
 /// registers nexuses that are away when they come back.

@@ -64,14 +64,14 @@ impl Activity {
     }
 
     /// Notes that the command has ended.
-    pub(crate) fn end(&self, tell: impl FnOnce(&Event<'_>)) {
+    pub(crate) fn end(&self, notify: impl FnOnce(&Event<'_>)) {
         if let Some(Running { device, cdb, begun, reported: true }) = self.now().running.take() {
-            tell(&Event::SlowEnded(&Started { client: self.client, device, cdb: &cdb }, begun.elapsed()));
+            notify(&Event::SlowEnded(&Started { client: self.client, device, cdb: &cdb }, begun.elapsed()));
         }
     }
 
     /// Reports, once, a command that has run for longer than `threshold`.
-    pub(crate) fn report_if_slow(&self, threshold: Duration, tell: impl FnOnce(&Event<'_>)) {
+    pub(crate) fn report_if_slow(&self, threshold: Duration, notify: impl FnOnce(&Event<'_>)) {
         // Reported under the lock, so that the report of the command's end comes after it.
         let mut now = self.now();
         let Some(running) = &mut now.running else { return };
@@ -80,7 +80,10 @@ impl Activity {
             return;
         }
         running.reported = true;
-        tell(&Event::Slow(&Started { client: self.client, device: running.device, cdb: &running.cdb }, age));
+        notify(&Event::Slow(
+            &Started { client: self.client, device: running.device, cdb: &running.cdb },
+            age,
+        ));
     }
 }
 

@@ -194,7 +194,7 @@ impl Connection {
         // A request that follows a reply at once cannot be stale.
         let may_be_stale = is_change && self.answered.is_none_or(|answered| answered.elapsed() >= STALE);
         if device.is_some() && (waited || may_be_stale) && is_abandoned(self.socket.as_fd()) {
-            observers.tell(&Event::Abandoned(client, cdb));
+            observers.notify(&Event::Abandoned(client, cdb));
             return (Err(DisconnectReason::Client), None);
         }
 
@@ -202,7 +202,7 @@ impl Connection {
         let begun = Instant::now();
         self.activity.begin(id, cdb, begun);
         if let Some(device) = id {
-            observers.tell(&Event::Started(&Started { client, device, cdb: &cdb }));
+            observers.notify(&Event::Started(&Started { client, device, cdb: &cdb }));
         }
         let mut outcome = Outcome::Rejected(SenseCode::IO_PROCESS_TERMINATED);
         let mut unclosed = None;
@@ -225,7 +225,7 @@ impl Connection {
         });
         drop(lock);
         let ended = Instant::now();
-        self.activity.end(|event| observers.tell(event));
+        self.activity.end(|event| observers.notify(event));
         let completed = Completed {
             client,
             device: id,
@@ -235,9 +235,9 @@ impl Connection {
             elapsed: ended.saturating_duration_since(begun),
         };
         // Before the reply: a client that has its reply must find the command counted and no longer in flight.
-        observers.tell(&Event::Completed(&completed));
+        observers.notify(&Event::Completed(&completed));
         let sent = rustix::net::send(&self.socket, reply, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-        observers.tell(&Event::Replied(&completed));
+        observers.notify(&Event::Replied(&completed));
         self.answered = Some(ended);
         let result = match sent {
             Ok(n) if n == reply.len() => Ok(()),

@@ -1,8 +1,8 @@
 //! All connections, each owned by the event loop while it is idle and by a thread while it is active.
 //!
-//! The event loop polls a connection only while it owns it. Giving a connection back registers it anew (`EPOLL_CTL_ADD`),
-//! upon which the kernel looks whether something has arrived already: nothing that arrives meanwhile is overlooked, and a
-//! thread that lingers is the only one that a new request wakes.
+//! The event loop polls a connection only while it owns it, so a request to a connection whose thread lingers wakes that
+//! thread alone. Giving a connection back registers it anew (`EPOLL_CTL_ADD`). The kernel then checks whether bytes have
+//! arrived already, so no request is overlooked.
 
 use std::{
     io,

@@ -78,7 +78,7 @@ impl Handle {
         let _ = self.shared.waker.wake();
     }
 
-    /// Returns how many commands devices have been given and have not answered, with those that wait for them.
+    /// Returns the number of commands in flight on devices and of commands that wait for a device's lock.
     pub fn commands_in_flight(&self) -> usize {
         let devices = self.state().devices;
         devices.values().map(|load| load.in_flight.saturating_add(load.waiting)).sum()

@@ -32,8 +32,8 @@
 //!
 //! # What this crate does not do
 //!
-//! It handles no signals, changes no limits or privileges of the process, and writes nothing: an [`Observer`] sees what
-//! happens. [`LogEvents`] is one that writes to the `log` crate; `pr-metrics` has one that counts. It makes no sockets.
+//! It handles no signals, changes no limits or privileges of the process, and writes nothing: an [`Observer`] sees all
+//! events. The observer [`LogEvents`] writes to the `log` crate; the observer of `pr-metrics` counts. It makes no sockets.
 
 #![forbid(unsafe_code)]
 

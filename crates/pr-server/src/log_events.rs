@@ -37,7 +37,7 @@ pub struct LogEvents {
 struct Inner {
     /// Hashes of the warnings about each connection, by the number of the connection.
     warned: HashMap<u64, HashSet<u64>>,
-    /// Client processes that were warned about lately; the key `None` is shared by those that found no place.
+    /// Recent warnings, counted by client process. The key `None` counts all further processes once [`PROCESSES_MAX`] are counted.
     windows: HashMap<Option<Peer>, Window>,
 }
 

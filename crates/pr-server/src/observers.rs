@@ -2,12 +2,12 @@
 
 use crate::{Event, Observer};
 
-/// Tells each event to all observers, in the order in which they were added.
+/// Passes each event to all observers, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Observers(pub(crate) Vec<Box<dyn Observer>>);
 
 impl Observers {
-    pub(crate) fn tell(&self, event: &Event<'_>) {
+    pub(crate) fn notify(&self, event: &Event<'_>) {
         self.0.iter().for_each(|observer| observer.event(event));
     }
 

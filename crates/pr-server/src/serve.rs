@@ -121,7 +121,7 @@ pub(crate) struct Lease {
     slot: Arc<Slot>,
     connection: Option<Box<Connection>>,
     /// Observers know that the connection ends.
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Lease {
@@ -132,7 +132,7 @@ impl Lease {
         connection: Box<Connection>,
     ) -> Self {
         let (shared, threads) = (Arc::clone(shared), threads.clone());
-        Self { shared, threads, slot, connection: Some(connection), is_told: false }
+        Self { shared, threads, slot, connection: Some(connection), is_reported: false }
     }
 
     /// Hands the connection over to the event loop. If that fails, returns it to be closed.
@@ -192,24 +192,24 @@ impl Lease {
 
     /// Ends the connection. Client and observers are told before anything is closed, which may block.
     fn disconnect(mut self, reason: &DisconnectReason, strays: Vec<OwnedFd>) {
-        self.tell(reason);
+        self.notify(reason);
         if let Some(connection) = &self.connection {
             connection.shut_down();
         }
         drop(strays);
     }
 
-    fn tell(&mut self, reason: &DisconnectReason) {
-        self.is_told = true;
-        self.shared.observers.tell(&Event::Disconnected(self.slot.activity().client, reason));
+    fn notify(&mut self, reason: &DisconnectReason) {
+        self.is_reported = true;
+        self.shared.observers.notify(&Event::Disconnected(self.slot.activity().client, reason));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        if !self.is_told {
-            self.tell(if std::thread::panicking() {
+        if !self.is_reported {
+            self.notify(if std::thread::panicking() {
                 &DisconnectReason::Panic
             } else {
                 &DisconnectReason::Shutdown

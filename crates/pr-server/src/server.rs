@@ -131,7 +131,7 @@ impl Builder {
         let threads = Threads::new(move || {
             if let Some(shared) = panicked.upgrade() {
                 shared.panics.fetch_add(1, Ordering::Relaxed);
-                shared.observers.tell(&Event::Panicked);
+                shared.observers.notify(&Event::Panicked);
             }
         });
         let control = Arc::new(Control { started: Instant::now(), deadline: Mutex::new(None) });
@@ -220,7 +220,7 @@ impl Server {
         let ended = self.serve();
         self.stop_listening();
         self.threads.stop();
-        self.shared.observers.tell(&Event::Stopped);
+        self.shared.observers.notify(&Event::Stopped);
         let sockets = self.shared.connections.shut_down_all();
         // If the thread cannot be started, nothing is closed before the process ends.
         let rest = ManuallyDrop::new((sockets, self));
@@ -291,7 +291,7 @@ impl Server {
         self.start_ticking();
         if let Err((threads, error)) = self.threads.submit(task) {
             if self.thread_reports.is_due() {
-                self.shared.observers.tell(&Event::ThreadsExhausted { threads, error: &error });
+                self.shared.observers.notify(&Event::ThreadsExhausted { threads, error: &error });
             }
         }
     }
@@ -318,7 +318,7 @@ impl Server {
         }
         self.threads.retry();
         for slot in self.shared.connections.all() {
-            slot.activity().report_if_slow(self.limits.slow, |event| self.shared.observers.tell(event));
+            slot.activity().report_if_slow(self.limits.slow, |event| self.shared.observers.notify(event));
         }
         self.is_ticking = self.shared.observers.tick() | is_active | is_any_inside;
         self.next_tick = Instant::now() + TICK;
@@ -386,7 +386,7 @@ impl Server {
         };
         let client = Client { connection, peer };
         let process = ClientProcess::from(client);
-        self.shared.observers.tell(&Event::Connected(client));
+        self.shared.observers.notify(&Event::Connected(client));
         if let Some(error) = error {
             return self.reject(client, socket, &DisconnectReason::Io(error));
         }
@@ -410,7 +410,7 @@ impl Server {
 
     /// Ends a connection that is not served. Its socket is closed by a thread, since that may block.
     fn reject(&mut self, client: Client, socket: OwnedFd, reason: &DisconnectReason) {
-        self.shared.observers.tell(&Event::Disconnected(client, reason));
+        self.shared.observers.notify(&Event::Disconnected(client, reason));
         shut_down(socket.as_fd());
         let process = ClientProcess::from(client);
         if self.shared.rejected.push(process, socket) {
@@ -421,7 +421,7 @@ impl Server {
     fn pause(&mut self, reason: &str) {
         self.paused = Some(Instant::now() + BACK_OFF);
         if self.pause_reports.is_due() {
-            self.shared.observers.tell(&Event::AcceptPaused(reason));
+            self.shared.observers.notify(&Event::AcceptPaused(reason));
         }
     }
 

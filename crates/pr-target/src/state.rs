@@ -26,7 +26,7 @@ pub(crate) struct RegisteredNexus {
 pub(crate) struct Held {
     /// One of the six types that SPC-4 defines.
     pub(crate) kind: ReservationType,
-    /// `None` if, and only if, the type is one that all registrants hold.
+    /// `None` if, and only if, all registrants hold a reservation of this type.
     pub(crate) holder: Option<Nexus>,
 }
 

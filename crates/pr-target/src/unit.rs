@@ -31,7 +31,7 @@ pub struct LogicalUnit<S: Store = Volatile> {
     attentions: UnitAttentions,
     /// Reservation information was lost (SPC-4 clause 5.13.5.3.2).
     is_lost: bool,
-    /// The stored bytes may differ from those that would be saved now.
+    /// The stored bytes may be out of date.
     is_stale: bool,
     store: S,
     save_error: Option<S::Error>,
