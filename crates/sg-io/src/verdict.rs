@@ -97,16 +97,24 @@ impl Completion {
     /// buffer.
     ///
     /// Differs from [`verdict`](Self::verdict) for CHECK CONDITION. With malformed sense data the verdict is ABORTED
-    /// COMMAND, I/O PROCESS TERMINATED. If the host adapter or the driver reports an error, and initiators treat the
-    /// sense key as success, the error takes precedence: the sense data may be left over from an earlier command.
+    /// COMMAND, I/O PROCESS TERMINATED. The same applies to deferred sense data if initiators treat the sense key as
+    /// success: the device did not execute the command (SPC-4 4.5.6). If the host adapter or the driver reports an error, and
+    /// initiators treat the sense key as success, the error takes precedence: the sense data may be left over from an
+    /// earlier command.
     pub fn verdict_with_sense(&self, sense: &[u8]) -> Verdict {
         match self.verdict() {
             Verdict::Device(Status::CHECK_CONDITION) => {
                 let sense = sense.get(..self.sense_len.into()).unwrap_or_default();
-                match Sense::parse(sense).ok().and_then(|sense| sense.key()) {
-                    None => Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED),
-                    Some(key) if key.is_failure() => Verdict::Device(Status::CHECK_CONDITION),
-                    Some(_) => self.transport_verdict().unwrap_or(Verdict::Device(Status::CHECK_CONDITION)),
+                let sense =
+                    Sense::parse(sense).ok().and_then(|sense| Some((sense.key()?, sense.is_deferred())));
+                let not_executed = Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED);
+                match sense {
+                    None => not_executed,
+                    Some((key, _)) if key.is_failure() => Verdict::Device(Status::CHECK_CONDITION),
+                    Some((_, true)) => self.transport_verdict().unwrap_or(not_executed),
+                    Some((_, false)) => {
+                        self.transport_verdict().unwrap_or(Verdict::Device(Status::CHECK_CONDITION))
+                    }
                 }
             }
             verdict => verdict,
@@ -407,6 +415,29 @@ pub(crate) mod tests {
             let sense_len = junk.len().try_into().unwrap();
             let verdict = completion(2, 0, 8, sense_len).verdict_with_sense(junk);
             assert_eq!(verdict, Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED), "{junk:02x?}");
+        }
+    }
+
+    /// A deferred error is about an earlier command; this one was not executed.
+    #[test]
+    fn deferred_sense_never_reads_as_success() {
+        for key in 0..=0xf {
+            let mut fixed = SenseCode::new(SenseKey::new(key), 0x18, 0).to_fixed();
+            fixed[0] = 0x71;
+            let descriptor = [0x73, key, 0x18, 0, 0, 0, 0, 0];
+            let expected = if [0x0, 0x1, 0xf].contains(&key) {
+                Verdict::check_condition(SenseCode::IO_PROCESS_TERMINATED)
+            } else {
+                Verdict::Device(Status::CHECK_CONDITION)
+            };
+            for deferred in [&fixed[..], &descriptor] {
+                let sense_len = deferred.len().try_into().unwrap();
+                assert_eq!(
+                    completion(2, 0, 8, sense_len).verdict_with_sense(deferred),
+                    expected,
+                    "{deferred:02x?}"
+                );
+            }
         }
     }
 }
