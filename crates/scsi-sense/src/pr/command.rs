@@ -38,11 +38,6 @@ impl PersistentReserveIn {
         let [high, low] = self.allocation_length.to_be_bytes();
         [opcode::PERSISTENT_RESERVE_IN, self.action.code(), 0, 0, 0, 0, 0, high, low, 0]
     }
-
-    /// Returns the CDB padded with zeros, for protocols with a frame of sixteen bytes.
-    pub const fn to_padded_cdb(self) -> [u8; 16] {
-        pad(self.to_cdb())
-    }
 }
 
 impl PersistentReserveOut {
@@ -52,16 +47,6 @@ impl PersistentReserveOut {
         let scope_type = join_scope_type(self.scope, self.kind);
         [opcode::PERSISTENT_RESERVE_OUT, self.action.code(), scope_type, 0, 0, b5, b6, b7, b8, 0]
     }
-
-    /// Returns the CDB padded with zeros, for protocols with a frame of sixteen bytes.
-    pub const fn to_padded_cdb(self) -> [u8; 16] {
-        pad(self.to_cdb())
-    }
-}
-
-const fn pad(cdb: [u8; 10]) -> [u8; 16] {
-    let [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9] = cdb;
-    [b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, 0, 0, 0, 0, 0, 0]
 }
 
 impl TryFrom<Cdb<'_>> for PersistentReserveIn {
@@ -140,7 +125,6 @@ mod tests {
                 let command =
                     PersistentReserveIn { action: InServiceAction::new(action), allocation_length: length };
                 assert_eq!(Cdb::new(&command.to_cdb()).unwrap().try_into(), Ok(command));
-                assert_eq!(Cdb::new(&command.to_padded_cdb()).unwrap().as_bytes(), command.to_cdb());
             }
             for scope_type in 0..=u8::MAX {
                 let (scope, kind) = split_scope_type(scope_type);
@@ -151,7 +135,6 @@ mod tests {
                     parameter_list_length: 0x0102_0304,
                 };
                 assert_eq!(Cdb::new(&command.to_cdb()).unwrap().try_into(), Ok(command));
-                assert_eq!(Cdb::new(&command.to_padded_cdb()).unwrap().as_bytes(), command.to_cdb());
             }
         }
     }

@@ -66,9 +66,7 @@ impl<'a> FullStatus<'a> {
     /// than ADDITIONAL LENGTH states, [`InDataError::Entry`] if a descriptor extends beyond the end. The registrations
     /// before that are still available.
     pub fn is_complete(&self, allocation_length: usize) -> Result<bool, InDataError> {
-        let mut registrations = self.iter();
-        let read: usize =
-            registrations.by_ref().map(|entry| HEAD.saturating_add(entry.transport_id_bytes.len())).sum();
+        let read: usize = self.iter().map(|entry| HEAD.saturating_add(entry.transport_id_bytes.len())).sum();
         let unread = self.listing.body.len().saturating_sub(read);
         self.listing.is_complete(allocation_length, unread, HEAD.saturating_add(TransportId::MAX_LENGTH))
     }
@@ -114,24 +112,14 @@ impl<T> Registration<T> {
 
     /// Converts the TransportID's bytes, for example to owned ones: `map_bytes(<[u8]>::to_vec)`.
     pub fn map_bytes<U>(self, convert: impl FnOnce(T) -> U) -> Registration<U> {
-        let Self {
-            key,
-            all_target_ports,
-            reservation_holder,
-            scope,
-            kind,
-            relative_port,
-            transport_id_bytes,
-        } = self;
-        let transport_id_bytes = convert(transport_id_bytes);
         Registration {
-            key,
-            all_target_ports,
-            reservation_holder,
-            scope,
-            kind,
-            relative_port,
-            transport_id_bytes,
+            key: self.key,
+            all_target_ports: self.all_target_ports,
+            reservation_holder: self.reservation_holder,
+            scope: self.scope,
+            kind: self.kind,
+            relative_port: self.relative_port,
+            transport_id_bytes: convert(self.transport_id_bytes),
         }
     }
 }

@@ -83,14 +83,14 @@ proptest! {
     fn commands_are_read_as_built(action: u8, kind in kinds(), scope in scopes(), length: u32, allocation_length: u16) {
         let action_in = InServiceAction::new(action);
         let command = PersistentReserveIn { action: action_in, allocation_length };
-        prop_assert_eq!(Cdb::new(&command.to_padded_cdb()).unwrap().try_into(), Ok(command));
+        prop_assert_eq!(Cdb::new(&command.to_cdb()).unwrap().try_into(), Ok(command));
         let command = PersistentReserveOut {
             action: OutServiceAction::new(action),
             scope,
             kind,
             parameter_list_length: length,
         };
-        prop_assert_eq!(Cdb::new(&command.to_padded_cdb()).unwrap().try_into(), Ok(command));
+        prop_assert_eq!(Cdb::new(&command.to_cdb()).unwrap().try_into(), Ok(command));
     }
 
     #[test]
