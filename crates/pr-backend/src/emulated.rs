@@ -141,7 +141,10 @@ impl Emulated {
     fn cell(&self, file: File) -> Result<Arc<Mutex<Option<Unit>>>, Failure> {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
         if !units.contains_key(&file) && units.len() >= UNITS_MAX {
-            return Err(state_failure(format!("{UNITS_MAX} files have reservations, which is the limit")));
+            let text = format!(
+                "the helper lacks a resource: {UNITS_MAX} files have reservations, which is the limit"
+            );
+            return Err(Failure::busy(Cause::new("shortage", text)));
         }
         Ok(Arc::clone(units.entry(file).or_default()))
     }

@@ -3,7 +3,6 @@
 use std::{borrow::Cow, fmt, io};
 
 use pr_proto::Completion;
-use rustix::io::Errno;
 use scsi_sense::{SenseCode, Status};
 
 /// How a command ended, and whose answer it is.
@@ -136,12 +135,12 @@ impl Cause {
     /// Returns the cause if `error` is a lack of resources of this process or host: descriptors, memory, an interrupted
     /// call. Such an error says nothing about a device and must be reported as something that a guest repeats.
     pub fn of_shortage(error: &io::Error) -> Option<Self> {
-        let remedy = match error.raw_os_error().map(Errno::from_raw_os_error)? {
-            Errno::MFILE => "raise the helper's limit of open files (RLIMIT_NOFILE, LimitNOFILE=)",
-            Errno::NFILE => "raise the host's limit of open files (fs.file-max)",
-            Errno::NOMEM | Errno::NOBUFS => "the host or the helper's cgroup is short of memory",
-            Errno::TOOMANYREFS => "too many descriptors are in flight between processes (RLIMIT_NOFILE)",
-            Errno::AGAIN | Errno::INTR => "it is repeated by the guest",
+        let remedy = match error.raw_os_error()? {
+            libc::EMFILE => "raise the helper's limit of open files (RLIMIT_NOFILE, LimitNOFILE=)",
+            libc::ENFILE => "raise the host's limit of open files (fs.file-max)",
+            libc::ENOMEM | libc::ENOBUFS => "the host or the helper's cgroup is short of memory",
+            libc::ETOOMANYREFS => "too many descriptors are in flight between processes (RLIMIT_NOFILE)",
+            libc::EAGAIN | libc::EINTR => "it is repeated by the guest",
             _ => return None,
         };
         Some(Self::new("shortage", format!("the helper lacks a resource: {error}: {remedy}")))
@@ -266,6 +265,9 @@ mod tests {
         {
             let error = io::Error::from_raw_os_error(errno);
             assert_eq!(Cause::of_shortage(&error).is_some(), is_shortage, "{errno}");
+        }
+        for unknown in [i32::MIN, -1, 0, 4096, i32::MAX] {
+            assert_eq!(Cause::of_shortage(&io::Error::from_raw_os_error(unknown)), None, "{unknown}");
         }
         assert_eq!(Cause::of_shortage(&io::ErrorKind::NotFound.into()), None);
     }

@@ -3,6 +3,7 @@
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use pr_proto::{Command, Data};
+use scsi_sense::Status;
 use sg_io::{Completion, Error, Verdict};
 
 use crate::{
@@ -62,6 +63,11 @@ impl Backend for Scsi {
 fn answered(completion: Completion, sense: &[u8]) -> Outcome {
     let Completion { status, host_status, driver_status, sense_len, transferred, .. } = completion;
     match completion.verdict_with_sense(sense) {
+        // Initiators take any other status for success. Only CONDITION MET has a meaning, for other commands (SAM-5 5.3).
+        Verdict::Device(status) if status != Status::GOOD && !status.is_failure() => {
+            let cause = Cause::new("status", format!("the device answered with the unknown {status}"));
+            Outcome::Failed(Failure::new(status, None, cause))
+        }
         Verdict::Device(status) => Outcome::Device { status, transferred, sense_len: sense_len.into() },
         Verdict::Host { status: reported, sense } => {
             let cause = Cause::new(
@@ -86,7 +92,12 @@ fn ioctl_failed(error: &Error, id: DeviceId) -> Outcome {
         libc::EINVAL if !id.is_scsi() => not_scsi(),
         libc::EBADF => Outcome::Refused(Refusal::path_only()),
         errno => {
-            let cause = Cause::new("errno", format!("SG_IO: {}", io::Error::from_raw_os_error(errno)));
+            let kernel_error = io::Error::from_raw_os_error(errno);
+            // The other shortages do not exclude that the command was sent.
+            if let Some(cause) = Cause::of_shortage(&kernel_error).filter(|_| errno == libc::ENOMEM) {
+                return Outcome::Failed(Failure::busy(cause));
+            }
+            let cause = Cause::new("errno", format!("SG_IO: {kernel_error}"));
             let verdict = error.verdict();
             let sense = match verdict {
                 Verdict::Host { sense, .. } => sense,
@@ -99,7 +110,7 @@ fn ioctl_failed(error: &Error, id: DeviceId) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use scsi_sense::{SenseCode, Status};
+    use scsi_sense::SenseCode;
 
     use super::*;
 
@@ -134,6 +145,31 @@ mod tests {
     fn no_errno_is_good() {
         for number in -1..=4096 {
             assert_ne!(errno(number, ID).status(), Status::GOOD, "{number}");
+        }
+    }
+
+    /// Clients take the other statuses for success.
+    #[test]
+    fn unknown_statuses_are_failures() {
+        for status in 0..=u8::MAX {
+            let mut sense = [0; 96];
+            let reported = answered(completion(status, 0, 0, 0), &[]).completion(&mut sense);
+            let expected = match status {
+                0x00 | 0x08 | 0x18 | 0x28 | 0x30 | 0x40 => (Status(status), 0, 0),
+                _ => (Status::CHECK_CONDITION, 0xb, 6),
+            };
+            assert_eq!((reported.status, sense[2], sense[13]), expected, "{status:02x}h");
+        }
+    }
+
+    #[test]
+    fn lack_of_memory_is_busy() {
+        let outcome = errno(libc::ENOMEM, ID);
+        assert_eq!(outcome.status(), Status::BUSY);
+        assert!(matches!(outcome, Outcome::Failed(failure) if failure.cause().label() == "shortage"));
+        // These may follow a command that was sent.
+        for number in [libc::EINTR, libc::EAGAIN, libc::ENOBUFS] {
+            assert_eq!(errno(number, ID).status(), Status::CHECK_CONDITION, "{number}");
         }
     }
 

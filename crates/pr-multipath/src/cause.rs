@@ -10,6 +10,7 @@ pub(crate) const LABELS: &[&str] = &[
     OTHER,
     "errno",
     "transport",
+    "status",
     "shortage",
     "library",
     "device_mapper",

@@ -91,6 +91,24 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         applies: errno,
     },
     Difference {
+        name: "shortage",
+        why: "nothing was sent, and memory comes back",
+        seen_in: ALWAYS,
+        applies: shortage,
+    },
+    Difference {
+        name: "unknown-status",
+        why: "clients take it for success, and it answers no such command",
+        seen_in: ALWAYS,
+        applies: unknown_status,
+    },
+    Difference {
+        name: "deferred-sense",
+        why: "it is about an earlier command, and this one was not executed",
+        seen_in: ALWAYS,
+        applies: deferred_sense,
+    },
+    Difference {
         name: "no-sense",
         why: "zeros read as NO SENSE, which clients take for success",
         seen_in: ALWAYS,
@@ -151,6 +169,7 @@ const READ_ERROR: (u8, u8, u8) = (0x3, 0x11, 0x00);
 
 /// Linux numbers of errno.
 const EBADF: i32 = 9;
+const ENOMEM: i32 = 12;
 const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
 const ENOTTY: i32 = 25;
@@ -245,6 +264,31 @@ fn errno(both: Both<'_>) -> bool {
             _ => return false,
         };
         rust.is_check_condition(code) && qemu.is_check_condition(TERMINATED)
+    })
+}
+
+fn shortage(both: Both<'_>) -> bool {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let is_busy = (rust.status, rust.size) == (BUSY, 0) && rust.sense.iter().all(|byte| *byte == 0);
+        answer.errno == Some(ENOMEM) && is_busy && qemu.status == CHECK_CONDITION
+    })
+}
+
+fn unknown_status(both: Both<'_>) -> bool {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let known = matches!(answer.status, 0x00 | 0x02 | 0x08 | 0x18 | 0x28 | 0x30 | 0x40);
+        !known && rust.is_check_condition(TERMINATED) && qemu.status == u32::from(answer.status)
+    })
+}
+
+fn deferred_sense(both: Both<'_>) -> bool {
+    both.answered().is_some_and(|(rust, qemu, answer)| {
+        let key = match answer.sense[..] {
+            [0x71 | 0xf1, _, key, ..] | [0x73 | 0xf3, key, ..] => key & 0xf,
+            _ => return false,
+        };
+        let reads_as_success = answer.status == 2 && [0x0, 0x1, 0xf].contains(&key);
+        reads_as_success && rust.is_check_condition(TERMINATED) && qemu.sense.starts_with(&answer.sense)
     })
 }
 
