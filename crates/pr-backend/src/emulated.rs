@@ -232,6 +232,10 @@ impl Backend for Emulated {
     fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome {
         self.run(target, command).unwrap_or_else(Outcome::Failed)
     }
+
+    fn nexuses(&self, target: Target<'_>) -> Vec<crate::Nexus> {
+        vec![crate::Nexus::local(format!("{}, initiator {}", target.device.id(), target.listener))]
+    }
 }
 
 /// Returns the failure for a file whose reservations cannot be read or kept.

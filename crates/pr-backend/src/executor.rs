@@ -10,6 +10,7 @@ use crate::{
     device::Device,
     disks::Disks,
     kind::DescriptorKind,
+    nexus::{self, Nexus},
     outcome::{NotServed, Outcome, Refusal},
 };
 
@@ -23,6 +24,13 @@ pub trait Backend: Send + Sync {
     /// The executor has checked that the descriptor was opened for writing if the command is a PERSISTENT RESERVE OUT,
     /// and that its parameter list has at least 24 bytes.
     fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome;
+
+    /// Returns the I_T nexuses through which commands reach a device that this backend has claimed. Must not block.
+    ///
+    /// Unless a backend knows better, they are those that /sys shows for the device.
+    fn nexuses(&self, target: Target<'_>) -> Vec<Nexus> {
+        nexus::of_device(target.device.id())
+    }
 
     /// Returns the labels of all refusals that this backend makes, so that metrics can show each from the start.
     fn refusal_labels(&self) -> &'static [&'static str] {
@@ -120,6 +128,11 @@ impl Executor {
             // The device is another executor's.
             None => Outcome::Refused(Refusal::new("not_a_device", "no backend of this executor claimed it")),
         }
+    }
+
+    /// Returns the I_T nexuses through which commands reach `target`. Never blocks.
+    pub fn nexuses(&self, target: Target<'_>) -> Vec<Nexus> {
+        self.backends.get(target.device.backend()).map_or_else(Vec::new, |backend| backend.nexuses(target))
     }
 
     /// Claims `descriptor` and runs `command` on it.
