@@ -19,6 +19,7 @@ mod openmetrics;
 mod options;
 mod places;
 mod scrapers;
+mod shared_nexus;
 mod start;
 mod stop;
 

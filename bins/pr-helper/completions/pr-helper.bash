@@ -23,7 +23,7 @@ _pr__helper() {
 
     case "${cmd}" in
         pr__helper)
-            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --metrics-socket --log-format --emulate --initiator --unprivileged --help --version"
+            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --shared-nexus --metrics-socket --log-format --emulate --initiator --unprivileged --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -95,6 +95,10 @@ _pr__helper() {
                     ;;
                 --slow)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shared-nexus)
+                    COMPREPLY=($(compgen -W "warn refuse ignore" -- "${cur}"))
                     return 0
                     ;;
                 --metrics-socket)

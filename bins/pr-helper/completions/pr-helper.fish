@@ -10,6 +10,9 @@ complete -c pr-helper -l timeout -d 'Time limit of a command, after which the ke
 complete -c pr-helper -l stop-grace -d 'Time limit for commands in flight after SIGTERM' -r
 complete -c pr-helper -l max-clients -d 'Maximum number of connected clients; one process may have a quarter of it, and always 64' -r
 complete -c pr-helper -l slow -d 'Log a warning when a device has not answered a command for this time' -r
+complete -c pr-helper -l shared-nexus -d 'What to do when two client processes register keys through the same I_T nexus' -r -f -a "warn\t'Log a warning, once for each client, and count it in the metrics'
+refuse\t'Log a warning and answer RESERVATION CONFLICT'
+ignore\t'Do not look'"
 complete -c pr-helper -l metrics-socket -d 'Serve metrics on this Unix socket (mode 0600)' -r -F
 complete -c pr-helper -l log-format -d 'Format of log lines' -r -f -a "auto\t'`journal` if standard error is the journal, else `plain`'
 plain\t'`pr-helper: warning: TEXT`'

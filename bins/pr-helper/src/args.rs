@@ -82,6 +82,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     pub(crate) slow: Duration,
 
+    /// What to do when two client processes register keys through the same I_T nexus
+    ///
+    /// Two guests of one host that share a disk are one host to the disk, and their reservations do not keep
+    /// them apart. `refuse` answers the second REGISTER with RESERVATION CONFLICT.
+    #[arg(long, value_name = "POLICY", default_value = "warn")]
+    pub(crate) shared_nexus: SharedNexusPolicy,
+
     /// Serve metrics on this Unix socket (mode 0600)
     ///
     /// By HTTP: /metrics is OpenMetrics text; /state lists clients and commands in flight, the same report
@@ -142,6 +149,17 @@ pub(crate) enum LogFormat {
     Plain,
     /// `<4>TEXT`, with the priorities of sd-daemon(3)
     Journal,
+}
+
+/// What to do when two client processes register keys through the same I_T nexus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SharedNexusPolicy {
+    /// Log a warning, once for each client, and count it in the metrics
+    Warn,
+    /// Log a warning and answer RESERVATION CONFLICT
+    Refuse,
+    /// Do not look
+    Ignore,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {

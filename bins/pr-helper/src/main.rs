@@ -33,9 +33,9 @@ use daemon_files::{Listener, Pidfile, SocketFile};
 use pr_backend::{Emulated, Executor, Scsi, with_sources};
 use pr_metrics::{Counters, Page, Tracer, trace};
 use pr_multipath::{Multipath, Role};
-use pr_server::{DeviceLoad, Ended, LogEvents, Server};
+use pr_server::{DeviceLoad, Ended, LogEvents, Server, SharedNexus};
 
-use args::{Args, DEFAULT_PIDFILE};
+use args::{Args, DEFAULT_PIDFILE, SharedNexusPolicy};
 use daemonize::{Background, Side};
 use limits::ClientLimits;
 use paths::absolute;
@@ -162,8 +162,10 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
         executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
-    let mut builder =
-        Server::builder(executor).limits(limits.with(args.slow)).observer(Arc::clone(&counters));
+    let mut builder = Server::builder(executor)
+        .limits(limits.with(args.slow))
+        .shared_nexus(args.shared_nexus.into())
+        .observer(Arc::clone(&counters));
     if let Some(tracer) = tracer {
         builder = builder.observer(tracer);
     }
@@ -213,6 +215,16 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
             }
             log::error!("stopped with commands in flight: whether they take effect is up to the devices");
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+impl From<SharedNexusPolicy> for SharedNexus {
+    fn from(policy: SharedNexusPolicy) -> Self {
+        match policy {
+            SharedNexusPolicy::Warn => Self::Warn,
+            SharedNexusPolicy::Refuse => Self::Refuse,
+            SharedNexusPolicy::Ignore => Self::Ignore,
         }
     }
 }

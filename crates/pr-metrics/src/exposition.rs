@@ -117,6 +117,8 @@ impl Scrape {
         let waiting = devices.iter().map(|(name, load)| ([("device", &**name)], load.waiting));
         let help = "Commands that wait for another command to the device to end.";
         encode_gauges(encoder, "pr_helper_device_commands_waiting", help, waiting)?;
+        let help = "I_T nexuses through which several client processes have registered keys: they cannot fence each other.";
+        encode_gauges(encoder, "pr_helper_shared_nexus", help, [([], self.state.shared_nexuses.len())])?;
         let help = "Internal errors that cost a client its connection.";
         encode_counters(encoder, "pr_helper_panics", help, [([], self.state.panics)])
     }
@@ -153,7 +155,8 @@ fn encode_gauges<'a, const N: usize>(
 mod tests {
     use std::{collections::BTreeMap, time::Instant};
 
-    use pr_server::DeviceLoad;
+    use pr_backend::Nexus;
+    use pr_server::{DeviceLoad, Registrant};
 
     use super::*;
 
@@ -161,7 +164,10 @@ mod tests {
     fn names_and_labels_are_as_documented() {
         let load = DeviceLoad { in_flight: 2, waiting: 1 };
         let devices = BTreeMap::from([("block device 8:0".to_owned(), load)]);
-        let state = State { started: Instant::now(), connections: Vec::new(), devices, panics: 3 };
+        let registrant = |pid| Registrant { pid, uid: 107, is_of_other_server: false };
+        let shared_nexuses = vec![(Nexus::host_wide("7:0:0 naa.1"), vec![registrant(1), registrant(2)])];
+        let (started, connections) = (Instant::now(), Vec::new());
+        let state = State { started, connections, devices, shared_nexuses, panics: 3 };
         let counters = Arc::new(Counters::new(&["partition"]));
         counters.opcodes[0].duration.observe(Duration::from_millis(2));
         let text = counters.exposition(state, "1.2.3", Duration::from_secs(10));
@@ -179,6 +185,7 @@ mod tests {
             "pr_helper_slow_commands 0",
             "pr_helper_device_commands_in_flight{device=\"block device 8:0\"} 2",
             "pr_helper_device_commands_waiting{device=\"block device 8:0\"} 1",
+            "pr_helper_shared_nexus 1",
             "pr_helper_panics_total 3",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\nis not in\n{text}");

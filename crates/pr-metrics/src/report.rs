@@ -22,7 +22,7 @@ fn write_report(
     version: &str,
     multipath: Result<(), String>,
 ) -> fmt::Result {
-    let State { started, connections, devices, .. } = state;
+    let State { started, connections, devices, shared_nexuses, .. } = state;
     let up = Age(started.elapsed());
     writeln!(text, "pr-helper {version}, process {}, up {up}", std::process::id())?;
     match multipath {
@@ -42,6 +42,12 @@ fn write_report(
     writeln!(text, "devices with commands: {}", devices.len())?;
     for (device, load) in devices {
         writeln!(text, "  {device}: {} in flight, {} waiting", load.in_flight, load.waiting)?;
+    }
+
+    writeln!(text, "shared I_T nexuses: {}", shared_nexuses.len())?;
+    for (nexus, registrants) in shared_nexuses {
+        let registrants: Vec<_> = registrants.iter().map(ToString::to_string).collect();
+        writeln!(text, "  {nexus}: registered by {}", registrants.join(", "))?;
     }
 
     writeln!(text, "clients: {}", connections.len())?;

@@ -22,7 +22,7 @@ use scsi_sense::{SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
     Client, Completed, DisconnectReason, Event, MESSAGE_DEADLINE, Started, activity::Activity,
-    locks::DeviceLocks, observers::Observers,
+    locks::DeviceLocks, observers::Observers, shared_nexus::Registrations,
 };
 
 /// How many descriptors a receive buffer has room for. A request carries one. The kernel closes any beyond these inside
@@ -71,6 +71,7 @@ pub(crate) struct Context<'a> {
     pub(crate) executor: &'a Executor,
     pub(crate) locks: &'a DeviceLocks,
     pub(crate) observers: &'a Observers,
+    pub(crate) registrations: &'a Registrations,
 }
 
 impl Connection {
@@ -180,7 +181,7 @@ impl Connection {
         &mut self,
         context: &Context<'_>,
     ) -> (Result<(), DisconnectReason>, Option<OwnedFd>) {
-        let Context { executor, locks, observers } = *context;
+        let Context { executor, locks, observers, registrations } = *context;
         let (client, listener) = (self.activity.client, self.listener);
         let Some(request) = self.session.request() else { return (Ok(()), None) };
         // A request that waits has a descriptor.
@@ -210,7 +211,11 @@ impl Connection {
             outcome = match &claim {
                 Ok(device) => {
                     let target = Target { descriptor: descriptor.as_fd(), device, listener };
-                    executor.execute(target, &mut command)
+                    if is_change {
+                        registrations.execute(executor, observers, client, target, &mut command)
+                    } else {
+                        executor.execute(target, &mut command)
+                    }
                 }
                 Err(not_served) => not_served.clone().into(),
             };

@@ -6,7 +6,7 @@ use pr_backend::{DeviceId, Outcome};
 use pr_proto::Violation;
 use scsi_sense::Cdb;
 
-use crate::{Client, MESSAGE_DEADLINE};
+use crate::{Client, MESSAGE_DEADLINE, NexusShared};
 
 /// Sees what happens in a server.
 ///
@@ -48,6 +48,8 @@ pub enum Event<'a> {
     Replied(&'a Completed<'a>),
     /// A command was skipped, because its client disconnected before it started.
     Abandoned(Client, [u8; 10]),
+    /// A client process registered a key through the I_T nexus of another one.
+    NexusShared(&'a NexusShared<'a>),
     /// A device has not answered a command for longer than [`Limits::slow`](crate::Limits::slow).
     Slow(&'a Started<'a>, Duration),
     /// A command that was slow ended, after so long.

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Client, Running, serve::Shared};
+use pr_backend::Nexus;
+
+use crate::{Client, Registrant, Running, serve::Shared};
 
 /// Controls and reads a [`Server`](crate::Server) from any thread. Clones refer to the same server.
 #[derive(Clone)]
@@ -40,6 +42,9 @@ pub struct State {
     pub connections: Vec<ConnectionState>,
     /// Devices with commands, by name.
     pub devices: BTreeMap<String, DeviceLoad>,
+    /// I_T nexuses through which several client processes have registered keys, and these processes, as far as this server
+    /// has seen.
+    pub shared_nexuses: Vec<(Nexus, Vec<Registrant>)>,
     /// How many internal errors (panics) have cost a client its connection.
     pub panics: u64,
 }
@@ -108,6 +113,7 @@ impl Handle {
             devices.entry(device.to_string()).or_default().waiting = waiting;
         }
         let panics = self.shared.panics.load(Ordering::Relaxed);
-        State { started: self.control.started, connections, devices, panics }
+        let shared_nexuses = self.shared.registrations.shared();
+        State { started: self.control.started, connections, devices, shared_nexuses, panics }
     }
 }

@@ -51,6 +51,7 @@ mod peer;
 mod quota;
 mod serve;
 mod server;
+mod shared_nexus;
 mod threads;
 
 pub use activity::Running;
@@ -59,6 +60,7 @@ pub use handle::{ConnectionState, DeviceLoad, Handle, State};
 pub use log_events::LogEvents;
 pub use peer::{Client, Peer};
 pub use server::{Builder, Ended, Limits, Server};
+pub use shared_nexus::{NexusShared, Registrant, SharedNexus};
 
 /// How long a message may take from its first byte to its last.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use std::{
 use log::Level;
 use pr_backend::Outcome;
 
-use crate::{CommandName, Completed, DisconnectReason, Event, Observer, Peer};
+use crate::{Client, CommandName, Completed, DisconnectReason, Event, NexusShared, Observer, Peer};
 
 /// How many warnings about one client process are written in a [`WINDOW`].
 const LINES_PER_WINDOW: u32 = 100;
@@ -82,6 +82,20 @@ impl LogEvents {
                 return log::debug!("{client}: {command}: {status}");
             }
         };
+        self.warn_once(client, &text);
+    }
+
+    fn nexus_shared(&self, shared: &NexusShared<'_>) {
+        let NexusShared { client, device, registrant, is_refused, .. } = *shared;
+        let answer = if is_refused { ", refused (see --shared-nexus)" } else { "" };
+        let text = format!(
+            "REGISTER on {device} through the I_T nexus of {registrant}{answer}: to the disk they are one host and cannot fence each other; run these guests on different hosts (anti-affinity), or give each an initiator of its own (NPIV, iSCSI in the guest)"
+        );
+        self.warn_once(client, &text);
+    }
+
+    /// Writes a warning about a client, unless it was written about this connection before.
+    fn warn_once(&self, client: Client, text: &str) {
         let mut hasher = DefaultHasher::new();
         text.hash(&mut hasher);
         let hash = hasher.finish();
@@ -91,13 +105,13 @@ impl LogEvents {
             warned.len() < WARNINGS_PER_CONNECTION && warned.insert(hash)
         };
         if is_new {
-            self.warn(client.peer, &text);
+            self.warn(client.peer, text);
         } else {
             log::debug!("{client}: {text}");
         }
     }
 
-    fn disconnected(&self, client: crate::Client, reason: &DisconnectReason) {
+    fn disconnected(&self, client: Client, reason: &DisconnectReason) {
         self.lock().warned.remove(&client.connection);
         match reason {
             DisconnectReason::Client | DisconnectReason::Shutdown | DisconnectReason::Panic => {
@@ -192,6 +206,7 @@ impl Observer for LogEvents {
             Event::Abandoned(client, _) => {
                 self.warn(client.peer, "disconnected before its command started; command skipped");
             }
+            Event::NexusShared(shared) => self.nexus_shared(shared),
             Event::Slow(started, age) => log::warn!(
                 "{}: {} has not answered {} for {} seconds",
                 started.client,

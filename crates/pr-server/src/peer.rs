@@ -6,6 +6,11 @@ use nix::sys::socket::{
     getsockopt,
     sockopt::{PeerCredentials, PeerPidfd},
 };
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 /// A client process, as the kernel noted it when the connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +40,21 @@ fn process_of(socket: &OwnedFd) -> Option<NonZeroU64> {
         return None;
     }
     rustix::fs::fstat(&pidfd).ok().and_then(|stat| NonZeroU64::new(stat.st_ino))
+}
+
+/// Returns whether a client process has not ended. Processes that cannot be found out about count as running.
+pub(crate) fn is_running(Peer { pid, process, .. }: Peer) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(error) => return error != Errno::SRCH,
+    };
+    // Another process can have the number by now.
+    let is_same = process
+        .is_none_or(|number| rustix::fs::fstat(&pidfd).map_or(true, |stat| stat.st_ino == number.get()));
+    // It is readable once the process has ended, even before its parent has waited for it.
+    let mut events = [PollFd::new(&pidfd, PollFlags::IN)];
+    is_same && rustix::event::poll(&mut events, Some(&Timespec::default())) != Ok(1)
 }
 
 impl fmt::Display for Peer {
@@ -121,9 +141,22 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
         };
         let number = process_of(&socket.into());
-        other.kill().unwrap();
-        other.wait().unwrap();
         assert!(number.is_some_and(|number| number != one), "{number:?} {one}");
+        let peer = |process| Peer { pid: other.id().try_into().unwrap(), uid: 0, process };
+        let [known, unknown, reused] = [number, None, Some(one)].map(peer);
+        assert!(is_running(known) && is_running(unknown));
+        assert!(!is_running(reused), "another process had the number");
+        other.kill().unwrap();
+        while is_running(known) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "it has ended, although nothing waited for it"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!is_running(unknown));
+        other.wait().unwrap();
+        assert!(!is_running(known) && !is_running(unknown));
     }
 
     #[test]

@@ -13,13 +13,14 @@ use std::{
 use pr_backend::Executor;
 
 use crate::{
-    DisconnectReason, Event,
+    DisconnectReason, Event, SharedNexus,
     connection::{Connection, Context, Read},
     connections::{Connections, Slot},
     locks::DeviceLocks,
     observers::Observers,
     peer::ClientProcess,
     quota::ClientQuotas,
+    shared_nexus::Registrations,
     threads::{Job, Threads},
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) quotas: ClientQuotas,
     pub(crate) locks: DeviceLocks,
     pub(crate) rejected: Rejected,
+    pub(crate) registrations: Registrations,
     pub(crate) waker: mio::Waker,
     pub(crate) panics: AtomicU64,
     /// Requests that were received and not yet answered.
@@ -45,6 +47,7 @@ impl Shared {
         observers: Observers,
         connections: Connections,
         max_per_process: usize,
+        shared_nexus: SharedNexus,
         waker: mio::Waker,
     ) -> Self {
         Self {
@@ -54,6 +57,7 @@ impl Shared {
             quotas: ClientQuotas::new(max_per_process),
             locks: DeviceLocks::default(),
             rejected: Rejected::default(),
+            registrations: Registrations::new(shared_nexus),
             waker,
             panics: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
@@ -179,8 +183,9 @@ impl Lease {
                 drop(in_flight);
                 return self.disconnect(&DisconnectReason::Shutdown, Vec::new());
             }
-            let Shared { executor, locks, observers, .. } = &*self.shared;
-            let (result, unclosed) = connection.answer(&Context { executor, locks, observers });
+            let Shared { executor, locks, observers, registrations, .. } = &*self.shared;
+            let context = Context { executor, locks, observers, registrations };
+            let (result, unclosed) = connection.answer(&context);
             drop(in_flight);
             if let Err(reason) = result {
                 return self.disconnect(&reason, unclosed.into_iter().collect());
@@ -201,6 +206,7 @@ impl Lease {
 
     fn notify(&mut self, reason: &DisconnectReason) {
         self.is_reported = true;
+        self.shared.registrations.disconnected(self.slot.activity().client);
         self.shared.observers.notify(&Event::Disconnected(self.slot.activity().client, reason));
     }
 }

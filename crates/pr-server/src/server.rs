@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use crate::{
-    Client, DeviceLoad, DisconnectReason, Event, Handle, Observer, Peer,
+    Client, DeviceLoad, DisconnectReason, Event, Handle, Observer, Peer, SharedNexus,
     connection::{Connection, shut_down},
     connections::Connections,
     handle::Control,
@@ -72,6 +72,7 @@ pub struct Builder {
     listeners: Vec<Listener>,
     observers: Observers,
     limits: Limits,
+    shared_nexus: SharedNexus,
 }
 
 /// A listening socket.
@@ -109,13 +110,19 @@ impl Builder {
         self
     }
 
+    /// Sets what is done when two client processes register keys through the same I_T nexus.
+    pub fn shared_nexus(mut self, policy: SharedNexus) -> Self {
+        self.shared_nexus = policy;
+        self
+    }
+
     /// Builds the server. Starts no thread.
     ///
     /// # Errors
     ///
     /// The kernel refuses a descriptor that the event loop needs, or a listening socket cannot be polled.
     pub fn build(self) -> io::Result<Server> {
-        let Self { executor, listeners, observers, limits } = self;
+        let Self { executor, listeners, observers, limits, shared_nexus } = self;
         let poll = Poll::new()?;
         for (listener, token) in listeners.iter().zip(LISTENERS..) {
             rustix::io::ioctl_fionbio(&listener.socket, true)?;
@@ -126,7 +133,8 @@ impl Builder {
         let first_token = LISTENERS.saturating_add(listeners.len());
         let connections = Connections::new(poll.registry().try_clone()?, first_token);
         let max_per_process = limits.max_clients_per_process.max(1);
-        let shared = Arc::new(Shared::new(executor, observers, connections, max_per_process, waker));
+        let shared =
+            Arc::new(Shared::new(executor, observers, connections, max_per_process, shared_nexus, waker));
         let panicked = Arc::downgrade(&shared);
         let threads = Threads::new(move || {
             if let Some(shared) = panicked.upgrade() {
@@ -201,7 +209,8 @@ impl Server {
     /// Returns a builder of a server that runs commands by `executor`.
     pub fn builder(executor: Executor) -> Builder {
         let (listeners, observers, limits) = (Vec::new(), Observers::default(), Limits::default());
-        Builder { executor, listeners, observers, limits }
+        let shared_nexus = SharedNexus::default();
+        Builder { executor, listeners, observers, limits, shared_nexus }
     }
 
     /// Returns a handle, by which the server can be stopped and read from other threads.
@@ -320,7 +329,8 @@ impl Server {
         for slot in self.shared.connections.all() {
             slot.activity().report_if_slow(self.limits.slow, |event| self.shared.observers.notify(event));
         }
-        self.is_ticking = self.shared.observers.tick() | is_active | is_any_inside;
+        let is_any_exiting = self.shared.registrations.sweep();
+        self.is_ticking = self.shared.observers.tick() | is_active | is_any_inside | is_any_exiting;
         self.next_tick = Instant::now() + TICK;
     }
 

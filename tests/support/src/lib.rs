@@ -7,10 +7,12 @@ mod client;
 mod daemon;
 mod helper;
 pub mod kubevirt;
+pub mod other_process;
 pub mod scrape;
 mod user;
 
 pub use client::{Client, Reply};
 pub use daemon::{Daemon, Options, build, eventually};
 pub use helper::Helper;
+pub use other_process::OtherProcess;
 pub use user::as_user;
