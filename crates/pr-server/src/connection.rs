@@ -22,7 +22,7 @@ use scsi_sense::{SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
     Client, Completed, DisconnectReason, Event, MESSAGE_DEADLINE, Started, activity::Activity,
-    locks::DeviceLocks, observers::Observers, shared_nexus::Registrations,
+    locks::DeviceLocks, observers::Observers, registrations::Registrations,
 };
 
 /// How many descriptors a receive buffer has room for. A request carries one. The kernel closes any beyond these inside

@@ -40,6 +40,7 @@
 use std::time::Duration;
 
 mod activity;
+mod announcements;
 mod connection;
 mod connections;
 mod event;
@@ -49,6 +50,8 @@ mod log_events;
 mod observers;
 mod peer;
 mod quota;
+mod register;
+mod registrations;
 mod serve;
 mod server;
 mod shared_nexus;

@@ -20,7 +20,7 @@ use crate::{
     observers::Observers,
     peer::ClientProcess,
     quota::ClientQuotas,
-    shared_nexus::Registrations,
+    registrations::Registrations,
     threads::{Job, Threads},
 };
 

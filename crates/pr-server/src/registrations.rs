@@ -9,12 +9,9 @@ use std::{
 use pr_backend::{DeviceId, Executor, Nexus, Target};
 use scsi_sense::pr::ReservationKey;
 
-use super::{
-    Registrant, SharedNexus,
-    announcements::{self, Announced, Announcement, Subject},
-};
 use crate::{
-    Client,
+    Client, Registrant, SharedNexus,
+    announcements::{self, Announced, Announcement, Subject},
     peer::{ClientProcess, Peer, is_running},
 };
 
@@ -70,12 +67,12 @@ struct Registration {
 
 /// Another client process that has registered a key through some of the same nexuses.
 #[derive(Debug)]
-pub(super) struct Match {
-    pub(super) registrant: Registrant,
-    pub(super) nexuses: Vec<Nexus>,
+pub(crate) struct Match {
+    pub(crate) registrant: Registrant,
+    pub(crate) nexuses: Vec<Nexus>,
     subjects: Vec<Subject>,
     /// Its key is among the disk's keys, and a process that is trusted says that it has registered it.
-    pub(super) is_certain: bool,
+    pub(crate) is_certain: bool,
 }
 
 impl Registrations {
@@ -88,16 +85,16 @@ impl Registrations {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_watching(&self) -> bool {
+    pub(crate) fn is_watching(&self) -> bool {
         self.policy != SharedNexus::Ignore
     }
 
-    pub(super) fn is_refusing(&self) -> bool {
+    pub(crate) fn is_refusing(&self) -> bool {
         self.policy == SharedNexus::Refuse
     }
 
     /// Returns the nexuses of a device.
-    pub(super) fn nexuses(&self, executor: &Executor, target: Target<'_>) -> Arc<[Nexus]> {
+    pub(crate) fn nexuses(&self, executor: &Executor, target: Target<'_>) -> Arc<[Nexus]> {
         let (device, now) = ((target.device.id(), target.listener), Instant::now());
         let is_fresh = |known: &Known| now.saturating_duration_since(known.since) < MEMORY;
         if let Some(known) = self.table().devices.get(&device).filter(|known| is_fresh(known)) {
@@ -115,7 +112,7 @@ impl Registrations {
     }
 
     /// Returns the other client processes that have registered keys through these nexuses and still run.
-    pub(super) fn find(&self, client: Client, nexuses: &[Nexus]) -> Vec<Match> {
+    pub(crate) fn find(&self, client: Client, nexuses: &[Nexus]) -> Vec<Match> {
         let process = ClientProcess::from(client);
         let mut matches = Vec::new();
         let mut is_compared = true;
@@ -167,7 +164,7 @@ impl Registrations {
     }
 
     /// Returns the matches whose key is among the disk's keys. The others are forgotten: they were preempted.
-    pub(super) fn confirm(&self, mut matches: Vec<Match>, keys: &[ReservationKey]) -> Vec<Match> {
+    pub(crate) fn confirm(&self, mut matches: Vec<Match>, keys: &[ReservationKey]) -> Vec<Match> {
         let mut table = self.table();
         for Match { nexuses, subjects, .. } in &mut matches {
             let is_registered = |nexus: &Nexus, subject: &Subject| {
@@ -187,7 +184,7 @@ impl Registrations {
     }
 
     /// Notes that a client process has registered `key` with these nexuses. `matches` are the other client processes.
-    pub(super) fn register(&self, client: Client, nexuses: &[Nexus], key: ReservationKey, matches: &[Match]) {
+    pub(crate) fn register(&self, client: Client, nexuses: &[Nexus], key: ReservationKey, matches: &[Match]) {
         let process = ClientProcess::from(client);
         let mut table = self.table();
         for nexus in nexuses {
@@ -226,7 +223,7 @@ impl Registrations {
     }
 
     /// Notes that no key is registered with these nexuses any more.
-    pub(super) fn forget(&self, nexuses: &[Nexus]) {
+    pub(crate) fn forget(&self, nexuses: &[Nexus]) {
         let mut table = self.table();
         for nexus in nexuses {
             table.by_nexus.remove(nexus);

@@ -16,7 +16,7 @@ use pr_backend::Nexus;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use scsi_sense::pr::ReservationKey;
 
-use super::Registrant;
+use crate::Registrant;
 
 /// First part of all names.
 const PREFIX: &str = "pr-helper/nexus/";
@@ -29,30 +29,30 @@ const BACKLOG: i32 = 128;
 
 /// The part of an announcement that tells registrations apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Subject {
+pub(crate) struct Subject {
     nexus: u64,
     key: u64,
 }
 
 impl Subject {
-    pub(super) fn new(nexus: &Nexus, key: ReservationKey) -> Self {
+    pub(crate) fn new(nexus: &Nexus, key: ReservationKey) -> Self {
         Self { nexus: hash(nexus.to_string().as_bytes()), key: hash(&key.to_be_bytes()) }
     }
 
-    pub(super) fn is_same_nexus(self, other: Self) -> bool {
+    pub(crate) fn is_same_nexus(self, other: Self) -> bool {
         self.nexus == other.nexus
     }
 }
 
 /// An announcement of this process, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Announcement {
+pub(crate) struct Announcement {
     _socket: OwnedFd,
 }
 
 impl Announcement {
     /// Announces a registration; `None` if the kernel refuses it, or it is announced already.
-    pub(super) fn new(subject: Subject, registrant: Registrant) -> Option<Self> {
+    pub(crate) fn new(subject: Subject, registrant: Registrant) -> Option<Self> {
         let address = SocketAddrUnix::new_abstract_name(name(subject, registrant).as_bytes()).ok()?;
         let socket = stream_socket()?;
         rustix::net::bind(&socket, &address).ok()?;
@@ -63,13 +63,13 @@ impl Announcement {
 
 /// An announcement of any process, this one included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Announced {
-    pub(super) subject: Subject,
-    pub(super) registrant: Registrant,
+pub(crate) struct Announced {
+    pub(crate) subject: Subject,
+    pub(crate) registrant: Registrant,
 }
 
 /// Returns all announcements of this network namespace.
-pub(super) fn read() -> Vec<Announced> {
+pub(crate) fn read() -> Vec<Announced> {
     // Not /proc/net, which a service's ProcSubset=pid hides.
     let Ok(file) = File::open("/proc/self/net/unix") else { return Vec::new() };
     // A name can have any bytes.
@@ -92,7 +92,7 @@ fn parse(line: &str) -> Option<Announced> {
 }
 
 /// Returns whether root or the user of this process made the announcement.
-pub(super) fn is_trusted(Announced { subject, registrant }: &Announced) -> bool {
+pub(crate) fn is_trusted(Announced { subject, registrant }: &Announced) -> bool {
     let owner = || {
         let address = SocketAddrUnix::new_abstract_name(name(*subject, *registrant).as_bytes()).ok()?;
         let socket = stream_socket()?;
