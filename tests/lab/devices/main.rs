@@ -8,6 +8,7 @@ mod model;
 mod multipath;
 mod privileges;
 mod reservations;
+mod shared_nexus;
 mod systemd;
 mod transport;
 mod unplug;
