@@ -22,7 +22,7 @@ use scsi_sense::{SenseCode, opcode::PERSISTENT_RESERVE_OUT};
 
 use crate::{
     Client, Completed, DisconnectReason, Event, MESSAGE_DEADLINE, Started, activity::Activity,
-    locks::DeviceLocks, observers::Observers, registrations::Registrations,
+    locks::DeviceLocks, observers::Observers, register::LastRegister, registrations::Registrations,
 };
 
 /// How many descriptors a receive buffer has room for. A request carries one. The kernel closes any beyond these inside
@@ -51,6 +51,7 @@ pub(crate) struct Connection {
     began: Option<Instant>,
     /// When the last reply was sent.
     answered: Option<Instant>,
+    last_register: Option<LastRegister>,
     /// Descriptors that came with the bytes at hand. Empty between reads; kept for its memory.
     received: Vec<OwnedFd>,
 }
@@ -90,7 +91,16 @@ impl Connection {
         let _ = rustix::net::send(&socket, &session.greeting(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         let activity = Arc::new(Activity::new(client));
         let socket = Arc::new(socket);
-        Ok(Self { socket, activity, listener, session, began: None, answered: None, received: Vec::new() })
+        Ok(Self {
+            socket,
+            activity,
+            listener,
+            session,
+            began: None,
+            answered: None,
+            last_register: None,
+            received: Vec::new(),
+        })
     }
 
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -212,7 +222,8 @@ impl Connection {
                 Ok(device) => {
                     let target = Target { descriptor: descriptor.as_fd(), device, listener };
                     if is_change {
-                        registrations.execute(executor, observers, client, target, &mut command)
+                        let last = &mut self.last_register;
+                        registrations.execute(executor, observers, client, target, &mut command, last)
                     } else {
                         executor.execute(target, &mut command)
                     }

@@ -9,7 +9,9 @@
 //! other servers of this host have announced. A match counts only if the other process still runs and its key is still
 //! among the disk's keys. READ KEYS is sent only if there is a match.
 
-use pr_backend::{Command, Data, Executor, Outcome, Target};
+use std::time::Instant;
+
+use pr_backend::{Command, Data, DeviceId, Executor, Outcome, Target};
 use scsi_sense::{
     Sense, SenseKey, Status, opcode,
     pr::{InServiceAction, Keys, OutServiceAction, PersistentReserveIn, ReservationKey},
@@ -18,8 +20,18 @@ use scsi_sense::{
 use crate::{
     Client, Event, NexusShared,
     observers::Observers,
-    registrations::{Match, Registrations},
+    registrations::{MEMORY, Match, Registrations},
 };
+
+/// What a connection's last REGISTER was, if no other client process had to do with it: the same REGISTER needs no look at
+/// the registrations for as long as they are unchanged.
+#[derive(Debug)]
+pub(crate) struct LastRegister {
+    device: DeviceId,
+    key: ReservationKey,
+    version: u64,
+    since: Instant,
+}
 
 /// Length of READ KEYS data in bytes: room for 1023 keys.
 const KEYS_LEN: u16 = 8192;
@@ -33,13 +45,24 @@ impl Registrations {
         client: Client,
         target: Target<'_>,
         command: &mut Command<'_>,
+        last: &mut Option<LastRegister>,
     ) -> Outcome {
         let Some(key) = self.registered_key(command) else { return executor.execute(target, command) };
+        let (device, version, since) = (target.device.id(), self.version(), Instant::now());
+        let is_same = |last: &LastRegister| {
+            (last.device, last.key, last.version) == (device, key, version)
+                && since.saturating_duration_since(last.since) < MEMORY
+        };
+        if last.as_ref().is_some_and(is_same) {
+            return executor.execute(target, command);
+        }
+        *last = None;
         let nexuses = self.nexuses(executor, target);
         if key == ReservationKey(0) {
             let outcome = executor.execute(target, command);
             if outcome.status() == Status::GOOD {
                 self.forget(&nexuses);
+                *last = Some(LastRegister { device, key, version: self.version(), since });
             }
             return outcome;
         }
@@ -63,7 +86,7 @@ impl Registrations {
         let is_good = outcome.status() == Status::GOOD;
         if is_good || outcome.status() == Status::RESERVATION_CONFLICT {
             for Match { registrant, nexuses, .. } in &matches {
-                let (device, registrant) = (target.device.id(), *registrant);
+                let registrant = *registrant;
                 observers.notify(&Event::NexusShared(&NexusShared {
                     client,
                     device,
@@ -75,6 +98,9 @@ impl Registrations {
         }
         if is_good {
             self.register(client, &nexuses, key, &matches);
+            if matches.is_empty() {
+                *last = Some(LastRegister { device, key, version: self.version(), since });
+            }
         }
         outcome
     }

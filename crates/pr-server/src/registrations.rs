@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,13 +20,17 @@ use crate::{
 
 /// How long the nexuses of a device are remembered, and how long the announcements of other servers need not be read again
 /// for a client process that is registered.
-const MEMORY: Duration = Duration::from_secs(1);
+pub(crate) const MEMORY: Duration = Duration::from_secs(1);
 
 /// How many devices are remembered.
 const DEVICES_MAX: usize = 256;
 
 /// How many nexuses can have registrations. Registrations beyond this are not compared.
 const NEXUSES_MAX: usize = 4096;
+
+/// How many keys of one client process are remembered with a nexus. Any of them may be the one that is registered: a
+/// process can have several connections, and a preempted guest a new key.
+const KEYS_MAX: usize = 64;
 
 /// How many registrations are announced: each takes a descriptor.
 const ANNOUNCEMENTS_MAX: usize = 1024;
@@ -35,6 +42,8 @@ const EXIT: Duration = Duration::from_secs(1);
 pub(crate) struct Registrations {
     policy: SharedNexus,
     table: Mutex<Table>,
+    /// Changes with each change of the registrations in the table.
+    version: AtomicU64,
 }
 
 #[derive(Default)]
@@ -77,12 +86,22 @@ pub(crate) struct Match {
 
 impl Registrations {
     pub(crate) fn new(policy: SharedNexus) -> Self {
-        Self { policy, table: Mutex::default() }
+        Self { policy, table: Mutex::default(), version: AtomicU64::new(0) }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // No operation under this lock leaves the table half changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a number that is the same for as long as the registrations are.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Has [`version`](Self::version) return another number. The table is locked.
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn is_watching(&self) -> bool {
@@ -166,6 +185,7 @@ impl Registrations {
     /// Returns the matches whose key is among the disk's keys. The others are forgotten: they were preempted.
     pub(crate) fn confirm(&self, mut matches: Vec<Match>, keys: &[ReservationKey]) -> Vec<Match> {
         let mut table = self.table();
+        self.changed();
         for Match { nexuses, subjects, .. } in &mut matches {
             let is_registered = |nexus: &Nexus, subject: &Subject| {
                 keys.iter().any(|key| Subject::new(nexus, *key) == *subject)
@@ -189,7 +209,7 @@ impl Registrations {
         let mut table = self.table();
         for nexus in nexuses {
             let subject = Subject::new(nexus, key);
-            // A nexus has one key, so the other processes share the new one.
+            // A nexus has one key, so the other processes now share this one.
             let registrations = table.by_nexus.get_mut(nexus).map(Vec::as_mut_slice).unwrap_or_default();
             for registration in
                 registrations.iter_mut().filter(|registration| registration.process != process)
@@ -198,13 +218,13 @@ impl Registrations {
             }
             let others = matches.iter().filter(|found| found.nexuses.contains(nexus));
             let others = others.map(|found| found.registrant).filter(|other| other.is_of_other_server);
-            if let Some(own) = table.find(nexus, process).filter(|own| own.subject == subject) {
+            if let Some(own) = table.find(nexus, process, subject) {
                 own.others = others.collect();
                 own.disconnected = None;
                 continue;
             }
-            // Ends the announcement of the key that was replaced.
-            table.remove(nexus, process);
+            self.changed();
+            table.make_room(nexus, process);
             if table.by_nexus.len() >= NEXUSES_MAX && !table.by_nexus.contains_key(nexus) {
                 continue;
             }
@@ -226,7 +246,9 @@ impl Registrations {
     pub(crate) fn forget(&self, nexuses: &[Nexus]) {
         let mut table = self.table();
         for nexus in nexuses {
-            table.by_nexus.remove(nexus);
+            if table.by_nexus.remove(nexus).is_some() {
+                self.changed();
+            }
         }
     }
 
@@ -245,6 +267,9 @@ impl Registrations {
             !(is_its && matches!(process, ClientProcess::Connection(_)))
         });
         table.is_any_disconnected |= is_any;
+        if is_any {
+            self.changed();
+        }
     }
 
     /// Forgets the registrations of processes that have ended. Returns whether another look is needed in a second.
@@ -264,6 +289,7 @@ impl Registrations {
             registration.is_running()
         });
         table.is_any_disconnected = is_any_left;
+        self.changed();
         is_any_left
     }
 
@@ -289,13 +315,20 @@ impl Registrations {
 }
 
 impl Table {
-    fn find(&mut self, nexus: &Nexus, process: ClientProcess) -> Option<&mut Registration> {
-        self.by_nexus.get_mut(nexus)?.iter_mut().find(|registration| registration.process == process)
+    fn find(&mut self, nexus: &Nexus, process: ClientProcess, subject: Subject) -> Option<&mut Registration> {
+        let mut registrations = self.by_nexus.get_mut(nexus)?.iter_mut();
+        registrations.find(|registration| (registration.process, registration.subject) == (process, subject))
     }
 
-    fn remove(&mut self, nexus: &Nexus, process: ClientProcess) {
-        let registrations = self.by_nexus.get_mut(nexus).into_iter();
-        registrations.for_each(|all| all.retain(|registration| registration.process != process));
+    /// Removes the oldest key of a process that has registered many, one instead of the other.
+    fn make_room(&mut self, nexus: &Nexus, process: ClientProcess) {
+        let Some(registrations) = self.by_nexus.get_mut(nexus) else { return };
+        let is_its = |registration: &Registration| registration.process == process;
+        if registrations.iter().filter(|registration| is_its(registration)).count() >= KEYS_MAX {
+            if let Some(oldest) = registrations.iter().position(is_its) {
+                registrations.remove(oldest);
+            }
+        }
     }
 
     fn announcements(&self) -> usize {
