@@ -20,7 +20,7 @@ use crate::{
 
 /// How long the nexuses of a device are remembered, and how long the announcements of other servers need not be read again
 /// for a client process that is registered.
-pub(crate) const MEMORY: Duration = Duration::from_secs(1);
+pub(crate) const MEMORY: Duration = Duration::from_secs(10);
 
 /// How many devices are remembered.
 const DEVICES_MAX: usize = 256;
