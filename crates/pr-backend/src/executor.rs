@@ -3,7 +3,10 @@
 use std::os::fd::BorrowedFd;
 
 use pr_proto::{Command, Data};
-use scsi_sense::SenseCode;
+use scsi_sense::{
+    SenseCode,
+    opcode::{PERSISTENT_RESERVE_IN, PERSISTENT_RESERVE_OUT},
+};
 
 use crate::{
     descriptor::{Descriptor, is_writable},
@@ -21,8 +24,8 @@ pub trait Backend: Send + Sync {
 
     /// Runs `command` on a device that this backend has claimed, and waits for its end.
     ///
-    /// The executor has checked that the descriptor was opened for writing if the command is a PERSISTENT RESERVE OUT,
-    /// and that its parameter list has at least 24 bytes.
+    /// The executor has checked that the command is a PERSISTENT RESERVE IN or OUT; for an OUT, that the descriptor was
+    /// opened for writing, and that the parameter list has at least 24 bytes.
     fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome;
 
     /// Returns the I_T nexuses through which commands reach a device that this backend has claimed. Must not block.
@@ -108,11 +111,17 @@ impl Executor {
         Err(unclaimed(descriptor.kind()).into())
     }
 
-    /// Runs `command` on `target` and waits for its end.
+    /// Runs `command` on `target` and waits for its end. Rejects any command but PERSISTENT RESERVE IN with [`Data::In`]
+    /// and PERSISTENT RESERVE OUT with [`Data::Out`].
     ///
     /// A device that [takes one command at a time](Device::is_serial) must be locked by the caller.
     pub fn execute(&self, target: Target<'_>, command: &mut Command<'_>) -> Outcome {
-        let is_change = matches!(command.data, Data::Out(_));
+        let is_change = match (command.cdb, &command.data) {
+            ([PERSISTENT_RESERVE_IN, ..], Data::In(_)) => false,
+            ([PERSISTENT_RESERVE_OUT, ..], Data::Out(_)) => true,
+            // A change with a buffer to read into would pass the check of the access mode.
+            _ => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+        };
         if is_change || target.device.checks_reads() {
             match is_writable(target.descriptor) {
                 Ok(is_writable) if is_writable || !is_change => {}
@@ -185,4 +194,29 @@ fn not_a_device(name: &str) -> Refusal {
         "not_a_device",
         format!("the descriptor is of a {name}, not of a disk: pass one of the disk itself"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DeviceId;
+
+    #[test]
+    fn every_refusal_label_is_listed() {
+        let id = DeviceId::Block { major: 8, minor: 1 };
+        for kind in [
+            DescriptorKind::Disk(id),
+            DescriptorKind::Partition(id),
+            DescriptorKind::Map(id),
+            DescriptorKind::Stacked(id),
+            DescriptorKind::NotInSysfs(id),
+            DescriptorKind::Character(id),
+            DescriptorKind::File(id),
+            DescriptorKind::Other("pipe"),
+        ] {
+            let refusal = unclaimed(kind);
+            assert!(Executor::REFUSAL_LABELS.contains(&refusal.label()), "{kind:?}: {}", refusal.label());
+        }
+        assert!(Executor::REFUSAL_LABELS.contains(&Refusal::path_only().label()));
+    }
 }
