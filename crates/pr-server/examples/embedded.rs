@@ -6,11 +6,11 @@
 use std::{
     env,
     error::Error,
-    io,
+    io::{self, Read, Write},
     os::unix::net::UnixListener,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -21,14 +21,24 @@ use pr_backend::{DEFAULT_INITIATOR, Emulated, Executor};
 use pr_server::{CommandName, Event, Observer, Server};
 
 /// Counts commands and prints each.
-#[derive(Default)]
-struct Count(AtomicU64);
+struct Count<W> {
+    commands: AtomicU64,
+    output: Mutex<W>,
+}
 
-impl Observer for Count {
+impl<W: Write> Count<W> {
+    fn print(&self, line: &str) -> io::Result<()> {
+        writeln!(self.output.lock().unwrap_or_else(PoisonError::into_inner), "{line}")
+    }
+}
+
+impl<W: Write + Send> Observer for Count<W> {
     fn event(&self, event: &Event<'_>) {
         if let Event::Completed(command) = event {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            println!("{}: {}: {}", command.client, CommandName(command.cdb), command.outcome.status());
+            self.commands.fetch_add(1, Ordering::Relaxed);
+            let (client, name, status) = (command.client, CommandName(command.cdb), command.outcome.status());
+            // The client gets its reply even if nothing reads this output.
+            let _ = self.print(&format!("{client}: {name}: {status}"));
         }
     }
 }
@@ -38,16 +48,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(socket), Some(directory)) = (arguments.next(), arguments.next()) else {
         return Err("usage: embedded SOCKET DIRECTORY".into());
     };
-    let executor = Executor::new().with(Emulated::open(Path::new(&directory), &[DEFAULT_INITIATOR])?);
-    let count = Arc::new(Count::default());
-    let listener = UnixListener::bind(&socket)?;
+    run(Path::new(&socket), Path::new(&directory), &mut io::stdin(), io::stdout())
+}
+
+/// Serves clients until `input` ends.
+pub fn run(
+    socket: &Path,
+    directory: &Path,
+    input: &mut impl Read,
+    output: impl Write + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
+    let executor = Executor::new().with(Emulated::open(directory, &[DEFAULT_INITIATOR])?);
+    let count = Arc::new(Count { commands: AtomicU64::new(0), output: Mutex::new(output) });
+    let listener = UnixListener::bind(socket)?;
     let server = Server::builder(executor).listen(listener).observer(Arc::clone(&count)).build()?;
     let handle = server.handle();
     let running = thread::spawn(|| server.run());
-    io::copy(&mut io::stdin(), &mut io::sink())?;
+    io::copy(input, &mut io::sink())?;
     handle.shutdown(Duration::from_secs(10));
     let ended = running.join().map_err(|_| "the server has panicked")??;
-    println!("{} commands; {ended:?}", count.0.load(Ordering::Relaxed));
+    count.print(&format!("{} commands; {ended:?}", count.commands.load(Ordering::Relaxed)))?;
     std::fs::remove_file(socket)?;
     Ok(())
 }
