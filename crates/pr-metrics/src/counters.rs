@@ -21,48 +21,31 @@ pub struct Counters {
     pub(crate) refused: Labelled,
 }
 
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CommandResult {
-    Good,
-    ReservationConflict,
-    CheckCondition,
-    OtherStatus,
-    Failed,
-    Rejected,
-    Refused,
-    Abandoned,
-}
+/// Label of a command that was skipped, because its client had disconnected.
+const ABANDONED: &str = "abandoned";
 
-impl CommandResult {
-    const LABELS: [&'static str; 8] = [
-        "good",
-        "reservation_conflict",
-        "check_condition",
-        "other_status",
-        "failed",
-        "rejected",
-        "refused",
-        "abandoned",
-    ];
+/// All labels of how a command ended, in the order in which metrics show them: those of [`label`], and [`ABANDONED`].
+const LABELS: [&str; 8] = [
+    "good",
+    "reservation_conflict",
+    "check_condition",
+    "other_status",
+    "failed",
+    "rejected",
+    "refused",
+    ABANDONED,
+];
 
-    /// Returns its place among the labels.
-    fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl From<&Outcome> for CommandResult {
-    fn from(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Device { status: Status::GOOD, .. } => Self::Good,
-            Outcome::Device { status: Status::RESERVATION_CONFLICT, .. } => Self::ReservationConflict,
-            Outcome::Device { status: Status::CHECK_CONDITION, .. } => Self::CheckCondition,
-            Outcome::Device { .. } => Self::OtherStatus,
-            Outcome::Failed(_) => Self::Failed,
-            Outcome::Rejected(_) => Self::Rejected,
-            Outcome::Refused(_) => Self::Refused,
-        }
+/// Returns the label of how a command ended.
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Device { status: Status::GOOD, .. } => "good",
+        Outcome::Device { status: Status::RESERVATION_CONFLICT, .. } => "reservation_conflict",
+        Outcome::Device { status: Status::CHECK_CONDITION, .. } => "check_condition",
+        Outcome::Device { .. } => "other_status",
+        Outcome::Failed(_) => "failed",
+        Outcome::Rejected(_) => "rejected",
+        Outcome::Refused(_) => "refused",
     }
 }
 
@@ -82,11 +65,6 @@ impl Labelled {
 
     fn add(&self, label: &str) {
         let count = self.counts.iter().find(|(known, _)| *known == label).map(|(_, count)| count);
-        count.unwrap_or(&self.other).fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn add_at(&self, index: usize) {
-        let count = self.counts.get(index).map(|(_, count)| count);
         count.unwrap_or(&self.other).fetch_add(1, Ordering::Relaxed);
     }
 
@@ -114,19 +92,16 @@ impl Opcode {
         Self {
             code,
             name: text(opcode::name(code)),
-            actions: actions
-                .chain([None])
-                .map(|name| (text(name), Labelled::new(&CommandResult::LABELS)))
-                .collect(),
+            actions: actions.chain([None]).map(|name| (text(name), Labelled::new(&LABELS))).collect(),
             duration: Histogram::default(),
         }
     }
 
-    fn add(&self, [_, byte_1, ..]: &[u8; 10], result: CommandResult) {
+    fn add(&self, [_, byte_1, ..]: &[u8; 10], label: &str) {
         // SERVICE ACTION is bits 4-0.
         let counters = self.actions.get(usize::from(byte_1 & 0x1f)).or(self.actions.last());
-        if let Some((_, results)) = counters {
-            results.add_at(result.index());
+        if let Some((_, outcomes)) = counters {
+            outcomes.add(label);
         }
     }
 }
@@ -155,7 +130,7 @@ impl Counters {
 
     fn completed(&self, completed: &Completed<'_>) {
         let opcode = self.opcode(completed.cdb);
-        opcode.add(completed.cdb, completed.outcome.into());
+        opcode.add(completed.cdb, label(completed.outcome));
         match completed.outcome {
             Outcome::Refused(refusal) => self.refused.add(refusal.label()),
             Outcome::Device { .. } | Outcome::Failed(_) if completed.device.is_some() => {
@@ -173,7 +148,7 @@ impl Observer for Counters {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
             }
             Event::Completed(completed) => self.completed(completed),
-            Event::Abandoned(_, cdb) => self.opcode(&cdb).add(&cdb, CommandResult::Abandoned),
+            Event::Abandoned(_, cdb) => self.opcode(&cdb).add(&cdb, ABANDONED),
             Event::Disconnected(_, reason) => {
                 if let Some(label) = reason.label() {
                     self.dropped.add(label);
@@ -209,19 +184,35 @@ mod tests {
         counters.event(&Event::Completed(&completed));
     }
 
-    /// Returns opcode, action and result of each counter of commands that is not zero.
+    /// Returns opcode, action and outcome of each counter of commands that is not zero.
     fn counted(counters: &Counters) -> Vec<(&str, &str, &str)> {
         let all = counters.opcodes.iter().flat_map(|opcode| {
-            opcode.actions.iter().flat_map(|(action, results)| {
-                let counted = results.iter().filter(|(_, count)| *count == 1);
-                counted.map(|(result, _)| (&*opcode.name, &**action, result))
+            opcode.actions.iter().flat_map(|(action, outcomes)| {
+                let counted = outcomes.iter().filter(|(_, count)| *count == 1);
+                counted.map(|(outcome, _)| (&*opcode.name, &**action, outcome))
             })
         });
         all.collect()
     }
 
     #[test]
-    fn commands_are_counted_by_action_and_result() {
+    fn every_outcome_has_a_label_of_its_own() {
+        let failure = Failure::busy(Cause::new("no_path", "no path"));
+        let outcomes = [
+            Outcome::bare(Status::GOOD),
+            Outcome::bare(Status::RESERVATION_CONFLICT),
+            Outcome::bare(Status::CHECK_CONDITION),
+            Outcome::bare(Status::BUSY),
+            Outcome::Failed(failure),
+            Outcome::Rejected(SenseCode::INVALID_OPCODE),
+            Outcome::Refused(Refusal::path_only()),
+        ];
+        let labels: Vec<_> = outcomes.iter().map(label).chain([ABANDONED]).collect();
+        assert_eq!(labels, LABELS);
+    }
+
+    #[test]
+    fn commands_are_counted_by_action_and_label() {
         let device = Outcome::bare;
         let failed = Outcome::Failed(Failure::busy(Cause::new("no_path", "no path")));
         for (opcode, action, outcome, expected) in [

@@ -65,9 +65,9 @@ impl Scrape {
         let opcodes = &self.counters.opcodes;
         let help = "Commands that clients have sent, by how they ended.";
         let samples = opcodes.iter().flat_map(|opcode| {
-            opcode.actions.iter().flat_map(|(action, results)| {
-                results.iter().map(|(result, count)| {
-                    ([("opcode", &*opcode.name), ("service_action", &**action), ("outcome", result)], count)
+            opcode.actions.iter().flat_map(|(action, outcomes)| {
+                outcomes.iter().map(|(outcome, count)| {
+                    ([("opcode", &*opcode.name), ("service_action", &**action), ("outcome", outcome)], count)
                 })
             })
         });
