@@ -14,6 +14,7 @@ mod kubevirt;
 mod linger;
 mod load;
 mod metrics;
+mod metrics_table;
 mod multipath;
 mod openmetrics;
 mod options;

@@ -40,6 +40,14 @@ impl Samples {
         self.0.get(sample).unwrap_or_else(|| panic!("no {sample} in {self:#?}"))
     }
 
+    /// Returns the name of each sample, and the names of its labels.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.0.keys().map(|sample| {
+            let (name, labels) = split_labels(sample);
+            (name, labels.into_iter().map(|(label, _)| label).collect())
+        })
+    }
+
     /// Returns the names and values of the samples whose names begin with `name`.
     pub(crate) fn with_prefix(&self, name: &str) -> Vec<(&str, &str)> {
         let samples = self.0.iter().filter(|(sample, _)| sample.starts_with(name));
@@ -145,16 +153,21 @@ impl<'a> Family<'a> {
 impl<'a> Sample<'a> {
     fn parse(line: &'a str, family: &str) -> Self {
         let (text, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line:?}"));
-        let (name, labels) = match text.split_once('{') {
-            Some((name, labels)) => {
-                (name, parse_labels(labels.strip_suffix('}').unwrap_or_else(|| panic!("{line:?}"))))
-            }
-            None => (text, Vec::new()),
-        };
+        let (name, labels) = split_labels(text);
         let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("not of {family}: {line:?}"));
         let names: BTreeSet<_> = labels.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), labels.len(), "a label twice: {line:?}");
         Self { text, suffix, labels, value }
+    }
+}
+
+/// Splits a sample without its value into its name and its labels.
+fn split_labels(text: &str) -> (&str, Vec<(&str, &str)>) {
+    match text.split_once('{') {
+        Some((name, labels)) => {
+            (name, parse_labels(labels.strip_suffix('}').unwrap_or_else(|| panic!("{text:?}"))))
+        }
+        None => (text, Vec::new()),
     }
 }
 
