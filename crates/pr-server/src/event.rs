@@ -188,3 +188,36 @@ impl fmt::Display for CommandName<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_listed_label() {
+        let violations = [
+            Violation::UnsupportedFeatures { wanted: 1, missing: 1 },
+            Violation::NoDescriptor,
+            Violation::ManyDescriptors,
+            Violation::StrayDescriptor,
+            Violation::Opcode(0x12),
+            Violation::TransferLength(8193),
+            Violation::Truncated,
+        ];
+        let others = [
+            DisconnectReason::Deadline,
+            DisconnectReason::Unread,
+            DisconnectReason::DescriptorLost,
+            DisconnectReason::TooManyConnections,
+            DisconnectReason::Io(io::ErrorKind::BrokenPipe.into()),
+        ];
+        let reasons = violations.into_iter().map(DisconnectReason::from).chain(others);
+        let labels: Vec<_> = reasons.filter_map(|reason| reason.label()).collect();
+        // A violation that a later version of pr-proto adds counts as another one.
+        let listed = DisconnectReason::LABELS.into_iter().filter(|label| *label != "other_violation");
+        assert_eq!(labels, listed.collect::<Vec<_>>());
+        for reason in [DisconnectReason::Client, DisconnectReason::Shutdown, DisconnectReason::Panic] {
+            assert_eq!(reason.label(), None, "{reason}");
+        }
+    }
+}
