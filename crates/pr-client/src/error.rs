@@ -196,3 +196,67 @@ impl CommandError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use scsi_sense::SenseKey;
+
+    use super::*;
+
+    /// All errors, each with every kind of cause that it can have.
+    fn all() -> Vec<Error> {
+        let io = || io::Error::from_raw_os_error(104);
+        let commands = [
+            InvalidCommand::Cdb,
+            InvalidCommand::TransferLength(8193),
+            InvalidCommand::ParameterLength { announced: 24, given: 0 },
+            InvalidCommand::NotReady,
+        ];
+        let violations = [
+            ClientError::Status(0x100),
+            ClientError::UnexpectedPayload(1),
+            ClientError::PayloadOfFailure(1),
+            ClientError::PayloadLength { size: 2, allocation_length: 1 },
+            ClientError::Truncated,
+        ];
+        let others = [
+            Error::Unreachable { path: Some("/socket".into()), source: io() },
+            Error::Unreachable { path: None, source: io() },
+            Error::Busy,
+            Error::Buffer { needed: 16, got: 15 },
+            Error::Send(io()),
+            Error::TimedOut,
+            Error::Lost(io()),
+        ];
+        let others = others.into_iter();
+        others
+            .chain(commands.into_iter().map(Error::Command))
+            .chain(violations.into_iter().map(Error::Protocol))
+            .collect()
+    }
+
+    /// A virtual machine monitor passes this sense data on to the guest.
+    #[test]
+    fn sense_code_is_always_a_failure() {
+        for error in all() {
+            let code = error.sense_code();
+            assert!(![0x0, 0x1, 0xf].contains(&code.key.code()), "{error:?}: {code}");
+            let is_invalid = matches!(error, Error::Command(_) | Error::Buffer { .. });
+            let expected = if is_invalid { SenseKey::ILLEGAL_REQUEST } else { SenseKey::ABORTED_COMMAND };
+            assert_eq!(code.key, expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn alternate_text_ends_with_the_cause() {
+        for error in all() {
+            let (text, whole) = (error.to_string(), format!("{error:#}"));
+            match error.source() {
+                Some(cause) => assert_eq!(whole, format!("{text}: {cause}")),
+                None => assert_eq!(whole, text),
+            }
+        }
+    }
+}

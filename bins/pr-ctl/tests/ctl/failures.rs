@@ -160,13 +160,26 @@ fn unreachable_helper_exits_35_with_advice() {
         assert_eq!((status, output.as_str()), (Some(35), ""), "{message}");
         assert!(errors.contains(message) && errors.contains(socket), "{message}: {errors}");
     }
+}
+
+#[test]
+fn unreachable_helper_is_named_with_errno() {
+    let helper = Helper::always(Answer::Good(vec![]));
     remove_socket(&helper);
-    let (status, _, errors) = run_with(&helper, &["keys", "DEVICE"]);
-    assert_eq!(status, Some(35));
     let socket = helper.socket();
     let text =
         format!("cannot reach the helper at {}: No such file or directory (os error 2)", socket.display());
-    assert!(errors.contains(&text), "{errors}");
+    for (arguments, is_output, is_error) in [
+        (&["keys", "DEVICE"][..], false, true),
+        (&["--json", "keys", "DEVICE"], true, true),
+        (&["watch", "DEVICE"], false, true),
+        (&["probe"], true, false),
+    ] {
+        let (status, output, errors) = run_with(&helper, arguments);
+        assert_eq!(status, Some(35), "{arguments:?}");
+        let named = (output.contains(&text), errors.contains(&text));
+        assert_eq!(named, (is_output, is_error), "{arguments:?}: {output} {errors}");
+    }
 }
 
 #[test]

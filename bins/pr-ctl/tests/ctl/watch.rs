@@ -17,7 +17,7 @@ use scsi_sense::{
 
 use crate::{
     command,
-    helper::{Answer, Helper},
+    helper::{Answer, Helper, remove_socket},
     run_with,
 };
 
@@ -34,6 +34,7 @@ struct State {
     holder: Option<u64>,
     trouble: Option<SenseCode>,
     attention: Option<SenseCode>,
+    hangs_up: bool,
 }
 
 impl Disk {
@@ -47,6 +48,9 @@ impl Disk {
         let Self(state) = self.clone();
         Helper::start(move |arrived| {
             let mut state = state.lock().unwrap();
+            if state.hangs_up {
+                return Answer::HangUp;
+            }
             if let Some(trouble) = state.trouble.or(state.attention.take()) {
                 return Answer::CheckCondition(trouble);
             }
@@ -149,6 +153,27 @@ fn trouble_and_recovery_are_printed_once() {
         disk.change(|state| (state.trouble, state.keys) = (None, vec![]));
         watch.expect(&["recovered"]);
     }
+}
+
+#[test]
+fn watch_names_the_helper_that_is_gone() {
+    let disk = Disk::default();
+    let helper = disk.helper();
+    let watch = Watch::start(&helper, &[]);
+    watch.expect(&["reservation   none"]);
+    remove_socket(&helper);
+    disk.change(|state| state.hangs_up = true);
+    let (name, socket) = (helper.device(), helper.socket());
+    let (name, socket) = (name.display(), socket.display());
+    watch.expect(&[
+        &format!(
+            "trouble       watch {name}: the connection to the helper was lost after the command was sent: whether it \
+             has run is unknown: the helper closed the connection"
+        ),
+        &format!(
+            "trouble       watch {name}: cannot reach the helper at {socket}: No such file or directory (os error 2)"
+        ),
+    ]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pr_client::{ClientError, Error, State};
+use pr_client::{ClientError, Error, State, nonblocking::Connection};
 use scsi_sense::{SenseCode, Status};
 
 use crate::{
@@ -168,16 +168,32 @@ fn connect_tries_once() {
     let helper = Helper::start(&[Plan::CloseAt(Stage::Greeting(0))]);
     assert!(matches!(options().connect(helper.path()), Err(Error::Unreachable { .. })));
     assert!(options().connect(helper.path()).is_ok());
-    let error = options().connect("/nonexistent/socket").unwrap_err();
-    assert_eq!(error.to_string(), "cannot reach the helper at /nonexistent/socket");
-    let source = std::error::Error::source(&error).unwrap();
-    assert_eq!(source.to_string(), "No such file or directory (os error 2)");
-    let whole = "cannot reach the helper at /nonexistent/socket: No such file or directory (os error 2)";
-    assert_eq!(format!("{error:#}"), whole);
     assert!(
         matches!(options().connect("/".repeat(200)), Err(Error::Unreachable { .. })),
         "too long for a socket"
     );
+}
+
+/// By each way to connect: at first, again after the helper has gone, and without blocking.
+#[test]
+fn unreachable_error_names_path_and_errno() {
+    let mut helper = Helper::start(&[]);
+    let client = options().connect(helper.path()).unwrap();
+    let (device, path) = (helper.device(), helper.path().to_owned());
+    helper.stop();
+    let errors = [
+        options().connect(&path).unwrap_err(),
+        Kind::In.run(&client, &device).unwrap_err(),
+        Connection::connect(&path).map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        let text = format!("cannot reach the helper at {}", path.display());
+        assert_eq!(error.to_string(), text);
+        assert_eq!(format!("{error:#}"), format!("{text}: No such file or directory (os error 2)"));
+        let printed_by_main = format!("{error:?}");
+        assert!(printed_by_main.contains(path.to_str().unwrap()), "{printed_by_main}");
+        assert!(printed_by_main.contains("code: 2"), "{printed_by_main}");
+    }
 }
 
 /// The error tells the violation, and the connection is not used again.
