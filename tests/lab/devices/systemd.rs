@@ -226,6 +226,34 @@ fn exposure_is_as_low_as_stated() {
     system.0.run(&["systemd-analyze", "security", "--no-pager", "--threshold=20", SERVICE]);
 }
 
+/// The packaged unit has room for all clients, so its log does not name a limit.
+#[test]
+fn low_task_limit_is_logged() {
+    let system = Installed::enabled();
+    keys(&mut client(), open(&Disk::nexus_a().block));
+    let log = start_log(&system);
+    assert!(!log.contains("room for"), "{log}");
+
+    fs::create_dir_all(DROP_INS).unwrap();
+    fs::write(Path::new(DROP_INS).join("tasks.conf"), "[Service]\nTasksMax=150\n").unwrap();
+    system.0.run(&["systemctl", "daemon-reload"]);
+    system.0.run(&["systemctl", "restart", SERVICE]);
+    let log = start_log(&system);
+    // The helper keeps 100 tasks for itself.
+    assert!(log.contains("room for 50 clients, not 4096: raise the limit of tasks"), "{log}");
+    keys(&mut client(), open(&Disk::nexus_a().block));
+}
+
+/// Returns what the running service logged at its start.
+fn start_log(system: &Installed) -> String {
+    let mut log = String::new();
+    eventually("the start is in the journal", || {
+        log = system.0.journal_of_run(SERVICE);
+        log.contains("listening on")
+    });
+    log
+}
+
 #[test]
 fn socket_outlives_a_crash() {
     let system = Installed::enabled();

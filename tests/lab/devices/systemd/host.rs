@@ -70,6 +70,12 @@ impl Systemd {
     pub(crate) fn journal(&self, unit: &str) -> String {
         self.run(&["journalctl", "--no-pager", "--output=cat", "--unit", unit])
     }
+
+    /// Returns the journal of a service since its current process was started.
+    pub(crate) fn journal_of_run(&self, unit: &str) -> String {
+        let run = format!("_SYSTEMD_INVOCATION_ID={}", self.property(unit, "InvocationID"));
+        self.run(&["journalctl", "--no-pager", "--output=cat", &run])
+    }
 }
 
 impl Drop for Systemd {
