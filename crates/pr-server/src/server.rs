@@ -395,11 +395,16 @@ impl Server {
             Err(error) => (Peer { pid: 0, uid: u32::MAX, process: None }, Some(error)),
         };
         let client = Client { connection, peer };
-        let process = ClientProcess::from(client);
         self.shared.observers.notify(&Event::Connected(client));
-        if let Some(error) = error {
-            return self.reject(client, socket, &DisconnectReason::Io(error));
+        match error {
+            Some(error) => self.reject(client, socket, &DisconnectReason::Io(error)),
+            None => self.admit(client, socket, listener),
         }
+    }
+
+    /// Hands a new client to the event loop, or rejects it if its process is at its quota or its socket cannot be set up.
+    fn admit(&mut self, client: Client, socket: OwnedFd, listener: usize) {
+        let process = ClientProcess::from(client);
         if !self.shared.quotas.admit(process) {
             return self.reject(client, socket, &DisconnectReason::TooManyConnections);
         }
@@ -453,4 +458,71 @@ impl Server {
 fn is_readable(socket: &OwnedFd) -> bool {
     let mut events = [PollFd::new(socket, PollFlags::IN)];
     rustix::event::poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::pipe;
+
+    use super::*;
+
+    /// Notes why connections end.
+    #[derive(Default)]
+    struct Reasons(Mutex<Vec<String>>);
+
+    impl Observer for Reasons {
+        fn event(&self, event: &Event<'_>) {
+            if let Event::Disconnected(_, reason) = event {
+                self.0.lock().unwrap().push(reason.to_string());
+            }
+        }
+    }
+
+    /// Returns whether all readers of this pipe are closed.
+    fn is_closed(writer: &OwnedFd) -> bool {
+        let mut events = [PollFd::new(writer, PollFlags::empty())];
+        rustix::event::poll(&mut events, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    fn eventually(condition: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !condition() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "timed out");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// A pipe stands for a socket that cannot be set up.
+    #[test]
+    fn socket_without_set_up_is_rejected() {
+        let reasons = Arc::new(Reasons::default());
+        let limits = Limits { max_clients_per_process: 1, ..Limits::default() };
+        let builder = Server::builder(Executor::new()).limits(limits).observer(Arc::clone(&reasons));
+        let mut server = builder.build().unwrap();
+        let client = Client { connection: 1, peer: Peer { pid: 1, uid: 2, process: None } };
+        // As if a closer of this process were busy: nothing is closed until it goes on.
+        let (first, _writer) = pipe().unwrap();
+        assert!(server.shared.rejected.push(client.into(), first));
+        let pipes = [(); 3].map(|()| pipe().unwrap());
+        let writers = pipes.map(|(reader, writer)| {
+            server.admit(client, reader, 0);
+            writer
+        });
+        let reason = DisconnectReason::Io(Errno::NOTSOCK.into()).to_string();
+        assert_eq!(*reasons.0.lock().unwrap(), [(); 3].map(|()| reason.clone()));
+        assert_eq!((server.shared.connections.len(), server.shared.rejected.count()), (0, 4));
+        assert!(!writers.iter().any(is_closed), "the event loop closes nothing");
+        server.submit(Task::CloseRejected(Arc::clone(&server.shared), client.into()));
+        eventually(|| server.shared.rejected.count() == 0);
+        assert!(writers.iter().all(is_closed));
+        assert!(server.shared.quotas.admit(client.into()), "the quota is unused");
+    }
+
+    #[test]
+    fn shortages_are_reported_once_a_minute() {
+        let mut reports = Reports::default();
+        assert_eq!([(); 3].map(|()| reports.is_due()), [true, false, false]);
+        reports.0 = Instant::now().checked_sub(SHORTAGE_REPORTS);
+        assert_eq!([(); 2].map(|()| reports.is_due()), [true, false]);
+    }
 }

@@ -350,6 +350,31 @@ mod tests {
     }
 
     #[test]
+    fn retry_spawns_threads_for_queued_jobs() {
+        let threads = Threads::new(|| {});
+        let (begun, order) = channel();
+        let _busy = submit(&threads, 0, &begun, false);
+        assert_eq!(order.recv(), Ok(0));
+        let mut ends = Vec::new();
+        {
+            // As if no thread could be spawned.
+            let mut state = threads.lock();
+            for number in 1..=3 {
+                let (end, ended) = channel();
+                ends.push(end);
+                state.queued.push_back(Fake { number, begun: begun.clone(), end: ended, panics: false });
+            }
+            threads.publish(&state);
+        }
+        threads.retry();
+        let mut seen: Vec<_> = (0..3).map(|_| order.recv_timeout(Duration::from_secs(20)).unwrap()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2, 3], "while the first job still runs");
+        assert_eq!(threads.lock().threads, 4);
+        assert!(threads.linger().is_some(), "no job is queued");
+    }
+
+    #[test]
     fn jobs_race_with_threads_that_retire() {
         let threads = Threads::new(|| {});
         let (begun, order) = channel();
