@@ -65,6 +65,10 @@ struct Args {
     /// Connect to this socket and close, in a loop: a process of the scenario flood
     #[arg(long, hide = true, value_name = "SOCKET")]
     flood: Option<PathBuf>,
+
+    /// The number of connections that such a process keeps open
+    #[arg(long, hide = true, value_name = "NUMBER", default_value_t = 0)]
+    held: usize,
 }
 
 impl Args {
@@ -89,7 +93,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> io::Result<()> {
     if let Some(socket) = args.flood {
-        return flood::flood(&socket);
+        return flood::flood(&socket, args.held);
     }
     Bench::check()?;
     // A thousand clients need a descriptor each for connection and device.

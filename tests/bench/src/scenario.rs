@@ -34,6 +34,8 @@ pub enum Scenario {
     Hung,
     /// Clients, while other processes connect and close as fast as they can
     Flood,
+    /// Clients, while a process connects and is rejected, since it has all the connections of its quota
+    FloodOverQuota,
     /// Memory of a helper and of idle clients, and threads left after a burst of commands
     Memory,
     /// Time from the start to the first reply
@@ -54,7 +56,8 @@ impl Bench {
             Scenario::ManyOut => throughput::fast(self, "many-out", 64, Direction::Out),
             Scenario::Slow => throughput::slow(self),
             Scenario::Hung => hung::run(self),
-            Scenario::Flood => flood::run(self),
+            Scenario::Flood => flood::run(self, flood::SERVED),
+            Scenario::FloodOverQuota => flood::run(self, flood::OVER_QUOTA),
             Scenario::Memory => memory::run(self),
             Scenario::Start => start::run(self),
             Scenario::Syscalls => syscalls::run(self),

@@ -18,9 +18,19 @@ fn benchmark_runs_with_right_replies() {
     let done = bench.output().expect("pr-bench");
     let (table, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{errors}");
-    for scenario in
-        ["one-in", "one-out", "many-in", "many-out", "slow", "hung", "flood", "memory", "start", "clients"]
-    {
+    for scenario in [
+        "one-in",
+        "one-out",
+        "many-in",
+        "many-out",
+        "slow",
+        "hung",
+        "flood",
+        "flood-over-quota",
+        "memory",
+        "start",
+        "clients",
+    ] {
         assert!(table.contains(&format!("\n{scenario}: ")), "{scenario} is missing in:\n{table}");
     }
     for file in ["bench.json", "latency.svg"] {

@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::File,
-    io,
+    io::{self, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -24,10 +24,25 @@ use crate::{
 };
 
 /// The option that makes this program one of the flooding processes.
-pub const OPTION: &str = "--flood";
+const OPTION: &str = "--flood";
 
-/// The number of flooding processes.
-const PROCESSES: usize = 4;
+/// The option with the number of connections that a flooding process keeps open.
+const HELD_OPTION: &str = "--held";
+
+/// The flooding processes of a variant of the scenario.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Variant {
+    id: &'static str,
+    processes: usize,
+    /// The number of connections that each process keeps open beside those that it opens and closes.
+    held: usize,
+}
+
+/// The helper accepts each connection, and serves it until the client closes it.
+pub(super) const SERVED: Variant = Variant { id: "flood", processes: 4, held: 0 };
+
+/// The helper rejects each connection: the process holds its quota, a quarter of the default of `--max-clients`.
+pub(super) const OVER_QUOTA: Variant = Variant { id: "flood-over-quota", processes: 1, held: 1024 };
 
 /// The pause between two commands of a client. It is longer than a thread of the helper lingers, so that each
 /// command passes through the event loop, which also accepts connections.
@@ -39,7 +54,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const QUIET: &str = "clients, without the flood";
 const FLOODED: &str = "clients, during the flood";
 
-pub(super) fn run(bench: &Bench) -> io::Result<Section> {
+pub(super) fn run(bench: &Bench, variant: Variant) -> io::Result<Section> {
     let pace = bench.effort.choose(Pace::new(5, 200, 1500), Pace::new(2, 100, 1000), Pace::new(1, 10, 80));
     let clients = bench.effort.choose(4, 4, 1);
     let kinds = bench.programs.kinds();
@@ -49,14 +64,16 @@ pub(super) fn run(bench: &Bench) -> io::Result<Section> {
         contestants[turn].measure_quiet(pace)?;
     }
     for turn in turns(pace.rounds, contestants.len()) {
-        contestants[turn].measure_flooded(pace)?;
+        contestants[turn].measure_flooded(pace, variant)?;
     }
 
+    let Variant { id, processes, held } = variant;
     let title = format!(
-        "{clients} clients, In, {} ms between two commands, while {PROCESSES} processes connect and close",
+        "{clients} clients, In, {} ms between two commands, while other processes ({processes}) connect and close; \
+         each keeps {held} connections open",
         PAUSE.as_millis()
     );
-    let mut section = Section::new("flood", title);
+    let mut section = Section::new(id, title);
     for what in [QUIET, FLOODED] {
         section.rows.extend(contestants.iter().map(|contestant| contestant.row(what)));
     }
@@ -122,9 +139,9 @@ impl Contestant {
         Ok(())
     }
 
-    fn measure_flooded(&mut self, pace: Pace) -> io::Result<()> {
+    fn measure_flooded(&mut self, pace: Pace, variant: Variant) -> io::Result<()> {
         if !self.is_silent {
-            let flood = Flood::start(&self.helper.socket())?;
+            let flood = Flood::start(&self.helper.socket(), variant)?;
             thread::sleep(pace.warm_up);
             let measured = self.measure(pace)?;
             self.flooded.push(measured);
@@ -172,11 +189,18 @@ impl Contestant {
 struct Flood(Vec<Child>);
 
 impl Flood {
-    fn start(socket: &Path) -> io::Result<Self> {
+    /// Starts the processes, and waits until each has opened the connections that it keeps.
+    fn start(socket: &Path, variant: Variant) -> io::Result<Self> {
         let mut flood = Self(Vec::new());
-        for _ in 0..PROCESSES {
+        for _ in 0..variant.processes {
             let mut command = Command::new(env::current_exe()?);
-            flood.0.push(command.arg(OPTION).arg(socket).stdin(Stdio::null()).spawn()?);
+            command.arg(OPTION).arg(socket).arg(HELD_OPTION).arg(variant.held.to_string());
+            flood.0.push(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
+        }
+        for child in &mut flood.0 {
+            if let Some(stdout) = &mut child.stdout {
+                stdout.read_exact(&mut [0])?;
+            }
         }
         Ok(flood)
     }
@@ -191,9 +215,12 @@ impl Drop for Flood {
     }
 }
 
-/// Connects and closes until the helper or the benchmark exits.
-pub fn flood(socket: &Path) -> io::Result<()> {
+/// Keeps `held` connections open and reports that on standard output; then connects and closes until the helper or the
+/// benchmark exits.
+pub fn flood(socket: &Path, held: usize) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    let _held = (0..held).map(|_| UnixStream::connect(socket)).collect::<io::Result<Vec<_>>>()?;
+    io::stdout().write_all(b"\n")?;
     while UnixStream::connect(socket).is_ok() {}
     Ok(())
 }
