@@ -173,6 +173,28 @@ fn soft_limit_of_open_files_is_raised() {
     daemon.stop();
 }
 
+/// A command waits for the next free thread if none can be spawned. The shortage is logged once a minute.
+#[test]
+fn commands_share_threads_during_a_shortage() {
+    // The limit does not apply to root.
+    let user: &[&str] = if rustix::process::geteuid().is_root() { &["--user", "nobody"] } else { &[] };
+    let daemon = Daemon::start(user);
+    let first = daemon.client();
+    daemon.limit_processes(1);
+    let others = (0..16).map(|_| daemon.client());
+    let mut clients: Vec<Client> = [first].into_iter().chain(others).collect();
+    for _ in 0..2 {
+        // The threads of the first commands linger when the others arrive.
+        for client in &mut clients {
+            assert!(client.read(null(), &read_keys(8)[..10]).unwrap().sense_code().is_some());
+        }
+    }
+    let log = daemon.log();
+    assert_eq!(log.matches("threads can be started").count(), 1, "{log}");
+    daemon.limit_processes(10_000);
+    daemon.stop();
+}
+
 /// A shortage in the helper says nothing about the disk: the guest must repeat the command.
 #[test]
 #[ignore = "needs root and /dev/loop0, /dev/loop1"]

@@ -2,13 +2,14 @@
 //! refuses.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Read as _,
     os::{
         fd::OwnedFd,
         unix::{
             fs::MetadataExt as _,
             net::{UnixDatagram, UnixListener, UnixStream},
+            process::ExitStatusExt as _,
         },
     },
     path::Path,
@@ -16,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::{
+    fs::FlockOperation,
+    process::{Pid, Signal},
+};
 use test_support::{Client, Daemon, eventually};
 
 use crate::{null, read_keys};
@@ -137,6 +141,59 @@ fn background_start_failure_reaches_the_starter() {
     assert!(!pidfile.exists(), "the pidfile is removed again");
 }
 
+/// The starter exits after the daemon has logged its error: a service manager may read the log then.
+#[test]
+fn error_is_logged_before_starter_exits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (socket, log) = (directory.path().join("socket"), directory.path().join("log"));
+    // Without the rule, the starter exits at about the time at which the line is written.
+    for _ in 0..50 {
+        let status = Daemon::command()
+            .args(["--unprivileged", "-d", "-k", text(&socket), "-f", text(&directory.path().join("pid"))])
+            .args(["--emulate", text(&log)])
+            .stderr(File::create(&log).unwrap())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(1));
+        let log = fs::read_to_string(&log).unwrap();
+        assert!(log.contains("error: --emulate: "), "{log:?}");
+    }
+}
+
+/// The last step of the start fails if the starter was killed. The daemon then exits and removes its files.
+#[test]
+fn daemon_of_killed_starter_leaves_no_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let [socket, other, metrics, pidfile, log, state] =
+        ["socket", "other", "metrics", "pid", "log", "state"].map(|name| directory.path().join(name));
+    // The daemon waits for this lock before it binds a socket, for a second each.
+    let lock = File::open(directory.path()).unwrap();
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let mut starter = Daemon::command()
+        .args(["--unprivileged", "-d", "-k", text(&socket), "-f", text(&pidfile)])
+        .args(["--metrics-socket", text(&metrics)])
+        // The supervisor of multipath workers removes the first socket, if the daemon does not; it does not know this one.
+        .args(["--emulate", text(&state), "--initiator", &format!("a={}", text(&other))])
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut pid = None;
+    eventually("the daemon has written its pidfile", || {
+        let written = fs::read_to_string(&pidfile).unwrap_or_default();
+        pid = written.strip_suffix('\n').and_then(|pid| pid.parse().ok());
+        pid.is_some()
+    });
+    starter.kill().unwrap();
+    assert_eq!(starter.wait().unwrap().signal(), Some(9), "the starter still waits");
+    drop(lock);
+    wait_for_exit(pid.unwrap());
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains("listening on"), "{log}");
+    for file in [socket, other, metrics, pidfile] {
+        assert!(!file.exists(), "{}", file.display());
+    }
+}
+
 /// Starts a daemon in the background with `-d`, and returns the output of the starter.
 fn background(socket: &Path, arguments: &[&str], directory: &Path) -> Output {
     let mut command = Daemon::command();
@@ -146,6 +203,10 @@ fn background(socket: &Path, arguments: &[&str], directory: &Path) -> Output {
 
 fn end(pid: i32) {
     rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    wait_for_exit(pid);
+}
+
+fn wait_for_exit(pid: i32) {
     let process = format!("/proc/{pid}/stat");
     eventually("the daemon exits", || {
         fs::read_to_string(&process).map_or(true, |stat| stat.contains(") Z "))
@@ -203,6 +264,22 @@ fn activation_needs_one_listening_socket() {
         assert_eq!(child.wait().unwrap().code(), Some(1), "{message}");
         assert!(stderr.contains(message), "{message}: {stderr}");
     }
+}
+
+/// Passed descriptors are checked before the daemon opens files of its own, which get the same numbers.
+#[test]
+fn missing_activation_descriptor_is_an_error() {
+    let script = "exec 3<&-; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, "sh"])
+        .arg(Daemon::command().get_program())
+        .arg("--unprivileged")
+        .env_remove("NOTIFY_SOCKET")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("the descriptor passed cannot be used: Bad file descriptor"), "{stderr}");
 }
 
 /// libvirtd passes its own environment, with its `NOTIFY_SOCKET`, to the helpers that it starts.

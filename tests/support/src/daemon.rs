@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -152,9 +155,24 @@ impl Daemon {
 
     /// Sets the soft limit of open files of the running daemon.
     pub fn limit_open_files(&self, files: usize) {
-        let limit = format!("--nofile={files}:");
-        let done = Command::new("prlimit").args(["--pid", &self.pid().to_string(), &limit]).status();
-        assert!(done.expect("prlimit").success());
+        self.limit("nofile", files);
+    }
+
+    /// Sets the soft limit of processes and threads of the running daemon's user. It does not apply to root.
+    pub fn limit_processes(&self, processes: usize) {
+        self.limit("nproc", processes);
+    }
+
+    fn limit(&self, resource: &str, value: usize) {
+        let limit = format!("--{resource}={value}:");
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &self.pid().to_string(), &limit]);
+        // Root may set the limits of another user's process only with CAP_SYS_RESOURCE.
+        let id = |field| self.status(field).split_whitespace().next().and_then(|id| id.parse().ok());
+        if rustix::process::geteuid().is_root() {
+            command.uid(id("Uid").expect("a user")).gid(id("Gid").expect("a group"));
+        }
+        assert!(command.status().expect("prlimit").success());
     }
 
     /// Returns a field of `/proc/PID/status`.
