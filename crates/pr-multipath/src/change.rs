@@ -47,11 +47,17 @@ impl Change<'_> {
         list: &BasicParameters<'_>,
         parameters: &[u8],
     ) -> Result<(), ChangeError> {
-        let has_no_keys = list.reservation_key == NO_KEY && list.service_action_key == NO_KEY;
-        if command.action == OutServiceAction::Register && has_no_keys && list.transport_ids.is_none() {
-            // A disk answers GOOD and changes nothing if the nexus is not registered; until 0.12 the library fails with a
-            // syntax error.
-            return if self.state.has_key(NO_KEY)? { Ok(()) } else { Err(ChangeError::Conflict) };
+        if command.action == OutServiceAction::Register && list.reservation_key == NO_KEY {
+            // A registered host must send its current key. If multipathd has registered a path again from its record, the
+            // other paths show that the guest is not registered; from 0.13 on the library takes the same view. Asked before
+            // the library is called: what its failure leaves behind would be undone by unregistering this host.
+            if !self.state.has_key(NO_KEY)? {
+                return Err(ChangeError::Conflict);
+            }
+            // A disk answers GOOD and changes nothing; until 0.12 the library fails with a syntax error.
+            if list.service_action_key == NO_KEY && list.transport_ids.is_none() {
+                return Ok(());
+            }
         }
         let recorded = self.state.recorded_key()?;
         if let Some(ids) = list.transport_ids {
@@ -152,11 +158,6 @@ impl Change<'_> {
     ) -> Result<(), ChangeError> {
         if command.action != OutServiceAction::Register || list.reservation_key != NO_KEY {
             return Err(error);
-        }
-        // A registered host must send its current key. If multipathd has registered a path again from its record, the other
-        // paths show that the guest is not registered; from 0.13 on the library takes the same view.
-        if !self.state.has_key(NO_KEY)? {
-            return Err(ChangeError::Conflict);
         }
         let action = OutServiceAction::RegisterAndIgnoreExistingKey;
         self.make_by_library(PersistentReserveOut { action, ..command }, list).map(drop)

@@ -6,7 +6,7 @@ use fixtures::Disk;
 use scsi_sense::Status;
 use test_support::Reply;
 
-use super::{CLEAR, Host, Hosts, KEY, OTHER_KEY, REGISTER, State, with_hosts};
+use super::{CLEAR, Host, Hosts, KEY, NEW_KEY, OTHER_KEY, REGISTER, RELEASE, RESERVE, State, with_hosts};
 use crate::reservations::with_transport_ids;
 
 pub(super) const INVALID_FIELD_IN_PARAMETER_LIST: Option<(u8, u8, u8)> = Some((5, 0x26, 0));
@@ -80,6 +80,26 @@ fn at_most_thirty_two_transport_ids() {
         let length = u32::from_be_bytes(*status.payload[4..].first_chunk().unwrap());
         assert_eq!((status.status, length), (Status::GOOD, 34 * 48));
         host.expect_good(CLEAR, 0, KEY, 0);
+    });
+}
+
+/// A registered host must send its key, also if it registers others: else it would be unregistered by the failure.
+#[test]
+fn registered_host_keeps_its_reservation() {
+    with_hosts(|Hosts { map, host, .. }| {
+        let other = Disk::map_a_other_host().initiator_port();
+        host.expect_good(REGISTER, 0, 0, KEY);
+        host.expect_good(RESERVE, 5, KEY, 0);
+        let held = map.registered(KEY).with_reservation(KEY, 5);
+        for ids in [&[sas(other)][..], &[sas(0x1234)], &[]] {
+            for key in [KEY, NEW_KEY] {
+                let reply = register(host, key, ids);
+                assert_eq!((reply.status, reply.sense_code()), (Status::RESERVATION_CONFLICT, None));
+                assert_eq!(map.state(), held, "{ids:02x?}");
+            }
+        }
+        host.expect_good(RELEASE, 5, KEY, 0);
+        assert_eq!(map.state(), map.registered(KEY));
     });
 }
 
