@@ -6,6 +6,7 @@
 //! lists them.
 
 use mpathpersist::{Error, Failure, Generation, RegisteredKey};
+use pr_backend::with_sources;
 use scsi_sense::{
     Cdb, SenseCode, SenseKey, Status,
     pr::{BasicParameters, OutParameters, OutServiceAction, PersistentReserveOut, ReservationKey},
@@ -23,12 +24,23 @@ const TRANSPORT_IDS_MAX: usize = 32;
 
 /// Changes one map.
 pub(crate) struct Change<'a> {
-    pub(crate) state: MapState<'a>,
+    state: MapState<'a>,
+    /// The library was called, or the change was sent to a path: the disk may have made it.
+    has_begun: bool,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    pub(crate) fn new(state: MapState<'a>) -> Self {
+        Self { state, has_begun: false }
+    }
+
     /// Makes the change that a guest asked for.
     pub(crate) fn make(mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), ChangeError> {
+        let made = self.start(cdb, parameters);
+        made.map_err(|error| if self.has_begun { error.after_begin() } else { error })
+    }
+
+    fn start(&mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), ChangeError> {
         let (command, list) = parse(cdb, parameters)?;
         match command.action {
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => {
@@ -75,9 +87,9 @@ impl Change<'_> {
             }
         }
         if list.service_action_key == NO_KEY {
-            self.release_before_unregistering(command, list)?;
+            self.release_before_unregistering(command, list, recorded)?;
         }
-        let before = self.replaced_key(command, list, recorded);
+        let before = self.replaced_key(command, list, recorded)?;
         let on_paths = BasicParameters { transport_ids: None, ..*list };
         let made = match self.make_by_library(command, &on_paths) {
             Err(ChangeError::Failed(Failure::SyntaxError)) if recorded.is_some() => {
@@ -106,22 +118,32 @@ impl Change<'_> {
     }
 
     /// Releases this host's reservation before `command` unregisters the path that may hold it. Until 0.12, if that path is
-    /// away, the library leaves reservation and registration as they are and reports success.
+    /// away, the library leaves reservation and registration as they are and reports success. REGISTER AND IGNORE EXISTING
+    /// KEY does not state the key of this host, which is the `recorded` one if a path is registered with it.
     fn release_before_unregistering(
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
+        recorded: Option<RegisteredKey>,
     ) -> Result<(), ChangeError> {
-        if self.state.generation() >= Generation::From13 || command.action != OutServiceAction::Register {
+        if self.state.generation() >= Generation::From13 {
             return Ok(());
         }
-        match self.state.reservation()? {
-            Some(held) if held.key == list.reservation_key && !held.kind.is_all_registrants() => {
+        let is_key_stated = command.action == OutServiceAction::Register;
+        let key =
+            if is_key_stated { Some(list.reservation_key) } else { recorded.map(|recorded| recorded.key) };
+        match (key, self.state.reservation()?) {
+            (Some(key), Some(held))
+                if held.key == key
+                    && !held.kind.is_all_registrants()
+                    && (is_key_stated || self.state.has_key(key)?) =>
+            {
                 let action = OutServiceAction::Release;
                 let release = PersistentReserveOut { action, scope: held.scope, kind: held.kind, ..command };
-                let key =
-                    BasicParameters { reservation_key: list.reservation_key, ..BasicParameters::default() };
-                self.release_by_paths(release, &key)
+                self.release_by_paths(
+                    release,
+                    &BasicParameters { reservation_key: key, ..BasicParameters::default() },
+                )
             }
             _ => Ok(()),
         }
@@ -133,16 +155,16 @@ impl Change<'_> {
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
         recorded: Option<RegisteredKey>,
-    ) -> ReservationKey {
+    ) -> Result<ReservationKey, ChangeError> {
         match (command.action, recorded) {
-            (OutServiceAction::Register, _) => list.reservation_key,
+            (OutServiceAction::Register, _) => Ok(list.reservation_key),
             // Only if it is still registered: a fenced host must not get its key back by a command that failed.
             (_, Some(RegisteredKey { key, .. }))
-                if list.service_action_key != NO_KEY && self.state.has_key(key).unwrap_or(false) =>
+                if list.service_action_key != NO_KEY && self.state.has_key(key)? =>
             {
-                key
+                Ok(key)
             }
-            _ => NO_KEY,
+            _ => Ok(NO_KEY),
         }
     }
 
@@ -230,7 +252,7 @@ impl Change<'_> {
 
     /// Sends a RELEASE by all paths: the path that holds the reservation releases it, on the others nothing changes.
     fn release_by_paths(
-        &self,
+        &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<(), ChangeError> {
@@ -240,6 +262,7 @@ impl Change<'_> {
         let parameters = list.to_bytes();
         let (mut is_good, mut is_conflict) = (false, false);
         for nexus in self.state.nexuses()? {
+            self.has_begun = true;
             match nexus.change(command, &parameters) {
                 Answer::Good => is_good = true,
                 Answer::Status(Status::RESERVATION_CONFLICT) => is_conflict = true,
@@ -314,6 +337,10 @@ impl Change<'_> {
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
     ) -> Result<MadeBy, ChangeError> {
+        // After a command that unregisters its sender, it could not be told whether the disk has executed it.
+        if removes_own_key(command.action, list) && self.state.lacks_key(list.reservation_key) {
+            return Err(ChangeError::Conflict);
+        }
         let made = self.call(command, list)?;
         match made {
             Ok(()) => self.verify(command, list).map(|()| MadeBy::Library),
@@ -335,6 +362,7 @@ impl Change<'_> {
         list: &BasicParameters<'_>,
     ) -> Result<Result<(), Error>, ChangeError> {
         let PersistentReserveOut { action, scope, kind, .. } = command;
+        self.has_begun = true;
         let made = self.state.library.reserve_out(self.state.map, action, scope, kind, list);
         // These may register a nexus that has no key yet.
         let may_be_first = action == OutServiceAction::RegisterAndIgnoreExistingKey
@@ -384,25 +412,26 @@ impl Change<'_> {
     fn verify(&self, command: PersistentReserveOut, list: &BasicParameters<'_>) -> Result<(), ChangeError> {
         let (key, other) = (list.reservation_key, list.service_action_key);
         let is_made = match command.action {
-            OutServiceAction::Reserve => self.state.reservation()?.is_some_and(|held| {
-                (held.key == key || held.kind.is_all_registrants())
-                    && (held.scope, held.kind) == (command.scope, command.kind)
-            }),
+            OutServiceAction::Reserve => self.state.holds(key, command)?,
             OutServiceAction::Clear => !self.state.keys()?.contains(key),
-            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort
-                if other != key && other != NO_KEY =>
-            {
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort if other == NO_KEY => {
+                self.state.holds(key, command)?
+            }
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort if other == key => {
+                self.has_preempted_own_key(command, key)?
+            }
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
                 !self.state.keys()?.contains(other)
             }
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey
                 if other != NO_KEY =>
             {
-                self.state.keys()?.may_contain(other)
+                self.state.are_registered(list)?
             }
-            // Another host may have registered the same key.
-            OutServiceAction::Register if key != NO_KEY => {
-                !self.state.keys()?.contains(key) || !self.state.has_key(key)?
+            OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => {
+                self.state.are_unregistered()?
             }
+            // `release` checks it, and `parse` rejects all others.
             _ => true,
         };
         if is_made {
@@ -416,6 +445,21 @@ impl Change<'_> {
         Err(ChangeError::Failed(Failure::Other))
     }
 
+    /// Returns whether the disk may have executed a PREEMPT of this host's own key: it leaves no registration of another host
+    /// with this key, and a reservation of this key has the scope and type of the command.
+    fn has_preempted_own_key(
+        &self,
+        command: PersistentReserveOut,
+        key: ReservationKey,
+    ) -> Result<bool, ChangeError> {
+        let is_of_other_type = self
+            .state
+            .reservation()?
+            .is_some_and(|held| held.key == key && (held.scope, held.kind) != (command.scope, command.kind));
+        let registered = self.state.keys()?.count(key);
+        Ok(!is_of_other_type && registered <= nexus::count_with_key(&self.state.nexuses()?, key))
+    }
+
     /// Converts an error of the library.
     fn change_error(
         &self,
@@ -427,12 +471,13 @@ impl Change<'_> {
             Error::Library(Failure::ReservationConflict) => return ChangeError::Conflict,
             Error::Library(failure) => failure,
             error => {
-                worker_log!("{}: {error}", self.state.name.escape_ascii());
+                worker_log!("{}: {}", self.state.name.escape_ascii(), with_sources(&error));
                 Failure::Other
             }
         };
         // LIO does not answer RESERVATION CONFLICT to an unregistered nexus if there is no reservation.
         if !is_registration(command.action)
+            && !removes_own_key(command.action, list)
             && failure != Failure::SyntaxError
             && self.state.lacks_key(list.reservation_key)
         {
@@ -448,6 +493,18 @@ enum MadeBy {
     Library,
     /// By one path.
     Path,
+}
+
+/// Returns whether the disk may unregister the sender of this change. If the answer is lost, it does not matter for the
+/// cause that the sender is no longer registered.
+fn removes_own_key(action: OutServiceAction, list: &BasicParameters<'_>) -> bool {
+    match action {
+        OutServiceAction::Clear => true,
+        OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
+            list.service_action_key == list.reservation_key
+        }
+        _ => false,
+    }
 }
 
 fn is_registration(action: OutServiceAction) -> bool {

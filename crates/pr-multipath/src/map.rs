@@ -110,12 +110,9 @@ impl Maps {
             name: table.name.to_bytes(),
             scsi: &scsi,
         };
-        match (Change { state }).make(command.cdb, parameters) {
+        match Change::new(state).make(command.cdb, parameters) {
             Ok(()) => Outcome::bare(Status::GOOD),
-            Err(ChangeError::Conflict) => Outcome::bare(Status::RESERVATION_CONFLICT),
-            Err(ChangeError::Rejected(code)) => Outcome::Rejected(code),
-            Err(ChangeError::Failed(failure)) => self.explain(failure, number, timeout),
-            Err(ChangeError::Shortage(cause)) => busy(cause),
+            Err(error) => outcome_of(error, |failure| self.explain(failure, number, timeout)),
         }
     }
 
@@ -231,6 +228,17 @@ fn number(map: BorrowedFd<'_>) -> Result<DeviceNumber, NotServed> {
     }
 }
 
+/// Returns the outcome of a change that was not made. BUSY means that nothing was sent, so that the guest repeats the command.
+fn outcome_of(error: ChangeError, explain: impl FnOnce(Failure) -> Outcome) -> Outcome {
+    match error {
+        ChangeError::Conflict => Outcome::bare(Status::RESERVATION_CONFLICT),
+        ChangeError::Rejected(code) => Outcome::Rejected(code),
+        ChangeError::Failed(failure) => explain(failure),
+        ChangeError::Shortage(cause) => busy(cause),
+        ChangeError::CutShort(cause) => failed(SenseCode::IO_PROCESS_TERMINATED, cause),
+    }
+}
+
 fn failed(code: SenseCode, cause: Cause) -> Outcome {
     Outcome::Failed(Unanswered::check_condition(code, cause))
 }
@@ -254,6 +262,18 @@ fn is_illegal(sense: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_changes_not_begun_are_busy() {
+        let shortage = || Cause::new("shortage", "no descriptors");
+        let answer = |error| match outcome_of(error, |_| panic!("no failure of the library")) {
+            Outcome::Failed(failure) => (failure.status(), failure.sense()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answer(ChangeError::Shortage(shortage())), (Status::BUSY, None));
+        let aborted = (Status::CHECK_CONDITION, Some(SenseCode::IO_PROCESS_TERMINATED));
+        assert_eq!(answer(ChangeError::Shortage(shortage()).after_begin()), aborted);
+    }
 
     #[test]
     fn no_library_code_reads_as_success() {

@@ -7,7 +7,10 @@ use dm_ioctl::{Control, DeviceNumber};
 use mpathpersist::{Failure, Generation, Library, RegisteredKey};
 use pr_backend::{Scsi, with_sources};
 use pr_proto::DATA_MAX;
-use scsi_sense::pr::{InServiceAction, Keys, Reservation, ReservationData, ReservationKey};
+use scsi_sense::pr::{
+    BasicParameters, InServiceAction, Keys, PersistentReserveOut, Reservation, ReservationData,
+    ReservationKey,
+};
 
 use crate::{
     cause,
@@ -75,7 +78,8 @@ impl MapState<'_> {
 
     /// Records, in multipathd, a key with which this host is registered.
     pub(crate) fn record(&self, key: ReservationKey) -> Result<(), ChangeError> {
-        let aptpl = self.nexuses()?.iter().any(nexus::is_aptpl_active);
+        let aptpl = self.nexuses()?.iter().find_map(nexus::is_aptpl_active);
+        let aptpl = aptpl.ok_or(ChangeError::Failed(Failure::Other))?;
         self.set_recorded_key(Some(RegisteredKey { key, aptpl })).map_err(|error| match error {
             ChangeError::Failed(_) => ChangeError::Failed(Failure::SyntaxError),
             error => error,
@@ -99,13 +103,18 @@ impl MapState<'_> {
 
     /// Returns the paths that can be opened.
     pub(crate) fn nexuses(&self) -> Result<Vec<Route<'_>>, ChangeError> {
-        let paths: Vec<DeviceNumber> = path::of(self.control, self.number).map_err(|error| {
+        self.open_each()?.collect()
+    }
+
+    /// Opens one path after the other. A path that cannot be opened because this host lacks a resource is an error: it must
+    /// not count as away.
+    fn open_each(&self) -> Result<impl Iterator<Item = Result<Route<'_>, ChangeError>>, ChangeError> {
+        let paths = path::of(self.control, self.number).map_err(|error| {
             worker_log!("{}: {}", self.name.escape_ascii(), with_sources(&error));
             cause::of_shortage(&error).map_or(ChangeError::Failed(Failure::MapError), ChangeError::Shortage)
         })?;
         let opened = paths.into_iter().filter_map(|path| Route::open(path, self.scsi).transpose());
-        // A path that could not be opened because this host lacks a resource must not count as away.
-        opened.collect::<Result<_, _>>().map_err(ChangeError::Shortage)
+        Ok(opened.map(|path| path.map_err(ChangeError::Shortage)))
     }
 
     /// Returns as many paths as can be opened, also if this process or the host lacks a resource.
@@ -128,9 +137,36 @@ impl MapState<'_> {
         data.reservation().map_err(|_| ChangeError::Failed(Failure::Other))
     }
 
+    /// Returns whether the holder of the reservation has `key`, and the reservation scope and type of `command`.
+    pub(crate) fn holds(
+        &self,
+        key: ReservationKey,
+        command: PersistentReserveOut,
+    ) -> Result<bool, ChangeError> {
+        Ok(self.reservation()?.is_some_and(|held| {
+            (held.key == key || held.kind.is_all_registrants())
+                && (held.scope, held.kind) == (command.scope, command.kind)
+        }))
+    }
+
+    /// Returns whether all paths that answer are registered as a REGISTER with these parameters leaves them.
+    pub(crate) fn are_registered(&self, list: &BasicParameters<'_>) -> Result<bool, ChangeError> {
+        nexus::are_registered(&self.nexuses()?, list).ok_or(ChangeError::Failed(Failure::Other))
+    }
+
+    /// Returns whether all paths that answer are not registered.
+    pub(crate) fn are_unregistered(&self) -> Result<bool, ChangeError> {
+        nexus::are_unregistered(&self.nexuses()?).ok_or(ChangeError::Failed(Failure::Other))
+    }
+
+    /// Sends PERSISTENT RESERVE IN to one path after the other; returns the data of the first that answers.
     fn read(&self, action: InServiceAction) -> Result<Vec<u8>, ChangeError> {
-        let nexuses = self.nexuses()?;
-        nexuses.iter().find_map(|nexus| nexus.read(action)).ok_or(ChangeError::Failed(Failure::Other))
+        for nexus in self.open_each()? {
+            if let Some(data) = nexus?.read(action) {
+                return Ok(data);
+            }
+        }
+        Err(ChangeError::Failed(Failure::Other))
     }
 }
 
@@ -141,6 +177,11 @@ impl RegisteredKeys {
     /// Returns whether the list contains `key`.
     pub(crate) fn contains(&self, key: ReservationKey) -> bool {
         self.0.contains(&key)
+    }
+
+    /// Returns the number of registrations with `key`.
+    pub(crate) fn count(&self, key: ReservationKey) -> usize {
+        self.0.iter().filter(|other| **other == key).count()
     }
 
     /// Returns whether the list contains `key`, or is so long that it may be cut.

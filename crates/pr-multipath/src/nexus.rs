@@ -45,11 +45,10 @@ impl Answer {
         }
     }
 
-    /// Returns whether this answer to a REGISTER says that the nexus is no longer registered.
-    pub(crate) fn is_fenced(self) -> bool {
-        // LIO answers NOT READY to a nexus that is not registered.
-        matches!(self, Self::Status(Status::RESERVATION_CONFLICT))
-            || matches!(self, Self::Sense(code) if code.key == SenseKey::NOT_READY)
+    /// Returns whether this answer to a REGISTER of a key over itself says that the nexus does not have that key. LIO answers
+    /// NOT READY to an unregistered nexus, but not to a REGISTER; from a path, NOT READY tells nothing about its key.
+    fn is_fenced(self) -> bool {
+        self == Self::Status(Status::RESERVATION_CONFLICT)
     }
 }
 
@@ -84,7 +83,7 @@ const TRIES: usize = 3;
 pub(crate) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<bool> {
     let mut answer = None;
     for nexus in nexuses {
-        match nexus.change(REGISTER, &register(key, key, key != NO_KEY && is_aptpl_active(nexus))) {
+        match answer_to_key(nexus, key) {
             Answer::Good => return Some(true),
             Answer::Status(Status::RESERVATION_CONFLICT) => answer = Some(false),
             // The path is away, or standing by.
@@ -94,19 +93,54 @@ pub(crate) fn has_key(nexuses: &[impl Nexus], key: ReservationKey) -> Option<boo
     answer
 }
 
+/// Sends a REGISTER that replaces `key` by itself. Each REGISTER sets APTPL anew, so this sends nothing if the disk does not
+/// report how it is set.
+fn answer_to_key(nexus: &impl Nexus, key: ReservationKey) -> Answer {
+    // A REGISTER of key zero over key zero changes nothing.
+    let aptpl = if key == NO_KEY { Some(false) } else { is_aptpl_active(nexus) };
+    aptpl.map_or(Answer::Missing, |aptpl| nexus.change(REGISTER, &register(key, key, aptpl)))
+}
+
+/// Returns the number of nexuses that answer that they are registered with `key`.
+pub(crate) fn count_with_key(nexuses: &[impl Nexus], key: ReservationKey) -> usize {
+    nexuses.iter().filter(|nexus| answer_to_key(*nexus, key) == Answer::Good).count()
+}
+
+/// Returns whether all nexuses that answer are registered as a REGISTER with these parameters leaves them; `None` if no nexus
+/// answers. The REGISTER is repeated with the new key as the current one, and all other parameters as they were.
+pub(crate) fn are_registered(nexuses: &[impl Nexus], list: &BasicParameters<'_>) -> Option<bool> {
+    let again =
+        BasicParameters { reservation_key: list.service_action_key, transport_ids: None, ..*list }.to_bytes();
+    have_all(nexuses.iter().map(|nexus| nexus.change(REGISTER, &again)))
+}
+
+/// Returns whether all nexuses that answer are not registered; `None` if no nexus answers.
+pub(crate) fn are_unregistered(nexuses: &[impl Nexus]) -> Option<bool> {
+    have_all(nexuses.iter().map(|nexus| answer_to_key(nexus, NO_KEY)))
+}
+
+/// Returns whether all nexuses have a key, from their answers to a REGISTER that replaces it by itself.
+fn have_all(answers: impl Iterator<Item = Answer>) -> Option<bool> {
+    answers
+        .filter_map(|answer| match answer {
+            Answer::Good => Some(true),
+            Answer::Status(Status::RESERVATION_CONFLICT) => Some(false),
+            Answer::Status(_) | Answer::Sense(_) | Answer::Missing => None,
+        })
+        .reduce(|all, has_key| all && has_key)
+}
+
 /// Returns whether all nexuses answer that they do not have `key`; `false` if one of them does not answer.
 pub(crate) fn all_lack_key(nexuses: &[impl Nexus], key: ReservationKey) -> bool {
     !nexuses.is_empty()
         && nexuses.iter().all(|nexus| has_key(std::slice::from_ref(nexus), key) == Some(false))
 }
 
-/// Returns whether the disk keeps reservations through a loss of power. Each REGISTER sets this anew, so a REGISTER that
-/// must change nothing has to repeat it.
-pub(crate) fn is_aptpl_active(nexus: &impl Nexus) -> bool {
-    nexus
-        .read(InServiceAction::ReportCapabilities)
-        .and_then(|data| Capabilities::parse(&data).ok())
-        .is_some_and(|capabilities| capabilities.persist_through_power_loss_activated)
+/// Returns whether the disk keeps reservations through a loss of power; `None` if it does not report that. Each REGISTER sets
+/// this anew, so a REGISTER that must change nothing has to repeat it.
+pub(crate) fn is_aptpl_active(nexus: &impl Nexus) -> Option<bool> {
+    let data = nexus.read(InServiceAction::ReportCapabilities)?;
+    Some(Capabilities::parse(&data).ok()?.persist_through_power_loss_activated)
 }
 
 /// Registers, by one nexus, the TransportIDs of a REGISTER that has been made on all nexuses without them. `parameters` are
@@ -175,7 +209,7 @@ fn are_all_registered(nexus: &impl Nexus, ids: Option<TransportIds<'_>>, key: Re
 /// registers nexuses that are away when they come back.
 pub(crate) fn complete_registration(nexuses: &[impl Nexus], key: ReservationKey) -> Result<(), ChangeError> {
     let failed = Err(ChangeError::Failed(Failure::Other));
-    let aptpl = nexuses.iter().any(is_aptpl_active);
+    let Some(aptpl) = nexuses.iter().find_map(is_aptpl_active) else { return failed };
     let same = register(key, key, aptpl);
     let answers: Vec<_> = nexuses.iter().map(|nexus| (nexus, nexus.change(REGISTER, &same))).collect();
     let Some((first, _)) = answers.iter().find(|(_, answer)| *answer == Answer::Good) else {
@@ -239,6 +273,8 @@ mod tests {
         OvertakenThenLost,
         /// The other host preempts the key just before.
         Preempted,
+        /// The path answers NOT READY, and the change does not reach the disk.
+        NotReady,
     }
 
     /// A path to a disk in software.
@@ -294,6 +330,9 @@ mod tests {
             }
             if matches!(delivery, Delivery::Lost | Delivery::OvertakenThenLost) {
                 return Answer::Missing;
+            }
+            if delivery == Delivery::NotReady {
+                return Answer::Sense(SenseCode::NOT_READY);
             }
             let answer = self.execute(command, parameters);
             if delivery == Delivery::ReplyLost { Answer::Missing } else { answer }
@@ -413,11 +452,60 @@ mod tests {
             assert_eq!(paths[0].execute(REGISTER_AND_IGNORE, &parameters), Answer::Good);
             for (key, expected) in [(KEY, true), (OTHER, false), (NO_KEY, false)] {
                 assert_eq!(has_key(&paths, key), Some(expected));
-                assert_eq!(is_aptpl_active(&paths[0]), aptpl, "key {key:?}");
+                assert_eq!(is_aptpl_active(&paths[0]), Some(aptpl), "key {key:?}");
                 let keys = paths[0].read(InServiceAction::ReadKeys).unwrap();
                 assert!(Keys::parse(&keys).unwrap().iter().eq([KEY]), "key {key:?}");
             }
         }
+    }
+
+    /// Without the current APTPL, the REGISTER that asks for the key would switch it off.
+    #[test]
+    fn unknown_aptpl_proves_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::new(directory.path().join("state"));
+        let disk = RefCell::new(LogicalUnit::open(&[1], store).unwrap());
+        let answer = path(&disk, 1).execute(REGISTER_AND_IGNORE, &register(NO_KEY, KEY, true));
+        assert_eq!(answer, Answer::Good);
+        let paths = [FakePath { is_readable: false, ..path(&disk, 1) }];
+        assert_eq!(has_key(&paths, KEY), None);
+        assert_eq!(has_key(&paths, NO_KEY), Some(false), "key zero needs no APTPL");
+        assert!(failed(&complete_registration(&paths, KEY)));
+        assert_eq!(is_aptpl_active(&path(&disk, 1)), Some(true));
+    }
+
+    /// LIO refuses a REGISTER without ALL_TG_PT of a key that was registered with it; other disks accept it.
+    #[test]
+    fn refused_query_proves_no_key() {
+        let disk = disk();
+        let refusing = path_with(&disk, 1, &[Delivery::NotReady]);
+        assert_eq!(has_key(&[refusing], KEY), None);
+        let all_ports =
+            BasicParameters { service_action_key: KEY, all_target_ports: true, ..BasicParameters::default() };
+        assert_eq!(path(&disk, 1).execute(REGISTER, &all_ports.to_bytes()), Answer::Good);
+        assert_eq!(has_key(&[path(&disk, 1)], KEY), Some(true));
+        assert_eq!(are_registered(&[path(&disk, 1)], &all_ports), Some(true));
+    }
+
+    #[test]
+    fn key_of_another_host_is_no_registration() {
+        let disk = disk();
+        let paths = [path(&disk, 1), path(&disk, 2)];
+        let list = BasicParameters { service_action_key: KEY, ..BasicParameters::default() };
+        register_port(&disk, OTHER_HOST, KEY);
+        assert_eq!(are_registered(&paths, &list), Some(false));
+        assert_eq!(are_unregistered(&paths), Some(true));
+        assert_eq!(count_with_key(&paths, KEY), 0);
+        register_port(&disk, 2, KEY);
+        assert_eq!(are_registered(&paths, &list), Some(false), "the first is not registered");
+        assert_eq!(are_unregistered(&paths), Some(false), "the second is registered");
+        assert_eq!(count_with_key(&paths, KEY), 1);
+        register_port(&disk, 1, KEY);
+        assert_eq!(are_registered(&paths, &list), Some(true));
+        assert_eq!(count_with_key(&paths, KEY), 2);
+        let away = [path_with(&disk, 1, &[Delivery::Lost]), path_with(&disk, 2, &[Delivery::NotReady])];
+        assert_eq!((are_registered(&away, &list), are_unregistered(&away)), (None, None));
+        assert_eq!(registered_ports(&disk, KEY), [1, 2, OTHER_HOST]);
     }
 
     /// Sends a REGISTER with the TransportID of the other host, after it has registered both paths of this host.
@@ -500,6 +588,10 @@ mod tests {
         let made = complete_registration(&[path_with(&disk, 1, &silent), path(&disk, 2)], KEY);
         assert!(failed(&made), "the registered one is silent: {made:?}");
         assert!(failed(&complete_registration(no_paths(), KEY)), "there is no path");
+        let not_ready = [Delivery::NotReady];
+        let made =
+            complete_registration(&[path_with(&disk, 1, &not_ready), path_with(&disk, 2, &not_ready)], KEY);
+        assert!(failed(&made), "NOT READY does not say that a path is not registered: {made:?}");
         assert_eq!(registered_ports(&disk, KEY), [1]);
     }
 
