@@ -1,9 +1,6 @@
 //! Failures, their exit status, and the advice printed with them.
 
-use std::{
-    error, fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{error, fmt, io, path::PathBuf};
 
 use pr_client::{CommandError, Error, InvalidCommand};
 use rustix::io::Errno;
@@ -26,9 +23,6 @@ pub(crate) enum Failure {
     /// No connection to the helper could be made. The error names the socket.
     #[error(transparent)]
     Unreachable(Error),
-    /// Connecting to the helper at this socket failed after it was reached.
-    #[error("{}", path.display())]
-    Helper { path: PathBuf, source: Error },
     #[error("{request} {}", device.display())]
     Command { request: Request, device: PathBuf, source: Box<CommandError> },
     #[error("standard output")]
@@ -92,14 +86,6 @@ impl fmt::Display for Chain<'_> {
 }
 
 impl Failure {
-    /// Wraps an error from connecting to this socket.
-    pub(crate) fn connecting(path: &Path, error: Error) -> Self {
-        match error {
-            Error::Unreachable { .. } => Self::Unreachable(error),
-            source => Self::Helper { path: path.to_owned(), source },
-        }
-    }
-
     /// Returns the exit status that `sg3_utils` has for this failure (`sg_lib.h`).
     pub(crate) fn exit_status(&self) -> u8 {
         match self {
@@ -107,7 +93,7 @@ impl Failure {
             Self::Open { .. } => 15,
             // The command itself was done.
             Self::Output(_) => 99,
-            Self::Unreachable(error) | Self::Helper { source: error, .. } => error_exit_status(error),
+            Self::Unreachable(error) => error_exit_status(error),
             Self::Command { source, .. } => command_exit_status(source),
         }
     }
@@ -115,7 +101,7 @@ impl Failure {
     /// Returns what the user can do, if that is known.
     pub(crate) fn advice(&self) -> Option<String> {
         match self {
-            Self::Arguments(_) | Self::Output(_) | Self::Helper { .. } => None,
+            Self::Arguments(_) | Self::Output(_) => None,
             Self::Open { source, node, for_writing, .. } => open_advice(source, node.as_ref(), *for_writing),
             Self::Unreachable(error) => error_advice(error),
             Self::Command { source, device, request } => answer_advice(source, request, &device.display()),

@@ -14,7 +14,7 @@ use crate::{
     failure::{self, Chain, Failure},
     json::{Object, object, text},
     report::{Report, at_least},
-    session,
+    session::{self, skip_attentions},
 };
 
 /// Checks the socket, the helper, the device, and the device through the helper. Skips checks that depend on a failed
@@ -133,20 +133,6 @@ fn check_changing(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &
             diagnosis.refused(NAME, &error, advice);
         }
     }
-}
-
-/// How many unit attentions are skipped before an answer.
-const ATTENTIONS_MAX: u32 = 3;
-
-/// Runs a command, again after a unit attention: that reports an earlier event, and the device did not run the command.
-fn skip_attentions<T>(mut command: impl FnMut() -> Result<T, CommandError>) -> Result<T, CommandError> {
-    for _ in 0..ATTENTIONS_MAX {
-        match command() {
-            Err(error) if error.sense_code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION) => {}
-            found => return found,
-        }
-    }
-    command()
 }
 
 /// Returns the likely cause and what to do, if the error tells.

@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, path::Path};
 
 use pr_client::{Client, CommandError};
+use scsi_sense::SenseKey;
 
 use crate::{
     args::Args,
@@ -56,5 +57,26 @@ impl<'a> Session<'a> {
 /// once.
 pub(crate) fn connect(args: &Args) -> Result<Client, Failure> {
     let options = Client::options().timeout(args.timeout).attempts(1).connections(1);
-    options.connect(&args.socket).map_err(|error| Failure::connecting(&args.socket, error))
+    options.connect(&args.socket).map_err(Failure::Unreachable)
+}
+
+/// How many unit attentions are skipped before an answer.
+const ATTENTIONS_MAX: u32 = 3;
+
+/// Runs a command, again after a unit attention: that reports an earlier event, and the device did not run the command.
+pub(crate) fn skip_attentions<T>(
+    mut command: impl FnMut() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    for _ in 0..ATTENTIONS_MAX {
+        match command() {
+            Err(error) if is_attention(&error) => {}
+            found => return found,
+        }
+    }
+    command()
+}
+
+/// Returns whether the device reported an event instead of running the command.
+pub(crate) fn is_attention(error: &CommandError) -> bool {
+    error.sense_code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }

@@ -7,18 +7,15 @@ use std::{
 };
 
 use pr_client::{Client, CommandError};
-use scsi_sense::{
-    SenseKey,
-    pr::{Reservation, ReservationKey},
-};
+use scsi_sense::pr::{Reservation, ReservationKey};
 use serde_json::Value;
 
 use crate::{
     args::{Args, Watch},
     failure::{Chain, Failure, Request},
     json::{self, object, text},
-    report::{INCOMPLETE, Report, json_reservation},
-    session::Session,
+    report::{INCOMPLETE, Report, count, json_reservation},
+    session::{Session, is_attention, skip_attentions},
 };
 
 /// Polls until a signal ends the program or the output is closed.
@@ -27,7 +24,10 @@ use crate::{
 pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
     let session = Session::open(args, &watch.device)?;
     let mut printer = Printer { as_json: args.json };
-    let mut seen = session.run(Request::Other("watch".into()), first_snapshot)?;
+    // A unit attention reports an event before the start.
+    let mut seen = session.run(Request::Other("watch".into()), |client, device| {
+        skip_attentions(|| Snapshot::take(client, device))
+    })?;
     for event in seen.events() {
         printer.print(&event)?;
     }
@@ -57,24 +57,6 @@ pub(crate) fn run(args: &Args, watch: &Watch) -> Result<Report, Failure> {
             }
         }
     }
-}
-
-/// How many unit attentions the first snapshot skips.
-const ATTENTIONS_MAX: u32 = 3;
-
-/// Takes the first snapshot. Skips unit attentions, which report events before the start.
-fn first_snapshot(client: &Client, device: &impl std::os::fd::AsFd) -> Result<Snapshot, CommandError> {
-    let mut attentions = 0;
-    loop {
-        match Snapshot::take(client, device) {
-            Err(error) if attentions < ATTENTIONS_MAX && is_attention(&error) => attentions += 1,
-            found => return found,
-        }
-    }
-}
-
-fn is_attention(error: &CommandError) -> bool {
-    error.sense_code().is_some_and(|code| code.key == SenseKey::UNIT_ATTENTION)
 }
 
 /// Registrations and reservation at one moment.
@@ -113,12 +95,19 @@ impl Snapshot {
         registered.chain(incomplete).chain([Event::Reservation(self.reservation)]).collect()
     }
 
+    /// Returns the events that certainly happened between two snapshots. A key that is missing in an incomplete list
+    /// may be registered nevertheless, so the list proves neither that it was unregistered since, nor, as the earlier
+    /// list, that the key is new.
     fn changes(&self, now: &Self) -> Vec<Event<'static>> {
-        let gone = difference(&self.keys, &now.keys).map(Event::Unregistered);
-        let new = difference(&now.keys, &self.keys).map(Event::Registered);
+        let gone = difference(&self.keys, &now.keys).filter(|_| now.is_complete).map(Event::Unregistered);
+        let new = difference(&now.keys, &self.keys).filter(|_| self.is_complete).map(Event::Registered);
+        let completeness = match (self.is_complete, now.is_complete) {
+            (true, false) => Some(Event::Incomplete),
+            (false, true) => Some(Event::Complete(now.keys.len())),
+            _ => None,
+        };
         let changed = (self.reservation != now.reservation).then_some(Event::Reservation(now.reservation));
-        let incomplete = (self.is_complete && !now.is_complete).then_some(Event::Incomplete);
-        gone.chain(new).chain(incomplete).chain(changed).collect()
+        gone.chain(new).chain(completeness).chain(changed).collect()
     }
 }
 
@@ -143,6 +132,8 @@ enum Event<'a> {
     Unregistered(ReservationKey),
     /// There may be more registrations than fit an answer.
     Incomplete,
+    /// The list is complete again, with this number of registrations.
+    Complete(usize),
     Reservation(Option<Reservation>),
     /// A unit attention, by which the device reports an event to this initiator.
     Attention(String),
@@ -156,6 +147,7 @@ impl Event<'_> {
             Self::Registered(key) => format!("registered    {key}"),
             Self::Unregistered(key) => format!("unregistered  {key}"),
             Self::Incomplete => format!("incomplete    {INCOMPLETE}"),
+            Self::Complete(keys) => format!("complete      {}", count(*keys, "registration")),
             Self::Reservation(Some(reservation)) => format!("reservation   {reservation}"),
             Self::Reservation(None) => "reservation   none".into(),
             Self::Attention(text) => format!("attention     {text}"),
@@ -170,6 +162,7 @@ impl Event<'_> {
             Self::Registered(key) => vec![event("registered"), ("key", text(key))],
             Self::Unregistered(key) => vec![event("unregistered"), ("key", text(key))],
             Self::Incomplete => vec![event("incomplete")],
+            Self::Complete(keys) => vec![event("complete"), ("registrations", (*keys).into())],
             Self::Reservation(reservation) => {
                 vec![event("reservation"), ("reservation", reservation.map(json_reservation).into())]
             }
@@ -266,7 +259,23 @@ mod tests {
         let texts = |events: Vec<Event<'_>>| events.iter().map(Event::text).collect::<Vec<_>>();
         assert_eq!(texts(cut.events()), ["registered    0x1", told, "reservation   none"]);
         assert_eq!(texts(whole.changes(&cut)), [told]);
-        assert!(cut.changes(&cut).is_empty() && cut.changes(&whole).is_empty());
+        assert!(cut.changes(&cut).is_empty());
+        assert_eq!(texts(cut.changes(&whole)), ["complete      1 registration"]);
+    }
+
+    /// A key that an incomplete list lacks may be registered.
+    #[test]
+    fn incomplete_lists_prove_no_absence() {
+        let cut = |keys: &[u64]| Snapshot { is_complete: false, ..snapshot(keys, None) };
+        let told = "incomplete    there may be more, for which there is no room in an answer";
+        for (before, now, expected) in [
+            (cut(&[1, 2]), cut(&[2, 3]), &[][..]),
+            (snapshot(&[1, 2], None), cut(&[2, 3]), &["registered    0x3", told]),
+            (cut(&[1, 2]), snapshot(&[2, 3], None), &["unregistered  0x1", "complete      2 registrations"]),
+        ] {
+            let events: Vec<_> = before.changes(&now).iter().map(Event::text).collect();
+            assert_eq!(events, expected, "{before:?} {now:?}");
+        }
     }
 
     #[test]

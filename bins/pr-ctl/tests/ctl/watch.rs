@@ -55,9 +55,11 @@ impl Disk {
                 return Answer::CheckCondition(trouble);
             }
             let (scope, kind) = (Scope::LogicalUnit, ReservationType::WriteExclusive);
-            let mut data = vec![0; 512];
+            let room = usize::from(u16::from_be_bytes([arrived.cdb[7], arrived.cdb[8]]));
+            let mut data = vec![0; room];
             let length = if arrived.cdb[1] == 0 {
-                let keys = state.keys.iter().copied().map(ReservationKey);
+                // As in LIO, ADDITIONAL LENGTH counts only the keys that fit.
+                let keys = state.keys.iter().copied().map(ReservationKey).take(room / 8 - 1);
                 Keys::build(state.generation, keys, &mut data).unwrap()
             } else {
                 let held = state.holder.map(|key| Reservation { key: ReservationKey(key), scope, kind });
@@ -130,6 +132,29 @@ fn watch_prints_each_change() {
     let status = watch.child.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (None, Some(Signal::INT.as_raw())));
     assert!(helper.arrived().iter().all(|arrived| arrived.cdb[0] == 0x5e && !arrived.is_writable));
+}
+
+/// A disk that truncates its list to the allocation length, and says nothing of the rest. The truncated list moves when
+/// the first key is unregistered: neither is the key at its end new, nor is a key that it lacks gone.
+#[test]
+fn truncated_lists_announce_no_changes() {
+    let disk = Disk::default();
+    let helper = disk.helper();
+    let watch = Watch::start(&helper, &[]);
+    watch.expect(&["reservation   none"]);
+    let fitting = 8192 / 8 - 1;
+    disk.change(|state| state.keys = (1..=fitting + 100).collect());
+    for key in 1..=fitting {
+        watch.expect(&[&format!("registered    {key:#x}")]);
+    }
+    watch.expect(&["incomplete    there may be more, for which there is no room in an answer"]);
+    disk.change(|state| (state.keys, state.holder) = ((2..=fitting + 100).collect(), Some(2)));
+    watch.expect(&["reservation   WRITE EXCLUSIVE (1h), key 0x2"]);
+    disk.change(|state| state.keys = (3..fitting).chain([5000]).collect());
+    watch.expect(&["unregistered  0x2"]);
+    watch.expect(&["unregistered  0x3ff", "unregistered  0x400", "complete      1021 registrations"]);
+    disk.change(|state| state.keys.retain(|key| *key != 5000));
+    watch.expect(&["unregistered  0x1388"]);
 }
 
 #[test]
