@@ -22,6 +22,9 @@ _pr__ctl() {
             pr__ctl,clear)
                 cmd="pr__ctl__subcmd__clear"
                 ;;
+            pr__ctl,doctor)
+                cmd="pr__ctl__subcmd__doctor"
+                ;;
             pr__ctl,help)
                 cmd="pr__ctl__subcmd__help"
                 ;;
@@ -69,6 +72,9 @@ _pr__ctl() {
                 ;;
             pr__ctl__subcmd__help,clear)
                 cmd="pr__ctl__subcmd__help__subcmd__clear"
+                ;;
+            pr__ctl__subcmd__help,doctor)
+                cmd="pr__ctl__subcmd__help__subcmd__doctor"
                 ;;
             pr__ctl__subcmd__help,help)
                 cmd="pr__ctl__subcmd__help__subcmd__help"
@@ -119,7 +125,7 @@ _pr__ctl() {
 
     case "${cmd}" in
         pr__ctl)
-            opts="-k -h -V --socket --json --timeout --help --version keys reservation capabilities status register register-ignore register-move reserve release clear preempt preempt-abort raw watch probe help"
+            opts="-k -h -V --socket --json --timeout --help --version keys reservation capabilities status register register-ignore register-move reserve release clear preempt preempt-abort raw watch probe doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -200,8 +206,34 @@ _pr__ctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pr__subcmd__ctl__subcmd__doctor)
+            opts="-k -h --write --socket --json --timeout --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pr__subcmd__ctl__subcmd__help)
-            opts="keys reservation capabilities status register register-ignore register-move reserve release clear preempt preempt-abort raw watch probe help"
+            opts="keys reservation capabilities status register register-ignore register-move reserve release clear preempt preempt-abort raw watch probe doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -229,6 +261,20 @@ _pr__ctl() {
             return 0
             ;;
         pr__subcmd__ctl__subcmd__help__subcmd__clear)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pr__subcmd__ctl__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -40,7 +40,7 @@ Exit status, as of sg_persist:
   11  ABORTED COMMAND                   98  another CHECK CONDITION
   14  MISCOMPARE                        99  another status; or the helper was lost or the
   15  the device cannot be opened           output failed: the command may have run
-  20  NO SENSE    21  RECOVERED ERROR";
+  20  NO SENSE    21  RECOVERED ERROR   36  not ready, though no command failed (doctor)";
 
 /// Shows and changes the persistent reservations of a SCSI disk through a privileged helper.
 ///
@@ -100,6 +100,12 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Check whether the helper works with a device; if not, say why and what to do
     Probe(Probe),
+    /// Check whether this node and its disks are ready for a cluster
+    ///
+    /// Checks the node, the helper, multipathd, and each disk as `probe` does, and compares what the disks can do with
+    /// what cluster software needs. Prints READY or NOT READY; only a check that failed makes it NOT READY, not a
+    /// warning and not a check that could not be made. Run it as root: some checks are closed to other users.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -257,6 +263,18 @@ pub(crate) struct Watch {
 pub(crate) struct Probe {
     /// The disk; without it, only the helper is checked
     pub(crate) device: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// The disks; without any, only the node and the helper are checked
+    pub(crate) devices: Vec<PathBuf>,
+
+    /// Register a random key with each disk, read it, and unregister it
+    ///
+    /// Fails if this host is registered with the disk already; that registration is left as it is.
+    #[arg(long, requires = "devices")]
+    pub(crate) write: bool,
 }
 
 /// Bytes given in hexadecimal.

@@ -41,6 +41,12 @@ pub(crate) fn access_of(metadata: &fs::Metadata) -> String {
     format!("mode {:04o}, user {}, group {}", metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
 }
 
+/// Returns the link to the directory of a block device in /sys.
+pub(crate) fn sysfs_directory(metadata: &fs::Metadata) -> PathBuf {
+    let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+}
+
 /// The kind of file at a path, determined without opening it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -87,11 +93,11 @@ impl Kind {
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let kind = metadata.file_type();
-        let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
         Ok(if kind.is_block_device() {
-            Self::of_block(&PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
+            Self::of_block(&sysfs_directory(&metadata))
         } else if kind.is_char_device() {
-            if major == SCSI_GENERIC_MAJOR { Self::ScsiGeneric } else { Self::Character }
+            let is_generic = rustix::fs::major(metadata.rdev()) == SCSI_GENERIC_MAJOR;
+            if is_generic { Self::ScsiGeneric } else { Self::Character }
         } else if kind.is_file() {
             Self::File
         } else {

@@ -1,6 +1,7 @@
 //! pr-ctl: shows and changes SCSI persistent reservations through a helper, without root.
 //!
-//! [`args`] parses the command line; [`commands`] (or [`raw`], [`watch`], [`probe`]) runs it through `pr-client` with
+//! [`args`] parses the command line; [`commands`] (or [`raw`], [`watch`], [`probe`],
+//! [`doctor`]) runs it through `pr-client` with
 //! the descriptor that [`device`] opened, and returns a [`report`] or a [`failure`]. This file prints the result, as
 //! text or as [`json`].
 
@@ -9,7 +10,9 @@
 mod args;
 mod commands;
 mod device;
+mod doctor;
 mod failure;
+mod findings;
 mod json;
 mod probe;
 mod raw;
@@ -78,6 +81,7 @@ fn run(args: &Args) -> Result<Report, Failure> {
         Command::Raw(raw) => raw::run(args, raw),
         Command::Watch(watch) => watch::run(args, watch),
         Command::Probe(probe) => Ok(probe::run(args, probe.device.as_deref())),
+        Command::Doctor(doctor) => Ok(doctor::run(args, doctor)),
     }
 }
 

@@ -1,18 +1,23 @@
 //! `pr-ctl probe`: checks whether a helper works with a device; if not, says why and what to do.
 
-use std::{fs, os::fd::AsFd, os::unix::fs::FileTypeExt as _, path::Path};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
+};
 
-use pr_client::{Client, CommandError, Data};
+use pr_client::{Client, CommandError, Data, RegisteredKeys};
 use scsi_sense::{
     SenseCode, SenseKey, Status,
-    pr::{OutServiceAction, PersistentReserveOut, ReservationType, Scope},
+    pr::{Capabilities, OutServiceAction, PersistentReserveOut, ReservationType, Scope},
 };
 
 use crate::{
     args::Args,
     device::{self, Kind},
-    failure::{self, Chain, Failure},
-    json::{Object, object, text},
+    failure::{Chain, Failure},
+    findings::{Finding, Findings, Outcome},
     report::{Report, at_least},
     session::{self, skip_attentions},
 };
@@ -20,90 +25,134 @@ use crate::{
 /// Checks the socket, the helper, the device, and the device through the helper. Skips checks that depend on a failed
 /// one.
 pub(crate) fn run(args: &Args, device: Option<&Path>) -> Report {
-    let mut diagnosis = Diagnosis::default();
-    diagnosis.heading(format!("helper at {}", args.socket.display()));
-    let client = check_helper(args, &mut diagnosis);
+    let mut findings = Findings::default();
+    let client = check_helper(args, &mut findings);
     if let Some(path) = device {
-        let kind = Kind::of(path);
-        let description = kind.as_ref().map_or_else(|_| "not there".to_owned(), Kind::describe);
-        diagnosis.heading(format!("{}: {description}", path.display()));
-        let (reading, writing) = (device::open(path), device::open_for_writing(path));
-        diagnosis.opening("opened for reading", reading.as_ref().err());
-        diagnosis.opening("opened for writing", writing.as_ref().err());
-        if let (Some(client), Ok(kind), Ok(reading)) = (client, kind, reading) {
-            diagnosis.heading(format!("{} through the helper", path.display()));
-            if check_reading(&client, &reading, &kind, &mut diagnosis) {
-                if let Ok(writing) = writing {
-                    check_changing(&client, &writing, &kind, &mut diagnosis);
-                }
-            }
-        }
+        check_device(client.as_ref(), path, &mut findings);
     }
-    diagnosis.report()
+    findings.report()
 }
 
 /// Checks the socket, and that a helper answers on it.
-fn check_helper(args: &Args, diagnosis: &mut Diagnosis) -> Option<Client> {
+pub(crate) fn check_helper(args: &Args, findings: &mut Findings) -> Option<Client> {
+    findings.heading(format!("helper at {}", args.socket.display()));
     if let Ok(metadata) = fs::metadata(&args.socket) {
         if !metadata.file_type().is_socket() {
-            let advice = "the helper's socket has another path: name it with --socket";
-            diagnosis.no("a socket", "there is something else", Some(advice.into()), 35);
+            let finding = Finding::new("a socket", Outcome::Failed(35), "there is something else");
+            findings.add(finding.advise("the helper's socket has another path: name it with --socket"));
             return None;
         }
-        diagnosis.ok("a socket", &device::access_of(&metadata));
+        findings.add(Finding::ok("a socket", device::access_of(&metadata)));
     }
     match session::connect(args) {
         Ok(client) => {
-            diagnosis.ok("a helper answers", "");
+            findings.add(Finding::ok("a helper answers", ""));
             Some(client)
         }
         Err(failure) => {
-            diagnosis.failed("a helper answers", &failure);
+            findings.add(Finding::failed("a helper answers", &failure));
             None
         }
     }
 }
 
-/// Checks the commands that change nothing. Returns false if READ KEYS fails, since other commands would fail alike.
-fn check_reading(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) -> bool {
-    match skip_attentions(|| client.read_keys(device)) {
-        Ok(keys) => diagnosis.ok("READ KEYS", &at_least(keys.keys.len(), "registration", keys.is_complete)),
-        Err(error) => {
-            diagnosis.refused("READ KEYS", &error, advice_on(&error, kind));
-            return false;
-        }
+/// A device that answers through the helper.
+pub(crate) struct Answering {
+    pub(crate) kind: Kind,
+    /// The device, if it could be opened for writing.
+    pub(crate) writing: Option<OwnedFd>,
+    pub(crate) registered: RegisteredKeys,
+    /// The answer to REPORT CAPABILITIES, if there was one.
+    pub(crate) capabilities: Option<Capabilities>,
+}
+
+/// Checks a device, and then the device through the helper. Returns `None` if it cannot be used at all.
+pub(crate) fn check_device(
+    client: Option<&Client>,
+    path: &Path,
+    findings: &mut Findings,
+) -> Option<Answering> {
+    let kind = Kind::of(path);
+    let description = kind.as_ref().map_or_else(|_| "not there".to_owned(), Kind::describe);
+    findings.heading(format!("{}: {description}", path.display()));
+    let (reading, writing) = (device::open(path), device::open_for_writing(path));
+    findings.add(opening("opened for reading", reading.as_ref().err()));
+    findings.add(opening("opened for writing", writing.as_ref().err()));
+    let (client, kind, reading) = (client?, kind.ok()?, reading.ok()?);
+    findings.heading(format!("{} through the helper", path.display()));
+    let (registered, capabilities) = check_reading(client, &reading, &kind, findings)?;
+    let writing = writing.ok();
+    if let Some(device) = &writing {
+        check_changing(client, device, &kind, findings);
     }
-    match skip_attentions(|| client.read_reservation(device)) {
+    Some(Answering { kind, writing, registered, capabilities })
+}
+
+fn opening(name: &str, failure: Option<&Failure>) -> Finding {
+    failure.map_or_else(|| Finding::ok(name, ""), |failure| Finding::failed(name, failure))
+}
+
+/// Checks the commands that change nothing. Returns `None` if READ KEYS fails, since other commands would fail alike.
+fn check_reading(
+    client: &Client,
+    device: &impl AsFd,
+    kind: &Kind,
+    findings: &mut Findings,
+) -> Option<(RegisteredKeys, Option<Capabilities>)> {
+    let registered = match skip_attentions(|| client.read_keys(device)) {
+        Ok(found) => found,
+        Err(error) => {
+            findings.add(refused("READ KEYS", &error, kind));
+            return None;
+        }
+    };
+    let count = at_least(registered.keys.len(), "registration", registered.is_complete);
+    findings.add(Finding::ok("READ KEYS", count));
+    findings.add(match skip_attentions(|| client.read_reservation(device)) {
         Ok(found) => {
             let text = found.reservation.map_or_else(|| "none".into(), |reservation| reservation.to_string());
-            diagnosis.ok("READ RESERVATION", &text);
+            Finding::ok("READ RESERVATION", text)
         }
-        Err(error) => diagnosis.refused("READ RESERVATION", &error, advice_on(&error, kind)),
+        Err(error) => refused("READ RESERVATION", &error, kind),
+    });
+    let capabilities = skip_attentions(|| client.report_capabilities(device));
+    findings.add(match &capabilities {
+        Ok(found) => Finding::ok("REPORT CAPABILITIES", persistence(found)),
+        Err(error) => lacks_or_fails("REPORT CAPABILITIES", error, kind),
+    });
+    findings.add(match skip_attentions(|| client.read_full_status(device)) {
+        Ok(_) => Finding::ok("READ FULL STATUS", ""),
+        Err(error) => lacks_or_fails("READ FULL STATUS", &error, kind),
+    });
+    Some((registered, capabilities.ok()))
+}
+
+fn persistence(found: &Capabilities) -> &'static str {
+    match (found.persist_through_power_loss_capable, found.persist_through_power_loss_activated) {
+        (_, true) => "kept over a loss of power",
+        (true, false) => "can be kept over a loss of power (--aptpl)",
+        (false, false) => "lost with power",
     }
-    match skip_attentions(|| client.report_capabilities(device)) {
-        Ok(found) => {
-            let persists = match (
-                found.persist_through_power_loss_capable,
-                found.persist_through_power_loss_activated,
-            ) {
-                (_, true) => "kept over a loss of power",
-                (true, false) => "can be kept over a loss of power (--aptpl)",
-                (false, false) => "lost with power",
-            };
-            diagnosis.ok("REPORT CAPABILITIES", persists);
-        }
-        Err(error) => diagnosis.lacks_or_fails("REPORT CAPABILITIES", &error, kind),
+}
+
+/// Builds the finding of a command that failed, with advice.
+pub(crate) fn refused(name: &str, error: &CommandError, kind: &Kind) -> Finding {
+    Finding::refused(name, error).with_advice(advice_on(error, kind))
+}
+
+/// Builds the finding of an optional command that failed. Not all devices support it and no cluster needs it, so ILLEGAL
+/// REQUEST is not a fault.
+fn lacks_or_fails(name: &str, error: &CommandError, kind: &Kind) -> Finding {
+    if error.sense_code().is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST) {
+        Finding::new(name, Outcome::Lacking, Chain(error).to_string())
+    } else {
+        refused(name, error, kind)
     }
-    match skip_attentions(|| client.read_full_status(device)) {
-        Ok(_) => diagnosis.ok("READ FULL STATUS", ""),
-        Err(error) => diagnosis.lacks_or_fails("READ FULL STATUS", &error, kind),
-    }
-    true
 }
 
 /// Checks that PERSISTENT RESERVE OUT gets through to the device. The service action (1Fh) does not exist, so the
 /// command changes nothing.
-fn check_changing(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &mut Diagnosis) {
+fn check_changing(client: &Client, device: &impl AsFd, kind: &Kind, findings: &mut Findings) {
     const NAME: &str = "PERSISTENT RESERVE OUT";
     let command = PersistentReserveOut {
         action: OutServiceAction::Other(0x1f),
@@ -113,26 +162,20 @@ fn check_changing(client: &Client, device: &impl AsFd, kind: &Kind, diagnosis: &
     };
     let result =
         skip_attentions(|| client.execute(device, &command.to_cdb(), Data::Out(&[0; 24]))?.into_result());
-    match result {
+    findings.add(match result {
         Err(CommandError::CheckCondition(sense))
             if sense.code().is_some_and(|code| {
                 code.key == SenseKey::ILLEGAL_REQUEST && code != SenseCode::INVALID_OPCODE
             }) =>
         {
-            diagnosis.ok(NAME, "gets through");
+            Finding::ok(NAME, "gets through")
         }
         // A device may check for another initiator's reservation before it checks the service action.
-        Ok(()) | Err(CommandError::Conflict) => diagnosis.ok(NAME, "gets through"),
-        Err(error) => {
-            let advice = match error.sense_code() {
-                Some(SenseCode::INVALID_OPCODE) => Some(
-                    "the helper or the device lets reservations be read only: see the helper's log".into(),
-                ),
-                _ => advice_on(&error, kind),
-            };
-            diagnosis.refused(NAME, &error, advice);
-        }
-    }
+        Ok(()) | Err(CommandError::Conflict) => Finding::ok(NAME, "gets through"),
+        Err(error) if error.sense_code() == Some(SenseCode::INVALID_OPCODE) => Finding::refused(NAME, &error)
+            .advise("the helper or the device lets reservations be read only: see the helper's log"),
+        Err(error) => refused(NAME, &error, kind),
+    });
 }
 
 /// Returns the likely cause and what to do, if the error tells.
@@ -175,79 +218,4 @@ fn advice_on(error: &CommandError, kind: &Kind) -> Option<String> {
             _ => return None,
         },
     })
-}
-
-/// The findings, in the order of the checks.
-#[derive(Default)]
-struct Diagnosis {
-    lines: Vec<String>,
-    checks: Vec<Object>,
-    subject: String,
-    /// Exit status of the first check that failed, 0 if none has.
-    exit_status: u8,
-}
-
-impl Diagnosis {
-    fn heading(&mut self, subject: String) {
-        self.lines.push(subject.clone());
-        self.subject = subject;
-    }
-
-    fn ok(&mut self, name: &str, detail: &str) {
-        self.check("ok", name, detail, None);
-    }
-
-    /// Records that an optional command failed. Not all devices support it and no cluster needs it, so ILLEGAL REQUEST
-    /// is not a fault.
-    fn lacks_or_fails(&mut self, name: &str, error: &CommandError, kind: &Kind) {
-        if error.sense_code().is_some_and(|code| code.key == SenseKey::ILLEGAL_REQUEST) {
-            self.check("--", name, &Chain(error).to_string(), None);
-        } else {
-            self.refused(name, error, advice_on(error, kind));
-        }
-    }
-
-    fn no(&mut self, name: &str, detail: &str, advice: Option<String>, exit_status: u8) {
-        if self.exit_status == 0 {
-            self.exit_status = exit_status;
-        }
-        self.check("NO", name, detail, advice);
-    }
-
-    fn failed(&mut self, name: &str, failure: &Failure) {
-        self.no(name, &failure.text(), failure.advice(), failure.exit_status());
-    }
-
-    fn opening(&mut self, name: &str, failure: Option<&Failure>) {
-        match failure {
-            None => self.ok(name, ""),
-            Some(failure) => self.failed(name, failure),
-        }
-    }
-
-    fn refused(&mut self, name: &str, error: &CommandError, advice: Option<String>) {
-        self.no(name, &Chain(error).to_string(), advice, failure::command_exit_status(error));
-    }
-
-    fn check(&mut self, result: &'static str, name: &str, detail: &str, advice: Option<String>) {
-        let colon = if detail.is_empty() { "" } else { ": " };
-        self.lines.push(format!("  {result}  {name}{colon}{detail}"));
-        self.lines.extend(advice.as_ref().map(|advice| format!("      {advice}")));
-        self.checks.push(object([
-            ("subject", text(&self.subject)),
-            ("check", text(name)),
-            ("result", text(result.to_lowercase())),
-            ("detail", text(detail)),
-            ("advice", advice.into()),
-        ]));
-    }
-
-    fn report(self) -> Report {
-        let json = object([
-            ("checks", self.checks.into()),
-            ("ok", (self.exit_status == 0).into()),
-            ("exit_status", self.exit_status.into()),
-        ]);
-        Report::with_status(self.lines, json, self.exit_status)
-    }
 }

@@ -2,6 +2,7 @@
 //! anything there: `cargo xtask lab`.
 
 mod descriptors;
+mod doctor;
 mod iscsi;
 mod machine;
 mod model;

@@ -4,6 +4,7 @@
 
 mod claims;
 mod commands;
+mod doctor;
 mod hang;
 mod kubevirt;
 mod migration;

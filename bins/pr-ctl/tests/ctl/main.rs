@@ -5,6 +5,7 @@
 
 mod arguments;
 mod changes;
+mod doctor;
 mod failures;
 mod helper;
 mod json;
