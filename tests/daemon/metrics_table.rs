@@ -55,7 +55,8 @@ fn documented() -> Metrics {
 fn in_code() -> Metrics {
     let counters = Arc::new(Counters::new(&Executor::new().refusal_labels()));
     let devices = BTreeMap::from([("a disk".to_owned(), DeviceLoad::default())]);
-    let state = State { started: Instant::now(), connections: Vec::new(), devices, panics: 0 };
+    let (started, connections, shared_nexuses) = (Instant::now(), Vec::new(), Vec::new());
+    let state = State { started, connections, devices, shared_nexuses, panics: 0 };
     let text = counters.exposition(state, "1", Duration::from_secs(1));
     let mut metrics = Metrics::default();
     // In the order of the text: a sample of each outcome follows the one of the outcome before it.
