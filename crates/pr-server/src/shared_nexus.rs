@@ -12,7 +12,7 @@ use crate::Client;
 pub enum SharedNexus {
     /// Executes the command.
     Ignore,
-    /// Tells observers ([`Event::NexusShared`]), and executes the command.
+    /// Tells observers ([`Event::NexusShared`](crate::Event::NexusShared)), and executes the command.
     #[default]
     Warn,
     /// Tells observers, and answers RESERVATION CONFLICT in the device's place.
