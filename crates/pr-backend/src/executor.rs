@@ -62,7 +62,7 @@ pub struct Executor {
 
 impl Executor {
     /// Labels of the refusals that the executor itself makes.
-    const REFUSAL_LABELS: [&str; 8] = [
+    const REFUSAL_LABELS: [&str; 9] = [
         "not_a_device",
         "other_character_device",
         "partition",
@@ -70,6 +70,7 @@ impl Executor {
         "not_in_sysfs",
         "stacked",
         "path_only",
+        "read_only",
         "unreadable",
     ];
 
@@ -125,7 +126,7 @@ impl Executor {
         if is_change || target.device.checks_reads() {
             match is_writable(target.descriptor) {
                 Ok(is_writable) if is_writable || !is_change => {}
-                Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+                Ok(_) => return Outcome::Refused(Refusal::read_only(target.device.id())),
                 Err(not_served) => return not_served.into(),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, io};
 
+use crate::DeviceId;
 use pr_proto::Completion;
 use scsi_sense::{SenseCode, Status};
 
@@ -177,6 +178,18 @@ impl Refusal {
     /// Returns the refusal of a descriptor that was opened with `O_PATH`.
     pub fn path_only() -> Self {
         Self::new("path_only", "the descriptor was opened with O_PATH: open the disk for reading and writing")
+    }
+
+    /// Returns the refusal of a change with a descriptor that was opened for reading only.
+    pub fn read_only(id: DeviceId) -> Self {
+        Self::new(
+            "read_only",
+            format!(
+                "{id} was opened for reading only, and the command would change it: open it for reading and writing (QEMU \
+                 does not while it waits for a guest to migrate, unless the block device has read-only=off and \
+                 auto-read-only=off)"
+            ),
+        )
     }
 
     /// Returns the label.

@@ -9,7 +9,8 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use dm_ioctl::{Control, DeviceNumber, Flags};
 use mpathpersist::{Failure, Generation, Library};
 use pr_backend::{
-    Cause, Descriptor, DescriptorKind, DeviceId, Disks, Failure as Unanswered, NotServed, Outcome, Scsi,
+    Cause, Descriptor, DescriptorKind, DeviceId, Disks, Failure as Unanswered, NotServed, Outcome, Refusal,
+    Scsi,
 };
 use pr_proto::{Command, Data};
 use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
@@ -71,13 +72,13 @@ impl Maps {
             Ok(number) => number,
             Err(not_served) => return not_served.into(),
         };
+        let id = DeviceId::Block { major: number.major, minor: number.minor };
         // The daemon has checked the mode already. A worker has more privileges, so it checks again.
         match pr_backend::is_writable(map) {
             Ok(is_writable) if is_writable || !is_change => {}
-            Ok(_) => return Outcome::Rejected(SenseCode::INVALID_OPCODE),
+            Ok(_) => return Outcome::Refused(Refusal::read_only(id)),
             Err(not_served) => return not_served.into(),
         }
-        let id = DeviceId::Block { major: number.major, minor: number.minor };
         // For each command: another table may have been loaded into the map since the last.
         let table = match self.control.table(number) {
             Ok(table) if table.multipath_target().is_some() => table,

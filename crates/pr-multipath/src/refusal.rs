@@ -5,8 +5,16 @@ use pr_backend::{DeviceId, Refusal};
 use crate::unavailable::Unavailable;
 
 /// Labels of all refusals that this backend makes, those of pr-backend's functions included.
-pub(crate) const LABELS: &[&str] =
-    &["other_map", "no_multipath", "no_multipathd", "not_in_sysfs", "not_scsi", "path_only", "unreadable"];
+pub(crate) const LABELS: &[&str] = &[
+    "other_map",
+    "no_multipath",
+    "no_multipathd",
+    "not_in_sysfs",
+    "not_scsi",
+    "path_only",
+    "read_only",
+    "unreadable",
+];
 
 /// Refuses a map that is not multipath.
 pub(crate) fn other_map(id: DeviceId) -> Refusal {
