@@ -8,7 +8,6 @@ mod helper;
 mod multipath;
 mod needs;
 mod node;
-mod socket;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -14,10 +14,13 @@ mod doctor;
 mod failure;
 mod findings;
 mod json;
+mod multipathd;
 mod probe;
 mod raw;
+mod recorded_key;
 mod report;
 mod session;
+mod socket;
 mod watch;
 
 use std::{

@@ -9,7 +9,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connects without blocking: if the daemon's queue of connections is full, the error is `WouldBlock`. The connection
 /// blocks for at most [`TIMEOUT`] in a read or write.
-pub(super) fn connect(address: &SocketAddrUnix) -> io::Result<UnixStream> {
+pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, address)?;

@@ -42,13 +42,28 @@ impl<'a> Change<'a> {
 
     fn start(&mut self, cdb: &[u8], parameters: &[u8]) -> Result<(), ChangeError> {
         let (command, list) = parse(cdb, parameters)?;
+        let made = self.dispatch(command, &list, parameters);
+        if matches!(made, Err(ChangeError::Conflict)) && list.reservation_key != NO_KEY {
+            let recorded = self.state.recorded_key().unwrap_or_default();
+            self.state.report_stale_record(recorded.filter(|recorded| recorded.key == list.reservation_key));
+        }
+        made
+    }
+
+    /// Makes a change by the function for its service action. `list` is the parsed form of `parameters`.
+    fn dispatch(
+        &mut self,
+        command: PersistentReserveOut,
+        list: &BasicParameters<'_>,
+        parameters: &[u8],
+    ) -> Result<(), ChangeError> {
         match command.action {
             OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey => {
-                self.register(command, &list, parameters)
+                self.register(command, list, parameters)
             }
-            OutServiceAction::Release => self.release(command, &list),
-            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => self.preempt(command, &list),
-            _ => self.make_by_library(command, &list).map(drop),
+            OutServiceAction::Release => self.release(command, list),
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => self.preempt(command, list),
+            _ => self.make_by_library(command, list),
         }
     }
 
@@ -72,6 +87,9 @@ impl<'a> Change<'a> {
             }
         }
         let recorded = self.state.recorded_key()?;
+        if command.action == OutServiceAction::Register && list.reservation_key == NO_KEY {
+            self.state.report_stale_record(recorded);
+        }
         if let Some(ids) = list.transport_ids {
             if ids.iter().count() > TRANSPORT_IDS_MAX {
                 return Err(ChangeError::Rejected(SenseCode::INVALID_FIELD_IN_PARAMETER_LIST));
@@ -99,7 +117,7 @@ impl<'a> Change<'a> {
             Err(ChangeError::Conflict) if self.state.generation() < Generation::From13 => {
                 self.register_first_key(command, &on_paths, ChangeError::Conflict)
             }
-            other => other.map(drop),
+            other => other,
         };
         let made = made.and_then(|()| self.confirm_record(&on_paths, recorded));
         let made = match list.transport_ids {
@@ -182,7 +200,7 @@ impl<'a> Change<'a> {
             return Err(error);
         }
         let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-        self.make_by_library(PersistentReserveOut { action, ..command }, list).map(drop)
+        self.make_by_library(PersistentReserveOut { action, ..command }, list)
     }
 
     /// Makes sure, after a REGISTER that succeeded, that multipathd has the key on record and will register it with paths
@@ -308,7 +326,7 @@ impl<'a> Change<'a> {
     }
 
     /// Makes a PREEMPT or PREEMPT AND ABORT. A PREEMPT of the own key unregisters all paths but one; the others are registered
-    /// again.
+    /// again. From 0.13 on the library does that, but not for a reservation of all registrants.
     fn preempt(
         &mut self,
         command: PersistentReserveOut,
@@ -317,17 +335,14 @@ impl<'a> Change<'a> {
         let made = self.make_by_library(command, list);
         let key = list.reservation_key;
         let is_own = list.service_action_key == key || list.service_action_key == NO_KEY;
-        // From 0.13 on the library registers the other paths itself.
-        let is_complete =
-            matches!(made, Ok(MadeBy::Library)) && self.state.generation() >= Generation::From13;
         match made {
-            Ok(_) if !is_own || is_complete => Ok(()),
+            Ok(()) if !is_own => Ok(()),
             // The disk may have executed a command that failed.
-            Ok(_) | Err(ChangeError::Failed(_) | ChangeError::Shortage(_)) if is_own => {
+            Ok(()) | Err(ChangeError::Failed(_) | ChangeError::Shortage(_)) if is_own => {
                 let completed = nexus::complete_registration(&self.state.nexuses()?, key);
                 made.and(completed)
             }
-            other => other.map(drop),
+            other => other,
         }
     }
 
@@ -336,16 +351,16 @@ impl<'a> Change<'a> {
         &mut self,
         command: PersistentReserveOut,
         list: &BasicParameters<'_>,
-    ) -> Result<MadeBy, ChangeError> {
+    ) -> Result<(), ChangeError> {
         // After a command that unregisters its sender, it could not be told whether the disk has executed it.
         if removes_own_key(command.action, list) && self.state.lacks_key(list.reservation_key) {
             return Err(ChangeError::Conflict);
         }
         let made = self.call(command, list)?;
         match made {
-            Ok(()) => self.verify(command, list).map(|()| MadeBy::Library),
+            Ok(()) => self.verify(command, list),
             Err(Error::Library(Failure::IllegalRequest)) if !is_registration(command.action) => {
-                self.send_by_one_path(command, list).map(|()| MadeBy::Path)
+                self.send_by_one_path(command, list)
             }
             Err(error) => Err(self.change_error(command, list, error)),
         }
@@ -485,14 +500,6 @@ impl<'a> Change<'a> {
         }
         ChangeError::Failed(failure)
     }
-}
-
-/// The route by which a change was made.
-enum MadeBy {
-    /// By the library, on all paths that it concerns.
-    Library,
-    /// By one path.
-    Path,
 }
 
 /// Returns whether the disk may unregister the sender of this change. If the answer is lost, it does not matter for the

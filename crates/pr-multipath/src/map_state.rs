@@ -95,6 +95,20 @@ impl MapState<'_> {
         }
     }
 
+    /// Logs that no path of this host is registered with the key on record, if that is so. multipathd keeps a key after its
+    /// guest has migrated to another host, and registers it again when a path returns: the key is in READ KEYS still.
+    pub(crate) fn report_stale_record(&self, recorded: Option<RegisteredKey>) {
+        let Some(RegisteredKey { key, .. }) = recorded else { return };
+        if self.nexuses().is_ok_and(|nexuses| nexus::all_lack_key(&nexuses, key)) {
+            let map = self.name.escape_ascii();
+            worker_log!(
+                "{map}: multipathd has key {key} on record, but no path of this host is registered with it, and \
+                 registers it when a path returns. If its guest has left this host: multipathd unsetprkey map {map} && \
+                 multipathd unsetprstatus map {map}"
+            );
+        }
+    }
+
     fn multipathd_failed(&self, error: &std::io::Error) -> ChangeError {
         worker_log!("{}: multipathd: {error}", self.name.escape_ascii());
         cause::of_shortage_with_multipathd(error)

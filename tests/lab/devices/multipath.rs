@@ -12,6 +12,7 @@ mod missing;
 mod paths;
 mod process_tree;
 mod processes;
+mod stale_record;
 mod tables;
 mod transport_ids;
 mod types;

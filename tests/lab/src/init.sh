@@ -4,9 +4,11 @@
 #
 # The disks, all in memory, and the variables with which tests find them:
 #   LAB_NEXUS_A, LAB_NEXUS_B   one logical unit through two I_T nexuses; LAB_NEXUS_A_SG, LAB_NEXUS_B_SG: /dev/sgN
+#   LAB_NEXUS_C                a third I_T nexus to the same logical unit
 #   LAB_OTHER                  another logical unit, with one nexus; LAB_OTHER_SG, LAB_OTHER_PARTITION
 #   LAB_MAP_A_1, LAB_MAP_A_2   two paths of this machine to a logical unit, for a multipath map
 #   LAB_MAP_A_OTHER            a path to the same logical unit that stands for another machine
+#   LAB_MAP_A_AWAY_1, _2       two paths to the same logical unit, for the map of a machine to which guests migrate
 #   LAB_MAP_B_1, LAB_MAP_B_2   two paths to a second logical unit, which tests make hang
 #   LAB_NEXUS_A_TARGET ...     the target port's directory in configfs (transport_status takes a path away)
 #   PR_HELPER                  the daemon's program
@@ -80,9 +82,9 @@ backstore() {
 
 # nexus NUMBER VARIABLE UNIT: makes a target port and an initiator port for the logical unit; exports VARIABLE*.
 nexus() {
-    port=$target/loopback/naa.500140500000000$1/tpgt_1
+    port=$target/loopback/naa.$(printf 50014050000000%02x $1)/tpgt_1
     mkdir -p $port/lun/lun_0 &&
-        echo naa.600140500000000$1 >$port/nexus &&
+        echo naa.$(printf 60014050000000%02x $1) >$port/nexus &&
         ln -s $3 $port/lun/lun_0/unit ||
         die "LIO does not make the nexus $1"
     device=/sys/devices/tcm_loop_0/tcm_loop_adapter_$(($1 - 1))/host*/target*/*:*:*:0
@@ -96,6 +98,7 @@ nexus() {
 }
 
 backstore 0 shared 5eaf00d1
+shared=$unit
 nexus 1 LAB_NEXUS_A $unit
 nexus 2 LAB_NEXUS_B $unit
 
@@ -108,12 +111,17 @@ export LAB_OTHER_PARTITION=${LAB_OTHER}1
 wait_for_file $LAB_OTHER_PARTITION
 
 backstore 3 map_a 5eaf00a1
+map_a=$unit
 nexus 4 LAB_MAP_A_1 $unit
 nexus 5 LAB_MAP_A_2 $unit
 nexus 6 LAB_MAP_A_OTHER $unit
 backstore 4 map_b 5eaf00b1
 nexus 7 LAB_MAP_B_1 $unit
 nexus 8 LAB_MAP_B_2 $unit
+
+nexus 9 LAB_NEXUS_C $shared
+nexus 10 LAB_MAP_A_AWAY_1 $map_a
+nexus 11 LAB_MAP_A_AWAY_2 $map_a
 
 export PR_HELPER=/lab/bin/pr-helper
 # There is no udevd: the device-mapper library makes the nodes itself.

@@ -5,7 +5,6 @@ use std::{fs, io, path::Path};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::net::SocketAddrUnix;
 
-use super::socket::connect;
 use crate::findings::{Finding, Outcome};
 
 const NAME: &str = "the helper's process";
@@ -26,7 +25,7 @@ pub(super) fn check(path: &Path, proc: &Path) -> Finding {
 
 /// Returns the number of the process that listens on a socket; 0 if it is in another PID namespace.
 fn listener(path: &Path) -> io::Result<i32> {
-    let stream = connect(&SocketAddrUnix::new(path)?)?;
+    let stream = crate::socket::connect(&SocketAddrUnix::new(path)?)?;
     // nix, since rustix's type cannot represent process 0.
     Ok(getsockopt(&stream, PeerCredentials)?.pid())
 }

@@ -1,38 +1,16 @@
-//! multipathd, and what a map needs of it.
-//!
-//! multipathd takes commands on a stream socket: the length of the command as a native `size_t`, then the command with
-//! a NUL; its reply has the same form (`libmpathcmd/mpath_cmd.c` of multipath-tools).
+//! What a map needs of multipathd.
 
-use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
-use rustix::net::SocketAddrUnix;
-
-use super::socket::connect;
 use crate::{
     device::{self, Kind},
     findings::{ANSWER_IS_NO, Finding, Findings, Outcome},
+    multipathd::Multipathd,
     report::count,
 };
 
-/// multipathd's socket from multipath-tools 0.12 on.
-const SOCKET: &str = "/run/multipathd.socket";
-/// multipathd's socket without a path name, which belongs to a network namespace.
-const ABSTRACT_SOCKET: &[u8] = b"/org/kernel/linux/storage/multipathd";
-
 /// Beginning of the device-mapper UUID of a multipath map; the rest is its WWID.
 const MAP_PREFIX: &str = "mpath-";
-
-/// The maximum length of a reply (`MAX_REPLY_LEN` of multipath-tools is 32 MiB).
-const REPLY_MAX: usize = 32 << 20;
-
-/// A multipathd that answers.
-pub(super) struct Multipathd {
-    address: SocketAddrUnix,
-}
 
 /// Looks for multipathd, unless there is no map: to ask would start it on a node that does not use it, if systemd
 /// listens for it. That it does not answer is a fault only with maps among the devices.
@@ -42,23 +20,14 @@ pub(super) fn find_multipathd(root: &Path, is_needed: bool, findings: &mut Findi
         findings.add(Finding::new(NAME, Outcome::Lacking, "not asked, since there are no multipath maps"));
         return None;
     }
-    let mut failure = None;
-    for address in [SocketAddrUnix::new(SOCKET), SocketAddrUnix::new_abstract_name(ABSTRACT_SOCKET)] {
-        let found = address.map_err(io::Error::from).and_then(|address| {
-            let multipathd = Multipathd { address };
-            multipathd.ask("show daemon").map(|state| (multipathd, state))
-        });
-        match found {
-            Ok((multipathd, state)) => {
-                findings.add(Finding::ok(NAME, state.trim()));
-                return Some(multipathd);
-            }
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
-            Err(error) => failure = Some(error),
+    let detail = match Multipathd::find() {
+        Ok(Some((multipathd, state))) => {
+            findings.add(Finding::ok(NAME, state.trim()));
+            return Some(multipathd);
         }
-    }
-    let detail = failure.map_or_else(|| "it does not run".into(), |error| error.to_string());
+        Ok(None) => "it does not run".into(),
+        Err(error) => error.to_string(),
+    };
     let outcome = if is_needed { Outcome::Failed(ANSWER_IS_NO) } else { Outcome::Warning };
     findings.add(
         Finding::new(NAME, outcome, detail)
@@ -72,24 +41,6 @@ fn has_maps(root: &Path) -> bool {
     let devices = fs::read_dir(root.join("sys/block")).into_iter().flatten().flatten();
     let mut names = devices.filter_map(|device| fs::read_to_string(device.path().join("dm/uuid")).ok());
     names.any(|uuid| uuid.starts_with(MAP_PREFIX))
-}
-
-impl Multipathd {
-    fn ask(&self, command: &str) -> io::Result<String> {
-        let mut stream = connect(&self.address)?;
-        let command = [command.as_bytes(), b"\0"].concat();
-        stream.write_all(&[&command.len().to_ne_bytes()[..], &command].concat())?;
-        let mut length = [0; size_of::<usize>()];
-        stream.read_exact(&mut length)?;
-        let length = usize::from_ne_bytes(length);
-        if length > REPLY_MAX {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut reply = vec![0; length];
-        stream.read_exact(&mut reply)?;
-        let text = reply.strip_suffix(b"\0").unwrap_or(&reply);
-        Ok(String::from_utf8_lossy(text).into_owned())
-    }
 }
 
 /// Checks the paths of a map and its reservation key, or whether a disk is a path of a map. Other devices need nothing.
@@ -201,8 +152,6 @@ fn map_above(directory: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::net::UnixListener, thread};
-
     use tempfile::TempDir;
 
     use super::*;
@@ -259,26 +208,6 @@ mod tests {
         assert_eq!(line(key(map.path(), &Ok(without))), "NO  reservation_key: not set");
         let refused = Ok("permission deny: need to be root\n".to_owned());
         assert_eq!(line(key(map.path(), &refused)), "??  reservation_key: permission deny: need to be root");
-    }
-
-    /// A stand-in for multipathd answers with the command that it received.
-    #[test]
-    fn commands_and_replies_have_their_length() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("socket");
-        let listener = UnixListener::bind(&path).unwrap();
-        let daemon = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut length = [0; size_of::<usize>()];
-            stream.read_exact(&mut length).unwrap();
-            let mut command = vec![0; usize::from_ne_bytes(length)];
-            stream.read_exact(&mut command).unwrap();
-            stream.write_all(&[&length[..], &command].concat()).unwrap();
-            command
-        });
-        let multipathd = Multipathd { address: SocketAddrUnix::new(&path).unwrap() };
-        assert_eq!(multipathd.ask("show daemon").unwrap(), "show daemon");
-        assert_eq!(daemon.join().unwrap(), b"show daemon\0");
     }
 
     #[test]

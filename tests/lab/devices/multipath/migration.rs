@@ -12,7 +12,7 @@ use super::{
 use crate::reservations::with_transport_ids;
 
 /// Moves the guest, with its key and reservation, from this host to the other, with the commands that QEMU 11 sends there.
-fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
+pub(super) fn move_away(host: &mut Host, other: &OtherHost, kind: u8) {
     host.expect_good(REGISTER, 0, 0, KEY);
     host.expect_good(RESERVE, kind, KEY, 0);
     other.expect_good(REGISTER, 0, 0, KEY);
@@ -183,5 +183,25 @@ fn registered_host_may_not_register_others() {
         let parameters = with_transport_ids(KEY, NEW_KEY, 24, &sas(map.ports()[0]));
         assert_eq!(host.send(REGISTER, 0, &parameters).sense_code(), INVALID_FIELD_IN_PARAMETER_LIST);
         assert_eq!(map.state(), map.registered(KEY));
+    });
+}
+
+/// QEMU 11.0 sends PREEMPT with type 0 for a guest that holds no reservation. LIO refuses that type; the map answers as the
+/// disk, and the migration fails.
+#[test]
+fn preempt_of_type_0_is_judged_by_the_disk() {
+    with_hosts(|Hosts { map, host, other, .. }| {
+        other.expect_good(REGISTER, 0, 0, KEY);
+        let parameters = [&[0; 8][..], &KEY.to_be_bytes(), &[0; 8]].concat();
+        let registered =
+            host.client.write(&host.map, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &parameters).unwrap();
+        assert_eq!(registered.status, Status::GOOD);
+        let parameters = [&KEY.to_be_bytes()[..], &KEY.to_be_bytes(), &[0; 8]].concat();
+        let preempted =
+            host.client.write(&host.map, &[0x5f, 4, 0, 0, 0, 0, 0, 0, 24, 0], &parameters).unwrap();
+        let of_disk = other.change(PREEMPT, 0, KEY, KEY);
+        assert_eq!(preempted.sense_code(), of_disk.sense_code());
+        assert_eq!(preempted.sense_code(), Some((5, 0x24, 0)));
+        assert_eq!(map.state(), map.registered(KEY).with_other_host(KEY));
     });
 }

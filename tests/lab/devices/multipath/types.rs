@@ -187,6 +187,11 @@ fn types_of_preempt_of_the_own_reservation() {
 }
 
 #[test]
+fn types_of_preempt_of_all_registrants() {
+    compare(Before::ThisHostHolds(7), &[(PREEMPT, KEY, KEY), (PREEMPT, KEY, OTHER_KEY)], &[0]);
+}
+
+#[test]
 fn types_of_preempt_of_the_holder() {
     compare(Before::OtherHostHolds(5), &[(PREEMPT, KEY, OTHER_KEY)], &[0, 1]);
 }
