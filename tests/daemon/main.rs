@@ -15,6 +15,7 @@ mod linger;
 mod load;
 mod metrics;
 mod metrics_table;
+mod migration;
 mod multipath;
 mod openmetrics;
 mod options;

@@ -1,8 +1,8 @@
 //! The pool of workers, and the quarantine of maps whose worker was lost.
 
 use std::{
-    collections::HashSet,
-    os::fd::{AsFd as _, BorrowedFd},
+    collections::HashMap,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -35,19 +35,29 @@ const TIMEOUT_FACTOR: u32 = 6;
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Consequence if no thread can be spawned to wait for a lost worker.
-const NEVER_RECOVERED: &str =
-    "a worker was lost and cannot be waited for: the map is not served until pr-helper is restarted";
+const RECOVERY_DELAYED: &str =
+    "a worker was lost and cannot be waited for now: the next command on the map tries again";
 
 /// Stack size of the thread that waits for a lost worker, in bytes.
 const STACK: usize = 128 << 10;
+
+/// What must happen before a map is served again.
+struct Lost {
+    /// The worker, if it may be running.
+    worker: Option<WorkerClient>,
+    /// Whether the worker may have left the map suspended.
+    may_be_suspended: bool,
+    /// The map, to resume it. `None` if there was no descriptor for it: the next command on the map has one.
+    map: Option<OwnedFd>,
+}
 
 /// The workers: one for each map with a command in flight, and idle ones.
 pub(crate) struct Pool {
     supervisor: SupervisorClient,
     /// Idle workers, the youngest last. Some may have exited.
     idle: Mutex<Vec<WorkerClient>>,
-    /// Maps whose worker was lost and has not exited yet.
-    quarantined: Mutex<HashSet<DeviceId>>,
+    /// Maps whose worker was lost, until they are recovered. `None` while a thread recovers the map.
+    quarantined: Mutex<HashMap<DeviceId, Option<Lost>>>,
     /// Notified when a map leaves the quarantine.
     recovered: Condvar,
     /// The lines that workers printed recently, to log each only once a minute.
@@ -99,7 +109,7 @@ impl Pool {
         timeout: Duration,
         command: &mut Command<'_>,
     ) -> Result<Outcome, WorkerError> {
-        self.wait_for_recovery(id, RECOVERY_TIMEOUT)?;
+        self.wait_for_recovery(id, map, RECOVERY_TIMEOUT)?;
         let parameters = match &command.data {
             Data::In(_) => &[][..],
             Data::Out(parameters) => parameters,
@@ -123,13 +133,33 @@ impl Pool {
         }
     }
 
-    /// Blocks until the map has left the quarantine.
-    fn wait_for_recovery(&self, id: DeviceId, timeout: Duration) -> Result<(), WorkerFault> {
+    /// Blocks until the map has left the quarantine. Continues a recovery that a shortage has stopped.
+    fn wait_for_recovery(
+        self: &Arc<Self>,
+        id: DeviceId,
+        map: BorrowedFd<'_>,
+        timeout: Duration,
+    ) -> Result<(), WorkerFault> {
+        let is_stopped = match self.quarantined().get_mut(&id) {
+            None => return Ok(()),
+            Some(None) => false,
+            Some(Some(lost)) => {
+                if lost.map.is_none() {
+                    lost.map = map.try_clone_to_owned().ok();
+                }
+                true
+            }
+        };
+        if is_stopped {
+            self.recover(id);
+        }
+        let is_recovering =
+            |quarantined: &mut HashMap<_, Option<Lost>>| matches!(quarantined.get(&id), Some(None));
         let (quarantined, _) = self
             .recovered
-            .wait_timeout_while(self.quarantined(), timeout, |quarantined| quarantined.contains(&id))
+            .wait_timeout_while(self.quarantined(), timeout, is_recovering)
             .unwrap_or_else(PoisonError::into_inner);
-        if quarantined.contains(&id) { Err(WorkerFault::Unfinished) } else { Ok(()) }
+        if quarantined.contains_key(&id) { Err(WorkerFault::Unfinished) } else { Ok(()) }
     }
 
     /// Puts a map into quarantine after its worker was lost during a command. No command is sent to it until the worker has
@@ -142,28 +172,41 @@ impl Pool {
         worker: WorkerClient,
         is_change: bool,
     ) {
-        self.quarantined().insert(id);
         // A command that only reads does not change the map.
-        let map = is_change.then(|| map.try_clone_to_owned());
+        let map = if is_change { map.try_clone_to_owned().ok() } else { None };
+        let lost = Lost { worker: Some(worker), may_be_suspended: is_change, map };
+        self.quarantined().insert(id, Some(lost));
+        self.recover(id);
+    }
+
+    /// Spawns a thread that takes a map out of quarantine. A shortage stops the recovery: the next command continues it.
+    fn recover(self: &Arc<Self>, id: DeviceId) {
         let pool = Arc::clone(self);
-        let watch = move || {
-            worker.wait_for_end();
-            match map {
-                Some(Ok(map)) => pool.resume(id, map.as_fd()),
-                Some(Err(error)) => log::error!("multipath: {id}: {error}; {MAY_BE_SUSPENDED}"),
-                None => {}
+        let recover = move || {
+            let Some(mut lost) = pool.quarantined().get_mut(&id).and_then(Option::take) else { return };
+            if let Some(worker) = lost.worker.take() {
+                worker.wait_for_end();
             }
-            pool.quarantined().remove(&id);
+            let is_recovered =
+                !lost.may_be_suspended || lost.map.as_ref().is_some_and(|map| pool.resume(id, map.as_fd()));
+            let mut quarantined = pool.quarantined();
+            if is_recovered {
+                quarantined.remove(&id);
+            } else {
+                quarantined.insert(id, Some(lost));
+            }
+            drop(quarantined);
             pool.recovered.notify_all();
         };
-        let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(watch);
+        let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(recover);
         if let Err(error) = started {
-            log::error!("multipath: {id}: {error}; {NEVER_RECOVERED}");
+            self.recent.warn(&format!("multipath: {id}: {error}; {RECOVERY_DELAYED}"));
         }
     }
 
-    /// Resumes a map if it is suspended.
-    fn resume(&self, id: DeviceId, map: BorrowedFd<'_>) {
+    /// Resumes a map if it is suspended. Returns whether nothing is left to do: `false` after a shortage, which may be over
+    /// soon. Another failure is logged.
+    fn resume(&self, id: DeviceId, map: BorrowedFd<'_>) -> bool {
         let mut nothing = Command { cdb: &[0; 10], data: Data::Out(&[]), sense: &mut [] };
         let resumed = self.begin(map, &WorkerRequest::Resume).and_then(|mut worker| {
             match worker.receive_reply(Instant::now().checked_add(START_TIMEOUT), &mut nothing) {
@@ -178,11 +221,20 @@ impl Pool {
             }
         });
         match resumed {
-            Ok(Outcome::Device { status: Status::GOOD, .. }) => {}
+            Ok(Outcome::Device { status: Status::GOOD, .. }) => true,
             Ok(Outcome::Failed(failure)) => {
-                log::error!("multipath: {id}: {}; {MAY_BE_SUSPENDED}", failure.cause());
+                let is_shortage = failure.status() == Status::BUSY;
+                self.recent.warn(&format!("multipath: {id}: {}; {MAY_BE_SUSPENDED}", failure.cause()));
+                !is_shortage
             }
-            Ok(_) | Err(_) => log::error!("multipath: {id}: {MAY_BE_SUSPENDED}"),
+            Err(WorkerError::Fault(fault)) => {
+                self.recent.warn(&format!("multipath: {id}: {fault}; {MAY_BE_SUSPENDED}"));
+                !fault.is_before_command()
+            }
+            Ok(_) | Err(_) => {
+                log::error!("multipath: {id}: {MAY_BE_SUSPENDED}");
+                true
+            }
         }
     }
 
@@ -225,8 +277,8 @@ impl Pool {
         idle.push(worker);
     }
 
-    fn quarantined(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
-        // No operation under this lock leaves the set half changed.
+    fn quarantined(&self) -> MutexGuard<'_, HashMap<DeviceId, Option<Lost>>> {
+        // No operation under this lock leaves the map half changed.
         self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -288,6 +340,13 @@ mod tests {
             worker
         }
 
+        /// Receives the command to start a worker; the worker lacks a resource.
+        fn fail_to_start_worker(&self) {
+            let (_, descriptors) = receive(&self.supervisor);
+            let [channel, _] = <[OwnedFd; 2]>::try_from(descriptors).unwrap();
+            Channel::from(channel).send(&[&Hello::Shortage("no descriptors").encode()], &[]).unwrap();
+        }
+
         fn is_asked_for_nothing(&self) -> bool {
             matches!(self.supervisor.receive(&mut [0; SupervisorCommand::LENGTH]).unwrap(), Received::Nothing)
         }
@@ -320,6 +379,10 @@ mod tests {
             let data = if cdb[0] == 0x5f { Data::Out(&[0; 24]) } else { Data::In(&mut data) };
             pool.execute(MAP, map.as_fd(), timeout, &mut Command { cdb: &cdb, data, sense: &mut sense })
         })
+    }
+
+    fn recovery(pool: &Arc<Pool>, id: DeviceId, timeout: Duration) -> Result<(), WorkerFault> {
+        pool.wait_for_recovery(id, File::open("/dev/null").unwrap().as_fd(), timeout)
     }
 
     #[test]
@@ -360,17 +423,44 @@ mod tests {
         assert_eq!(command.join().unwrap(), Err(WorkerFault::Late.into()));
         let (message, _) = receive(&fake.supervisor);
         assert_eq!(SupervisorCommand::decode(&message), Some(SupervisorCommand::Kill(1)));
-        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
-        assert_eq!(pool.wait_for_recovery(OTHER, Duration::ZERO), Ok(()), "other maps are served");
+        assert_eq!(recovery(&pool, MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        assert_eq!(recovery(&pool, OTHER, Duration::ZERO), Ok(()), "other maps are served");
         // An answer that comes too late does not end the quarantine.
         lost.answer(Status::GOOD);
-        assert_eq!(pool.wait_for_recovery(MAP, Duration::from_millis(50)), Err(WorkerFault::Unfinished));
+        assert_eq!(recovery(&pool, MAP, Duration::from_millis(50)), Err(WorkerFault::Unfinished));
         drop(lost);
         let next = fake.start_worker();
         assert!(next.is_asked_to_resume());
-        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
+        assert_eq!(recovery(&pool, MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
         next.answer(Status::GOOD);
-        assert_eq!(pool.wait_for_recovery(MAP, START_TIMEOUT), Ok(()));
+        assert_eq!(recovery(&pool, MAP, START_TIMEOUT), Ok(()));
+    }
+
+    /// The map is not served before it was resumed, and not lost for ever because that was impossible once.
+    #[test]
+    fn recovery_continues_after_shortage() {
+        let (pool, fake) = pool();
+        let command = execute(&pool, REGISTER, START_TIMEOUT);
+        let worker = fake.start_worker();
+        assert!(!worker.is_asked_to_resume());
+        drop(worker);
+        assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
+        for _ in 0..2 {
+            fake.fail_to_start_worker();
+            let waiting = Arc::clone(&pool);
+            let unfinished = thread::spawn(move || recovery(&waiting, MAP, Duration::from_secs(1)));
+            assert_eq!(unfinished.join().unwrap(), Err(WorkerFault::Unfinished));
+        }
+        let next = {
+            let waiting = Arc::clone(&pool);
+            let command = thread::spawn(move || recovery(&waiting, MAP, START_TIMEOUT));
+            let next = fake.start_worker();
+            assert!(next.is_asked_to_resume());
+            next.answer(Status::GOOD);
+            assert_eq!(command.join().unwrap(), Ok(()));
+            next
+        };
+        drop(next);
     }
 
     #[test]
@@ -382,7 +472,7 @@ mod tests {
         // The worker crashes.
         drop(worker);
         assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
-        assert_eq!(pool.wait_for_recovery(MAP, START_TIMEOUT), Ok(()));
+        assert_eq!(recovery(&pool, MAP, START_TIMEOUT), Ok(()));
         assert!(fake.is_asked_for_nothing());
     }
 
@@ -392,6 +482,6 @@ mod tests {
         drop(fake);
         let command = execute(&pool, REGISTER, START_TIMEOUT);
         assert_eq!(command.join().unwrap(), Err(WorkerFault::NoSupervisor.into()));
-        assert_eq!(pool.wait_for_recovery(MAP, Duration::ZERO), Ok(()), "nothing was lost");
+        assert_eq!(recovery(&pool, MAP, Duration::ZERO), Ok(()), "nothing was lost");
     }
 }

@@ -55,6 +55,7 @@ impl WorkerClient {
             Err(WorkerFault::Ended) => Err(WorkerFault::NotStarted.into()),
             Err(fault) => {
                 supervisor.kill(number);
+                let fault = if fault == WorkerFault::Late { WorkerFault::NotStarted } else { fault };
                 Err(fault.into())
             }
         }

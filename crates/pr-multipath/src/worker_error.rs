@@ -28,7 +28,7 @@ impl From<WorkerFault> for WorkerError {
 pub(crate) enum WorkerFault {
     /// The supervisor process has exited, so no worker can be started.
     NoSupervisor,
-    /// The worker could not be started, or exited before it was ready.
+    /// The worker could not be started, exited before it was ready, or was not ready in time.
     NotStarted,
     /// The worker exited during the command.
     Ended,
@@ -48,6 +48,11 @@ impl WorkerFault {
     /// Returns the fault of an error that occurred before a worker had the command.
     pub(crate) fn before_command(error: Errno) -> Self {
         Cause::of_shortage(&io::Error::from(error)).map_or(Self::System(error), Self::Shortage)
+    }
+
+    /// Returns whether no worker had the command, and the reason may be over soon.
+    pub(crate) fn is_before_command(&self) -> bool {
+        matches!(self, Self::NotStarted | Self::Unfinished | Self::Shortage(_))
     }
 
     /// Returns the fault of a worker that lacks a resource to start.
@@ -87,7 +92,7 @@ impl From<WorkerFault> for Failure {
     fn from(fault: WorkerFault) -> Self {
         match fault {
             WorkerFault::Shortage(cause) => Self::busy(cause),
-            WorkerFault::Unfinished => Self::busy(Cause::new("worker", fault.to_string())),
+            fault if fault.is_before_command() => Self::busy(Cause::new("worker", fault.to_string())),
             fault => Self::check_condition(
                 SenseCode::IO_PROCESS_TERMINATED,
                 Cause::new("worker", fault.to_string()),
@@ -108,10 +113,11 @@ mod tests {
             let failure = Failure::from(WorkerFault::before_command(error));
             assert_eq!((failure.status(), failure.cause().label()), (Status::BUSY, "shortage"), "{error}");
         }
-        assert_eq!(Failure::from(WorkerFault::Unfinished).status(), Status::BUSY);
+        for fault in [WorkerFault::Unfinished, WorkerFault::NotStarted] {
+            assert_eq!(Failure::from(fault).status(), Status::BUSY);
+        }
         for fault in [
             WorkerFault::NoSupervisor,
-            WorkerFault::NotStarted,
             WorkerFault::Ended,
             WorkerFault::Late,
             WorkerFault::Malformed,

@@ -45,8 +45,14 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts the helper with these arguments and a socket, and blocks until it listens.
     pub(crate) fn start(program: Program, arguments: &[&str]) -> Self {
+        Self::start_named("helper", program, arguments)
+    }
+
+    /// Starts one of several helpers. Its socket and its log have this name.
+    pub(crate) fn start_named(name: &str, program: Program, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let (socket, log) = (PathBuf::from("/run/lab/helper.sock"), PathBuf::from("/run/lab/helper.log"));
+        let file = |kind| PathBuf::from(format!("/run/lab/{name}.{kind}"));
+        let (socket, log) = (file("sock"), file("log"));
         File::create(&log).unwrap();
         let child = spawn(program, &arguments, &socket, &log);
         Self { program, arguments, socket, log, child }

@@ -9,5 +9,6 @@ mod libvirt;
 mod machine;
 mod map;
 mod messages;
+mod migration;
 mod qemu;
 mod qmp;

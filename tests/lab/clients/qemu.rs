@@ -1,25 +1,35 @@
 //! QEMU with a guest that runs `sg_persist`: see tests/lab/src/inner-init.sh for the guest's first process.
 
-use std::fs::{self, File, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File, Permissions},
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        net::UnixStream,
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
 
+use serde_json::{Value, json};
 use test_support::eventually;
 
-use crate::helper::{Helper, USER};
-use crate::messages::{all_messages, messages};
-use crate::qmp::Qmp;
+use crate::{
+    helper::{Helper, USER},
+    messages::{all_messages, directory},
+    qmp::Qmp,
+};
 
 /// Time limits for the guest's boot and for each of its commands. A guest that is emulated twice takes minutes.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(400);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Time limit for a migration.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Arguments that make the boot fast: each byte on a serial port and each probe for a PCI device exits from the guest, and
 /// `pci=noearly` saves thousands of these probes. A guest that panics ends QEMU.
@@ -58,6 +68,8 @@ pub(crate) struct Qemu {
     lines: Receiver<String>,
     /// The guest's disks, in the order of the drives.
     disks: Vec<String>,
+    /// Directory of its files and sockets.
+    directory: PathBuf,
     pub(crate) qmp: Qmp,
 }
 
@@ -76,17 +88,30 @@ impl Qemu {
 
     /// Boots a guest with these drives, whose reservations go through the helper at this socket.
     pub(crate) fn with_socket(socket: &Path, drives: &[Drive]) -> Self {
-        allow_kvm();
-        let directory = Path::new("/run/lab/qemu");
-        fs::create_dir_all(directory).unwrap();
-        chown(directory, Some(USER), Some(USER)).unwrap();
-        let qmp = directory.join("qmp");
-        let _ = fs::remove_file(&qmp);
-
-        let mut command = command(socket, drives, &qmp);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(File::create(messages()).unwrap()).uid(USER).gid(USER);
         let begun = Instant::now();
+        let mut qemu = Self::spawn(socket, drives, &[]);
+        while qemu.line(BOOT_TIMEOUT) != "@ready" {}
+        println!("the guest has booted in {:.1} s", begun.elapsed().as_secs_f64());
+        qemu.disks = (0..drives.len()).map(|number| qemu.find_disk(number)).collect();
+        qemu
+    }
+
+    /// Starts QEMU for a guest that will migrate to it.
+    pub(crate) fn incoming(helper: &Helper, drives: &[Drive]) -> Self {
+        let mut qemu = Self::spawn(helper.socket(), drives, &["-incoming", "defer"]);
+        let uri = qemu.migration_uri();
+        qemu.qmp.execute_with("migrate-incoming", &json!({ "uri": uri }));
+        qemu
+    }
+
+    fn spawn(socket: &Path, drives: &[Drive], more: &[&str]) -> Self {
+        allow_kvm();
+        let directory = directory();
+        chown(&directory, Some(USER), Some(USER)).unwrap();
+
+        let mut command = command(socket, drives, &directory);
+        command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(File::create(directory.join("messages")).unwrap()).uid(USER).gid(USER);
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -96,14 +121,70 @@ impl Qemu {
         let mut connection = None;
         eventually("QEMU listens", || {
             assert!(child.try_wait().unwrap().is_none(), "{}", all_messages());
-            connection = UnixStream::connect(&qmp).ok();
+            connection = UnixStream::connect(directory.join("qmp")).ok();
             connection.is_some()
         });
-        let mut qemu = Self { child, stdin, lines, disks: Vec::new(), qmp: Qmp::greet(connection.unwrap()) };
-        while qemu.line(BOOT_TIMEOUT) != "@ready" {}
-        println!("the guest has booted in {:.1} s", begun.elapsed().as_secs_f64());
-        qemu.disks = (0..drives.len()).map(|number| qemu.find_disk(number)).collect();
-        qemu
+        let qmp = Qmp::greet(connection.unwrap());
+        Self { child, stdin, lines, disks: Vec::new(), directory, qmp }
+    }
+
+    /// Starts to migrate the guest.
+    pub(crate) fn begin_migration(&mut self, destination: &Self) {
+        self.qmp.execute_with("migrate", &json!({ "uri": destination.migration_uri() }));
+    }
+
+    /// Blocks until a migration has ended; returns its status.
+    pub(crate) fn end_migration(&mut self) -> String {
+        let begun = Instant::now();
+        loop {
+            let status = self.qmp.execute("query-migrate")["status"].as_str().unwrap_or_default().to_owned();
+            if ["completed", "failed", "cancelled"].contains(&status.as_str()) {
+                println!("the migration has {status} after {:.1} s", begun.elapsed().as_secs_f64());
+                return status;
+            }
+            assert!(begun.elapsed() < MIGRATION_TIMEOUT, "the migration is {status}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Begins a migration that is too slow to end, and cancels it.
+    pub(crate) fn cancel_migration(&mut self, destination: &Self) {
+        self.qmp.execute_with("migrate-set-parameters", &json!({ "max-bandwidth": 4096 }));
+        self.begin_migration(destination);
+        eventually("the migration is active", || self.qmp.execute("query-migrate")["status"] == "active");
+        self.qmp.execute("migrate_cancel");
+        assert_eq!(self.end_migration(), "cancelled");
+    }
+
+    /// Migrates the guest; returns it in its new QEMU.
+    pub(crate) fn migrate(mut self, mut destination: Self) -> Self {
+        self.begin_migration(&destination);
+        assert_eq!(self.end_migration(), "completed");
+        eventually("the guest runs", || destination.is_running());
+        destination.disks = std::mem::take(&mut self.disks);
+        destination
+    }
+
+    /// Returns whether the guest's processor runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.qmp.execute("query-status")["running"] == Value::Bool(true)
+    }
+
+    /// Tries to migrate the guest, which the destination refuses. The guest continues here.
+    pub(crate) fn fail_to_migrate(&mut self, mut destination: Self) {
+        self.begin_migration(&destination);
+        let status = self.end_migration();
+        eventually("the destination exits", || destination.child.try_wait().unwrap().is_some());
+        // Without a return path, QEMU does not learn that the destination has failed. A manager does, and continues the guest.
+        assert!(status == "failed" || status == "completed", "{status}");
+        if !self.is_running() {
+            self.qmp.execute("cont");
+        }
+        assert!(self.is_running());
+    }
+
+    fn migration_uri(&self) -> String {
+        format!("unix:{}", self.directory.join("migration").display())
     }
 
     /// Runs a command in the guest's shell.
@@ -159,6 +240,12 @@ impl Qemu {
             .expect("an answer")
     }
 
+    /// Writes a block of the guest's disk of this number; returns whether that succeeded.
+    pub(crate) fn can_write(&mut self, disk: usize) -> bool {
+        let disk = self.disks[disk].clone();
+        self.run(&format!("dd if=/dev/zero of={disk} bs=512 count=1 conv=fsync 2>&1")).status == 0
+    }
+
     fn find_disk(&mut self, number: usize) -> String {
         // The kernel names disks in the order in which it finds them, which is not fixed.
         let found = self.run(&format!(
@@ -183,7 +270,7 @@ impl Drop for Qemu {
 }
 
 /// Returns the command that starts QEMU with a guest with these drives, whose shell uses standard input and output.
-fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
+fn command(socket: &Path, drives: &[Drive], directory: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"]);
     command.args(["-machine", "pc,i8042=off,hpet=off", "-m", "256"]);
@@ -192,17 +279,19 @@ fn command(socket: &Path, drives: &[Drive], qmp: &Path) -> Command {
     command.args(["-accel", "kvm", "-accel", "tcg", "-cpu", "qemu64"]);
     command.args(["-kernel", "/lab/inner/kernel", "-initrd", "/lab/inner/initrd"]);
     command.args(["-append", KERNEL_ARGUMENTS]);
-    command.args(["-serial", "file:/run/lab/qemu/console"]);
+    command.arg("-serial").arg(format!("file:{}", directory.join("console").display()));
     command.args(["-chardev", "stdio,id=lab,signal=off", "-device", "virtio-serial-pci"]);
     command.args(["-device", "virtserialport,chardev=lab,name=lab"]);
-    command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
+    command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", directory.join("qmp").display()));
     command.arg("-object").arg(format!("pr-manager-helper,id=helper0,path={}", socket.display()));
     command.args(["-device", "virtio-scsi-pci,id=scsi"]);
     for (number, drive) in drives.iter().enumerate() {
         chown(drive.device, Some(USER), Some(USER)).unwrap();
         let device = drive.device.display();
-        let mut option =
-            format!("if=none,id=disk{number},format=raw,file.driver=host_device,file.filename={device}");
+        // Without read-only=off and auto-read-only=off, QEMU opens the disk for reading only until an incoming guest runs.
+        let mut option = format!(
+            "if=none,id=disk{number},format=raw,read-only=off,auto-read-only=off,file.driver=host_device,file.filename={device}"
+        );
         if drive.has_manager {
             option.push_str(",file.pr-manager=helper0");
         }

@@ -29,9 +29,14 @@ impl Qmp {
         qmp
     }
 
-    /// Runs a command; returns its result.
+    /// Runs a command without arguments; returns its result.
     pub(crate) fn execute(&mut self, command: &str) -> Value {
-        let line = format!("{}\n", json!({ "execute": command }));
+        self.execute_with(command, &json!({}))
+    }
+
+    /// Runs a command with these arguments; returns its result.
+    pub(crate) fn execute_with(&mut self, command: &str, arguments: &Value) -> Value {
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         self.stream.get_mut().write_all(line.as_bytes()).unwrap();
         loop {
             let message = self.next();
