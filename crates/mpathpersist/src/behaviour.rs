@@ -91,7 +91,8 @@
 //! ACTION RESERVATION KEY is the map's own key (from 0.15 only if the map holds the reservation), or is zero and all
 //! registrants hold the reservation; in RELEASE, and in REGISTER of key zero, if the path that holds the reservation is
 //! lost. If the process is killed or crashes meanwhile, the map stays suspended, and all its input and output waits
-//! until `dmsetup resume`. Until 0.12, a PREEMPT of the map's own key leaves the other paths unregistered.
+//! until `dmsetup resume`. A PREEMPT of the map's own key leaves the
+//! other paths unregistered: until 0.12 always, since then if the reservation is one of all registrants (seen with 0.15.1).
 //!
 //! # READ FULL STATUS
 //!

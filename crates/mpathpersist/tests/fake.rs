@@ -218,9 +218,9 @@ fn library_up_to_0_9_is_recognised() {
 }
 
 #[test]
-fn library_of_0_10_to_12_is_recognised() {
+fn library_of_0_10_is_recognised() {
     let (flags, shown) = (&["-DGENERATION_10"], "(multipath-tools 0.10 to 0.12)");
-    generation("library_of_0_10_to_12_is_recognised", flags, Generation::From10To12, shown);
+    generation("library_of_0_10_is_recognised", flags, Generation::From10To12, shown);
 }
 
 #[test]

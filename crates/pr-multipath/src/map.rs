@@ -12,7 +12,7 @@ use pr_backend::{
     Cause, Descriptor, DescriptorKind, DeviceId, Disks, Failure as Unanswered, NotServed, Outcome, Refusal,
     Scsi,
 };
-use pr_proto::{Command, Data};
+use pr_proto::{Command, Data, SENSE_LEN};
 use scsi_sense::{Sense, SenseCode, SenseKey, Status, opcode::TEST_UNIT_READY};
 
 use crate::{
@@ -85,11 +85,12 @@ impl Maps {
             Ok(_) => return Outcome::Refused(refusal::other_map(id)),
             Err(error) => return device_mapper(&error),
         };
+        let scsi = Scsi::new(timeout);
+        // The paths answer commands that read without multipathd.
+        let Data::Out(parameters) = command.data else { return self.ask(number, &scsi, command) };
         match self.library.multipathd_is_running(MULTIPATHD) {
             Ok(true) => {}
             Ok(false) => return Outcome::Refused(refusal::no_multipathd(id)),
-            // multipathd is running, and the paths answer commands that read without it.
-            Err(_) if !is_change => {}
             Err(error) => {
                 return match cause::of_shortage_with_multipathd(&error) {
                     Some(cause) => busy(cause),
@@ -97,8 +98,6 @@ impl Maps {
                 };
             }
         }
-        let scsi = Scsi::new(timeout);
-        let Data::Out(parameters) = command.data else { return self.ask(number, &scsi, command) };
         if table.flags.contains(Flags::SUSPEND) {
             // Not suspended by the library: one worker at a time calls it for a map.
             return busy(cause::suspended());
@@ -141,26 +140,37 @@ impl Maps {
     }
 
     /// Sends a command that reads to one path after the other, until a path gives an answer that the others would give too.
+    /// If none does, the first answer of a path is returned, or that a path could not be asked for a shortage.
     fn ask(&self, map: DeviceNumber, scsi: &Scsi, command: &mut Command<'_>) -> Outcome {
         let paths = match path::of(&self.control, map) {
             Ok(paths) => paths,
             Err(error) => return device_mapper(&error),
         };
-        let mut outcome = failed(SenseCode::LU_COMMUNICATION_FAILURE, cause::no_path());
+        let mut first = None;
+        let mut sense_of_first = [0; SENSE_LEN];
         for path in paths {
-            outcome = match Path::open(path) {
+            let outcome = match Path::open(path) {
                 Ok(Some(path)) => path.ask(scsi, command),
                 Ok(None) => continue,
                 Err(cause) => busy(cause),
             };
             match outcome {
-                Outcome::Device { status: Status::GOOD | Status::RESERVATION_CONFLICT, .. } => break,
-                Outcome::Device { status: Status::CHECK_CONDITION, .. } if is_illegal(command.sense) => break,
+                Outcome::Device { status: Status::GOOD | Status::RESERVATION_CONFLICT, .. } => {
+                    return outcome;
+                }
+                Outcome::Device { status: Status::CHECK_CONDITION, .. } if is_illegal(command.sense) => {
+                    return outcome;
+                }
                 // The path is standing by, busy, or gone.
+                _ if tells_more(&outcome, first.as_ref()) => {
+                    first = Some(outcome);
+                    sense_of_first.iter_mut().zip(command.sense.iter()).for_each(|(to, from)| *to = *from);
+                }
                 _ => {}
             }
         }
-        outcome
+        command.sense.iter_mut().zip(sense_of_first).for_each(|(to, from)| *to = from);
+        first.unwrap_or_else(|| failed(SenseCode::LU_COMMUNICATION_FAILURE, cause::no_path()))
     }
 
     /// Returns the outcome of a failure of the library. The library returns only the sense key of sense data; if a path may
@@ -240,6 +250,17 @@ fn outcome_of(error: ChangeError, explain: impl FnOnce(Failure) -> Outcome) -> O
     }
 }
 
+/// Returns whether the outcome on one path tells more than that on an earlier one: a path's own answer and a shortage of this
+/// host do, other failures do not.
+fn tells_more(outcome: &Outcome, earlier: Option<&Outcome>) -> bool {
+    let tells = |outcome: &Outcome| match outcome {
+        Outcome::Device { .. } => true,
+        Outcome::Failed(failure) => failure.status() == Status::BUSY,
+        _ => false,
+    };
+    earlier.is_none_or(|earlier| tells(outcome) && !tells(earlier))
+}
+
 fn failed(code: SenseCode, cause: Cause) -> Outcome {
     Outcome::Failed(Unanswered::check_condition(code, cause))
 }
@@ -274,6 +295,19 @@ mod tests {
         assert_eq!(answer(ChangeError::Shortage(shortage())), (Status::BUSY, None));
         let aborted = (Status::CHECK_CONDITION, Some(SenseCode::IO_PROCESS_TERMINATED));
         assert_eq!(answer(ChangeError::Shortage(shortage()).after_begin()), aborted);
+    }
+
+    #[test]
+    fn first_answer_of_a_path_is_kept() {
+        let lost = failed(SenseCode::LU_COMMUNICATION_FAILURE, Cause::new("transport", "the path is gone"));
+        let shortage = busy(Cause::new("shortage", "no descriptors"));
+        let answer = Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len: 8 };
+        for telling in [&shortage, &answer] {
+            assert!(tells_more(telling, Some(&lost)));
+            assert!(!tells_more(&lost, Some(telling)));
+            assert!(!tells_more(&answer, Some(telling)) && !tells_more(&shortage, Some(telling)));
+        }
+        assert!(tells_more(&lost, None) && !tells_more(&lost, Some(&lost)));
     }
 
     #[test]

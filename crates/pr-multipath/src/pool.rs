@@ -140,18 +140,13 @@ impl Pool {
         map: BorrowedFd<'_>,
         timeout: Duration,
     ) -> Result<(), WorkerFault> {
-        let is_stopped = match self.quarantined().get_mut(&id) {
+        let stopped = match self.quarantined().get_mut(&id) {
             None => return Ok(()),
-            Some(None) => false,
-            Some(Some(lost)) => {
-                if lost.map.is_none() {
-                    lost.map = map.try_clone_to_owned().ok();
-                }
-                true
-            }
+            Some(quarantine) => quarantine.take(),
         };
-        if is_stopped {
-            self.recover(id);
+        if let Some(mut lost) = stopped {
+            lost.map = lost.map.or_else(|| map.try_clone_to_owned().ok());
+            self.recover(id, lost);
         }
         let is_recovering =
             |quarantined: &mut HashMap<_, Option<Lost>>| matches!(quarantined.get(&id), Some(None));
@@ -174,34 +169,45 @@ impl Pool {
     ) {
         // A command that only reads does not change the map.
         let map = if is_change { map.try_clone_to_owned().ok() } else { None };
-        let lost = Lost { worker: Some(worker), may_be_suspended: is_change, map };
-        self.quarantined().insert(id, Some(lost));
-        self.recover(id);
+        self.recover(id, Lost { worker: Some(worker), may_be_suspended: is_change, map });
     }
 
     /// Spawns a thread that takes a map out of quarantine. A shortage stops the recovery: the next command continues it.
-    fn recover(self: &Arc<Self>, id: DeviceId) {
-        let pool = Arc::clone(self);
-        let recover = move || {
-            let Some(mut lost) = pool.quarantined().get_mut(&id).and_then(Option::take) else { return };
-            if let Some(worker) = lost.worker.take() {
-                worker.wait_for_end();
-            }
-            let is_recovered =
-                !lost.may_be_suspended || lost.map.as_ref().is_some_and(|map| pool.resume(id, map.as_fd()));
-            let mut quarantined = pool.quarantined();
-            if is_recovered {
-                quarantined.remove(&id);
-            } else {
-                quarantined.insert(id, Some(lost));
-            }
-            drop(quarantined);
-            pool.recovered.notify_all();
-        };
-        let started = thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(recover);
+    fn recover(self: &Arc<Self>, id: DeviceId, lost: Lost) {
+        self.quarantined().insert(id, None);
+        // Shared, because a thread that cannot be spawned drops what it was to own.
+        let shared = Arc::new(Mutex::new(Some(lost)));
+        let take =
+            |shared: &Mutex<Option<Lost>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (pool, of_thread) = (Arc::clone(self), Arc::clone(&shared));
+        let started =
+            thread::Builder::new().name("multipath-lost".into()).stack_size(STACK).spawn(move || {
+                if let Some(lost) = take(&of_thread) {
+                    pool.finish_recovery(id, lost);
+                }
+            });
         if let Err(error) = started {
             self.recent.warn(&format!("multipath: {id}: {error}; {RECOVERY_DELAYED}"));
+            self.quarantined().insert(id, take(&shared));
+            self.recovered.notify_all();
         }
+    }
+
+    /// Blocks until the lost worker has exited, and resumes the map if that worker may have left it suspended.
+    fn finish_recovery(&self, id: DeviceId, mut lost: Lost) {
+        if let Some(worker) = lost.worker.take() {
+            worker.wait_for_end();
+        }
+        let is_recovered =
+            !lost.may_be_suspended || lost.map.as_ref().is_some_and(|map| self.resume(id, map.as_fd()));
+        let mut quarantined = self.quarantined();
+        if is_recovered {
+            quarantined.remove(&id);
+        } else {
+            quarantined.insert(id, Some(lost));
+        }
+        drop(quarantined);
+        self.recovered.notify_all();
     }
 
     /// Resumes a map if it is suspended. Returns whether nothing is left to do: `false` after a shortage, which may be over
@@ -447,20 +453,16 @@ mod tests {
         assert_eq!(command.join().unwrap(), Err(WorkerFault::Ended.into()));
         for _ in 0..2 {
             fake.fail_to_start_worker();
-            let waiting = Arc::clone(&pool);
-            let unfinished = thread::spawn(move || recovery(&waiting, MAP, Duration::from_secs(1)));
-            assert_eq!(unfinished.join().unwrap(), Err(WorkerFault::Unfinished));
+            while !matches!(pool.quarantined().get(&MAP), Some(Some(_))) {
+                thread::yield_now();
+            }
+            // This continues the recovery.
+            assert_eq!(recovery(&pool, MAP, Duration::ZERO), Err(WorkerFault::Unfinished));
         }
-        let next = {
-            let waiting = Arc::clone(&pool);
-            let command = thread::spawn(move || recovery(&waiting, MAP, START_TIMEOUT));
-            let next = fake.start_worker();
-            assert!(next.is_asked_to_resume());
-            next.answer(Status::GOOD);
-            assert_eq!(command.join().unwrap(), Ok(()));
-            next
-        };
-        drop(next);
+        let next = fake.start_worker();
+        assert!(next.is_asked_to_resume());
+        next.answer(Status::GOOD);
+        assert_eq!(recovery(&pool, MAP, START_TIMEOUT), Ok(()));
     }
 
     #[test]

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn more_data_than_asked_for_is_no_reply() {
+    fn surplus_data_is_no_reply() {
         for outcome in [
             device(Status::GOOD, 25, 0),
             device(Status::GOOD, 0, 18),

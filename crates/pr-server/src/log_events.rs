@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 
 use log::Level;
 use pr_backend::Outcome;
+use scsi_sense::Sense;
 
 use crate::{Client, CommandName, Completed, DisconnectReason, Event, NexusShared, Observer, Peer};
 
@@ -41,6 +43,18 @@ struct Inner {
     windows: HashMap<Option<Peer>, Window>,
 }
 
+/// Displays the sense code of an answer behind its status, if it has one.
+struct Code<'a>(&'a [u8]);
+
+impl fmt::Display for Code<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Sense::parse(self.0).ok().and_then(|sense| sense.code()) {
+            Some(code) => write!(f, ", {code}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Warnings about one client process.
 #[derive(Debug)]
 struct Window {
@@ -58,7 +72,7 @@ impl LogEvents {
     }
 
     fn replied(&self, completed: &Completed<'_>) {
-        let Completed { client, device, cdb, outcome, .. } = *completed;
+        let Completed { client, device, cdb, outcome, sense, .. } = *completed;
         let command = CommandName(cdb);
         let text = match (outcome, device) {
             (Outcome::Refused(refusal), _) => format!("refused {command}: {refusal}"),
@@ -76,10 +90,10 @@ impl LogEvents {
                 return log::debug!("{client}: rejected {command}: {code}");
             }
             (Outcome::Device { status, .. }, Some(id)) => {
-                return log::debug!("{client}: {id}: {command}: {status}");
+                return log::debug!("{client}: {id}: {command}: {status}{}", Code(sense));
             }
             (Outcome::Device { status, .. }, None) => {
-                return log::debug!("{client}: {command}: {status}");
+                return log::debug!("{client}: {command}: {status}{}", Code(sense));
             }
         };
         self.warn_once(client, &text);

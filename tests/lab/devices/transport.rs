@@ -172,7 +172,7 @@ fn second_signal_or_grace_period_ends_it() {
 }
 
 #[test]
-fn lost_path_is_an_error_until_it_returns() {
+fn lost_path_is_an_error_meanwhile() {
     let daemon = daemon();
     let b = Disk::nexus_b();
     let disk = open(&b.block);

@@ -61,7 +61,7 @@ fn guest_moves_away_and_back() {
 
 /// multipathd registers the recorded key with a path that comes back, although the guest runs on the other host.
 #[test]
-fn one_path_registered_by_multipathd_is_no_conflict() {
+fn path_registered_by_multipathd_is_no_conflict() {
     with_hosts(|Hosts { map, host, other, .. }| {
         for (number, new_key) in [(0, KEY), (1, KEY), (0, NEW_KEY), (1, NEW_KEY)] {
             move_away(host, other, 5);
