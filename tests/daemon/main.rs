@@ -3,6 +3,7 @@
 //! say what they need.
 
 mod client;
+mod confinement;
 mod disks;
 mod emulate;
 mod flood;

@@ -23,7 +23,7 @@ _pr__helper() {
 
     case "${cmd}" in
         pr__helper)
-            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --shared-nexus --metrics-socket --log-format --emulate --initiator --unprivileged --help --version"
+            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --shared-nexus --metrics-socket --log-format --emulate --initiator --seccomp --unprivileged --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -115,6 +115,10 @@ _pr__helper() {
                     ;;
                 --initiator)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --seccomp)
+                    COMPREPLY=($(compgen -W "kill log off" -- "${cur}"))
                     return 0
                     ;;
                 *)

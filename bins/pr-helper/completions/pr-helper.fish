@@ -19,6 +19,9 @@ plain\t'`pr-helper: warning: TEXT`'
 journal\t'`<4>TEXT`, with the priorities of sd-daemon(3)'"
 complete -c pr-helper -l emulate -d 'Emulate disks: serve regular files, with persistent reservations in software' -r -F
 complete -c pr-helper -l initiator -d 'With --emulate: also listen on PATH, as the initiator NAME; may be repeated' -r
+complete -c pr-helper -l seccomp -d 'What happens when the daemon, once it has started, makes a system call that it does not need' -r -f -a "kill\t'The process ends, with the call\'s number in the log'
+log\t'The call is made, and the kernel logs it'
+off\t'System calls are not restricted'"
 complete -c pr-helper -s d -l daemon -d 'Run in the background; implies a pidfile'
 complete -c pr-helper -s v -l verbose -d 'Log more: once for each refused or failed command, twice for everything'
 complete -c pr-helper -s q -l quiet -d 'Log errors only'

@@ -116,6 +116,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=PATH", requires = "emulate", action = ArgAction::Append, value_parser = parse_initiator)]
     pub(crate) initiator: Vec<(String, PathBuf)>,
 
+    /// What happens when the daemon, once it has started, makes a system call that it does not need
+    ///
+    /// Such a call is a sign that a client has taken the process over, or of an error of pr-helper. `log` and
+    /// `off` are for the search for such an error.
+    #[arg(long, value_name = "MODE", default_value = "kill")]
+    pub(crate) seccomp: Seccomp,
+
     /// Start without `CAP_SYS_RAWIO`, the privilege to send reservation commands: for tests, and for devices
     /// that need none
     #[arg(long)]
@@ -127,13 +134,18 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    /// Returns the options with which another process of this binary logs like this one.
-    pub(crate) fn logging(&self) -> Vec<&'static str> {
+    /// Returns the options with which another process of this binary logs and restricts itself like this one.
+    pub(crate) fn passed_on(&self) -> Vec<&'static str> {
         let mut options = vec![match self.log_format {
             LogFormat::Auto => "--log-format=auto",
             LogFormat::Plain => "--log-format=plain",
             LogFormat::Journal => "--log-format=journal",
         }];
+        options.push(match self.seccomp {
+            Seccomp::Kill => "--seccomp=kill",
+            Seccomp::Log => "--seccomp=log",
+            Seccomp::Off => "--seccomp=off",
+        });
         options.extend(self.quiet.then_some("--quiet"));
         options.extend(std::iter::repeat_n("--verbose", self.verbose.into()));
         options
@@ -160,6 +172,17 @@ pub(crate) enum SharedNexusPolicy {
     Refuse,
     /// Do not look
     Ignore,
+}
+
+/// What happens at a system call that the process does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Seccomp {
+    /// The process ends, with the call's number in the log
+    Kill,
+    /// The call is made, and the kernel logs it
+    Log,
+    /// System calls are not restricted
+    Off,
 }
 
 fn parse_mode(text: &str) -> Result<u32, String> {
@@ -293,11 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn logging_options_are_passed_on() {
-        for words in [&["-vv", "--log-format=journal"][..], &["-q"], &[]] {
+    fn options_of_all_processes_are_passed_on() {
+        for words in [&["-vv", "--log-format=journal"][..], &["-q", "--seccomp=log"], &[]] {
             let args = parse(words).unwrap();
-            let other = parse(&args.logging()).unwrap();
-            let logging = |args: Args| (args.verbose, args.quiet, args.log_format);
+            let other = parse(&args.passed_on()).unwrap();
+            let logging = |args: Args| (args.verbose, args.quiet, args.log_format, args.seccomp);
             assert_eq!(logging(other), logging(args), "{words:?}");
         }
     }

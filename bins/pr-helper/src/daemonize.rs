@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     mem::ManuallyDrop,
+    os::fd::OwnedFd,
     process::ExitCode,
 };
 
@@ -31,6 +32,8 @@ pub(crate) enum Side {
 pub(crate) struct Background {
     /// Left open when dropped: the starter must not exit before the process has logged why it fails.
     starter: ManuallyDrop<File>,
+    /// /dev/null, opened while this process may open files for writing.
+    null: OwnedFd,
 }
 
 /// Forks the daemon. In the starter, blocks until the daemon is ready, or has failed and logged why.
@@ -44,7 +47,8 @@ pub(crate) fn daemonize() -> io::Result<Side> {
         ForkResult::Child => {
             drop(reader);
             setsid()?;
-            Ok(Side::Background(Background { starter: ManuallyDrop::new(starter.into()) }))
+            let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+            Ok(Side::Background(Background { starter: ManuallyDrop::new(starter.into()), null }))
         }
     }
 }
@@ -63,10 +67,9 @@ impl Background {
     /// Detaches from the terminal and the working directory, and makes the starter exit with success.
     pub(crate) fn ready(mut self) -> io::Result<()> {
         std::env::set_current_dir("/")?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
+        rustix::stdio::dup2_stdin(&self.null)?;
+        rustix::stdio::dup2_stdout(&self.null)?;
+        rustix::stdio::dup2_stderr(&self.null)?;
         Stderr::detach();
         // Fails if the starter has been killed meanwhile: then the daemon must not run either.
         self.starter.write_all(&[0])?;

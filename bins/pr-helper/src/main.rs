@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod args;
+mod confinement;
 mod daemonize;
 mod limits;
 mod logging;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         }
     };
     let passed = sys::passed_descriptors();
+    ::confinement::close_inherited(passed.as_deref().unwrap_or_default());
     logging::start(&args);
     start(&args, passed).unwrap_or_else(|error| {
         log::error!("{}", with_sources(&*error));
@@ -71,14 +73,15 @@ fn main() -> ExitCode {
 /// Runs as a process of the multipath backend: the supervisor or a worker, started from this same binary.
 fn run_role(role: Role) -> ExitCode {
     let mut socket = None;
-    if let Role::Supervisor(arguments) = &role {
-        let program = env::args_os().next().unwrap_or_default();
-        let words = std::iter::once(&program).chain(arguments);
-        let Ok(args) = Args::try_parse_from(words) else { return ExitCode::FAILURE };
+    let (Role::Supervisor(arguments) | Role::Worker(arguments)) = &role;
+    let program = env::args_os().next().unwrap_or_default();
+    let words = std::iter::once(&program).chain(arguments);
+    let Ok(args) = Args::try_parse_from(words) else { return ExitCode::FAILURE };
+    if matches!(role, Role::Supervisor(_)) {
         logging::start(&args);
         socket = args.socket.as_deref().and_then(|path| SocketFile::of(path).ok());
     }
-    role.run(|| {
+    role.run(confinement::settings(&args), || {
         if let Some(socket) = socket {
             socket.remove_if_left_behind();
         }
@@ -132,7 +135,10 @@ fn start(args: &Args, passed: io::Result<Vec<OwnedFd>>) -> Result<ExitCode, Box<
     let made = sockets.first_file();
     let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
     privileges::drop_to(identity)?;
-    let opened = Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background };
+    let removed = sockets.paths().into_iter().chain(metrics_path.as_deref()).chain(pidfile_path.as_deref());
+    let removed: Vec<PathBuf> = removed.map(Path::to_owned).collect();
+    let opened =
+        Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, removed, background };
     let code = serve(args, opened, &multipath);
     drop(pidfile);
     if let Some(socket) = made {
@@ -149,12 +155,15 @@ struct Opened<'a> {
     metrics_socket: Option<Listener>,
     limits: ClientLimits,
     state_directory: Option<PathBuf>,
+    /// Files that are removed at the end.
+    removed: Vec<PathBuf>,
     background: Option<Background>,
 }
 
 /// Serves clients until a signal stops the helper.
 fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitCode, Box<dyn Error>> {
-    let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, background } = opened;
+    let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, removed, background } =
+        opened;
     let mut executor = Executor::new().with(Scsi::new(args.timeout)).with(multipath.clone());
     if let Some(directory) = &state_directory {
         // Opened after the privileges are dropped, as the user that writes there.
@@ -169,8 +178,14 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
     if let Some(tracer) = tracer {
         builder = builder.observer(tracer);
     }
-    let (builder, names, files) = sockets.listen(builder.observer(LogEvents::default()));
+    let (builder, names, socket_files) = sockets.listen(builder.observer(LogEvents::default()));
     let server = builder.build()?;
+    // Before any thread is spawned: the threads inherit it.
+    let files = confinement::Files {
+        removed: removed.iter().map(PathBuf::as_path).collect(),
+        states: state_directory.as_deref(),
+    };
+    confinement::restrict(args, &files)?;
     let handle = server.handle();
     let report = {
         let (handle, multipath) = (handle.clone(), multipath.clone());
@@ -187,7 +202,11 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
                 Page::Metrics => counters.exposition(handle.state(), VERSION, slow),
                 Page::State => report(),
             };
-            pr_metrics::serve(listener.as_fd().try_clone_to_owned()?, render)?;
+            pr_metrics::serve(
+                listener.as_fd().try_clone_to_owned()?,
+                confinement::restrict_metrics(args),
+                render,
+            )?;
             Some(listener)
         }
         None => None,
@@ -199,13 +218,13 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
         );
     }
     multipath.probe_library();
-    let stop = signals.handle(handle, files.clone(), args.stop_grace, move || report())?;
+    let stop = signals.handle(handle, socket_files.clone(), args.stop_grace, move || report())?;
     if let Some(background) = background {
         background.ready()?;
     }
     notify::notify(notify::State::Ready);
     let ended = server.run();
-    files.remove();
+    socket_files.remove();
     match ended? {
         Ended::Clean => Ok(ExitCode::SUCCESS),
         Ended::CutShort(devices) => {
@@ -230,7 +249,7 @@ impl From<SharedNexusPolicy> for SharedNexus {
 }
 
 fn multipath_config(args: &Args, socket: Option<&Path>) -> pr_multipath::Config {
-    let mut arguments: Vec<_> = args.logging().into_iter().map(Into::into).collect();
+    let mut arguments: Vec<_> = args.passed_on().into_iter().map(Into::into).collect();
     if let Some(path) = socket {
         arguments.extend(["--socket".into(), path.into()]);
     }

@@ -68,6 +68,11 @@ impl<'a> Sockets<'a> {
         self.0.iter().map(|socket| socket.initiator).collect()
     }
 
+    /// Returns the paths of the sockets that this process has made.
+    pub(crate) fn paths(&self) -> Vec<&Path> {
+        self.0.iter().filter_map(|socket| Some(socket.listener.file()?.path())).collect()
+    }
+
     /// Returns the file of the first socket that this process has made.
     pub(crate) fn first_file(&self) -> Option<SocketFile> {
         self.0.iter().find_map(|socket| socket.listener.file().cloned())

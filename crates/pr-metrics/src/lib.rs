@@ -21,7 +21,7 @@
 //!     Page::Metrics => counters.exposition(handle.state(), "1.0", Duration::from_secs(10)),
 //!     Page::State => pr_metrics::report(&handle.state(), "1.0", Err("not built in".into())),
 //! };
-//! pr_metrics::serve(UnixListener::bind("/run/my-metrics.sock")?.into(), render)?;
+//! pr_metrics::serve(UnixListener::bind("/run/my-metrics.sock")?.into(), || {}, render)?;
 //! server.run()?;
 //! # Ok::<(), std::io::Error>(())
 //! ```

@@ -55,14 +55,19 @@ pub enum Page {
 }
 
 /// Starts to serve on this listening Unix stream socket, on threads of its own, for the rest of the process. Pages come from
-/// `render`.
+/// `render`. The first thread, which spawns all others, calls `prepare` first, for example to give up what it does not need.
 ///
 /// # Errors
 ///
 /// No thread can be started.
-pub fn serve(listener: OwnedFd, render: impl Fn(Page) -> String + Send + Sync + 'static) -> io::Result<()> {
+pub fn serve(
+    listener: OwnedFd,
+    prepare: impl FnOnce() + Send + 'static,
+    render: impl Fn(Page) -> String + Send + Sync + 'static,
+) -> io::Result<()> {
     let threads = Threads { count: 1, accepting: true, exchanges: VecDeque::new(), next: 0 };
-    spawn(Arc::new(Server { listener, render: Box::new(render), threads: Mutex::new(threads) }))
+    let server = Server { listener, render: Box::new(render), threads: Mutex::new(threads) };
+    spawn(Arc::new(server), prepare)
 }
 
 struct Server {
@@ -80,9 +85,13 @@ struct Threads {
     next: u64,
 }
 
-fn spawn(server: Arc<Server>) -> io::Result<()> {
+fn spawn(server: Arc<Server>, prepare: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = thread::Builder::new().name("metrics".into()).stack_size(STACK);
-    thread.spawn(move || server.run()).map(drop)
+    let run = move || {
+        prepare();
+        server.run();
+    };
+    thread.spawn(run).map(drop)
 }
 
 impl Server {
@@ -135,7 +144,7 @@ impl Server {
         }
         threads.count = threads.count.saturating_add(1);
         drop(threads);
-        if spawn(Arc::clone(&self)).is_err() {
+        if spawn(Arc::clone(&self), || {}).is_err() {
             let mut threads = self.threads();
             threads.count = threads.count.saturating_sub(1);
             threads.accepting = false;
@@ -277,7 +286,7 @@ mod tests {
         }
 
         fn serve(&mut self) {
-            serve(self.unserved.take().unwrap().into(), |page| format!("{page:?}")).unwrap();
+            serve(self.unserved.take().unwrap().into(), || {}, |page| format!("{page:?}")).unwrap();
         }
 
         /// Returns a client that has passed its only copy of a descriptor whose close blocks.
@@ -364,8 +373,12 @@ mod tests {
     fn panic_costs_one_reply() {
         let mut place = Place::new();
         let listener = place.unserved.take().unwrap();
-        serve(listener.into(), |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() })
-            .unwrap();
+        serve(
+            listener.into(),
+            || {},
+            |page| if page == Page::Metrics { panic!("a test") } else { "fine".into() },
+        )
+        .unwrap();
         for _ in 0..THREADS_MAX {
             let mut client = UnixStream::connect(place.socket()).unwrap();
             client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();

@@ -19,7 +19,7 @@
 //! fn main() -> ExitCode {
 //!     // Must come first: this process may be the supervisor or a worker.
 //!     if let Some(role) = Role::from_args(std::env::args_os()) {
-//!         return role.run(|| {});
+//!         return role.run(None, || {});
 //!     }
 //!     let timeout = Duration::from_secs(30);
 //!     let multipath = Multipath::start(Config { timeout, arguments: Vec::new(), discard_stderr: false });
@@ -68,6 +68,7 @@ mod signals;
 mod supervisor;
 mod supervisor_client;
 mod sys;
+mod system_calls;
 mod text;
 mod unavailable;
 mod wire;

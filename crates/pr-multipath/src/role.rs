@@ -2,6 +2,8 @@
 
 use std::{ffi::OsString, process::ExitCode};
 
+use confinement::Settings;
+
 use crate::{
     role_process::{SUPERVISOR, WORKER},
     supervisor, worker,
@@ -16,8 +18,8 @@ use crate::{
 pub enum Role {
     /// Starts and kills workers. Contains the [`arguments`](crate::Config::arguments) of the configuration.
     Supervisor(Vec<OsString>),
-    /// Calls libmpathpersist.
-    Worker,
+    /// Calls libmpathpersist. Contains the same arguments.
+    Worker(Vec<OsString>),
 }
 
 impl Role {
@@ -27,7 +29,7 @@ impl Role {
         let mut arguments = arguments.into_iter().skip(1);
         let word = arguments.next()?;
         if word == WORKER {
-            Some(Self::Worker)
+            Some(Self::Worker(arguments.collect()))
         } else if word == SUPERVISOR {
             Some(Self::Supervisor(arguments.collect()))
         } else {
@@ -44,12 +46,14 @@ impl Role {
     /// [`Multipath::end`](crate::Multipath::end), for example to remove a socket that the daemon may not remove. It does
     /// not call it if the daemon dismissed it because maps cannot be served. A worker never calls it.
     ///
+    /// With `settings`, the process restricts its system calls to a list for its role.
+    ///
     /// The process drops all capabilities that it does not need, ignores the signals that stop a service or a terminal job
     /// (it exits when the daemon does), and has inherited no descriptor but the standard ones.
-    pub fn run(self, on_daemon_end: impl FnOnce()) -> ExitCode {
+    pub fn run(self, settings: Option<Settings>, on_daemon_end: impl FnOnce()) -> ExitCode {
         match self {
-            Self::Supervisor(_) => supervisor::run(on_daemon_end),
-            Self::Worker => worker::run(),
+            Self::Supervisor(arguments) => supervisor::run(arguments, settings, on_daemon_end),
+            Self::Worker(_) => worker::run(settings),
         }
     }
 }
@@ -70,7 +74,8 @@ mod tests {
             role(&["pr-helper", "--multipath-supervisor", "--socket", "/run/s", "--multipath-worker"]),
             supervisor(&["--socket", "/run/s", "--multipath-worker"])
         );
-        assert_eq!(role(&["pr-helper", "--multipath-worker"]), Some(Role::Worker));
+        assert_eq!(role(&["pr-helper", "--multipath-worker"]), Some(Role::Worker(Vec::new())));
+        assert_eq!(role(&["pr-helper", "--multipath-worker", "-v"]), Some(Role::Worker(vec!["-v".into()])));
         for arguments in [
             &[][..],
             &["pr-helper"],

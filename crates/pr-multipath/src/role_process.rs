@@ -1,6 +1,6 @@
 //! Commands that start this program again, as supervisor or worker.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
 
 use crate::sys;
 
@@ -16,29 +16,29 @@ pub(crate) const MAY_BE_SUSPENDED: &str = "a map whose worker was lost may have 
 /// The program of this process, even if another file has its path by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// Variables that a service manager sets for the daemon alone. Another process must not act on them.
-const NOT_PASSED_ON: [&str; 6] =
-    ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"];
+/// The variables that are passed on: what the dynamic loader and multipath-tools read, and debugging.
+const PASSED_ON: [&str; 5] =
+    ["PATH", "LD_LIBRARY_PATH", "MULTIPATH_SOCKET_NAME", "DM_DISABLE_UDEV", "RUST_BACKTRACE"];
 
 /// Returns the command that starts the supervisor.
 pub(crate) fn supervisor() -> Command {
     let mut command = command(SUPERVISOR);
-    for name in NOT_PASSED_ON {
-        command.env_remove(name);
-    }
     // The supervisor must not keep the daemon's working directory in use, which would prevent an unmount.
     command.current_dir("/");
     command
 }
 
-/// Returns the command that starts a worker.
-pub(crate) fn worker() -> Command {
-    command(WORKER)
+/// Returns the command that starts a worker with these arguments after its role word.
+pub(crate) fn worker(arguments: &[OsString]) -> Command {
+    let mut command = command(WORKER);
+    command.args(arguments);
+    command
 }
 
 fn command(role: &str) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
-    command.arg0("pr-helper").arg(role);
+    command.arg0("pr-helper").arg(role).env_clear();
+    command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     sys::inherit_nothing(&mut command);
     command
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsString,
     os::{
         fd::{AsFd, OwnedFd},
         unix::process::ExitStatusExt as _,
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use confinement::Settings;
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -25,7 +27,7 @@ use pr_backend::with_sources;
 use crate::{
     capabilities,
     channel::{self, Channel, Received},
-    role_process, signals, sys,
+    role_process, signals, sys, system_calls,
     wire::SupervisorCommand,
 };
 
@@ -37,8 +39,12 @@ const WORKERS_MAX: usize = 1024;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// Runs the supervisor process. Calls `on_daemon_end` if the daemon exits without having dismissed the supervisor.
-pub(crate) fn run(on_daemon_end: impl FnOnce()) -> ExitCode {
-    match supervise(on_daemon_end) {
+pub(crate) fn run(
+    arguments: Vec<OsString>,
+    settings: Option<Settings>,
+    on_daemon_end: impl FnOnce(),
+) -> ExitCode {
+    match supervise(arguments, settings, on_daemon_end) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = with_sources(&*error);
@@ -48,7 +54,11 @@ pub(crate) fn run(on_daemon_end: impl FnOnce()) -> ExitCode {
     }
 }
 
-fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Error>> {
+fn supervise(
+    arguments: Vec<OsString>,
+    settings: Option<Settings>,
+    on_daemon_end: impl FnOnce(),
+) -> Result<(), Box<dyn std::error::Error>> {
     nix::sys::prctl::set_name(c"pr-helper-super")?;
     signals::block_daemon_signals()?;
     sys::restore_sigchld()?;
@@ -57,8 +67,10 @@ fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Err
     let ended = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     allow_open_files();
     capabilities::confine()?;
+    confinement::harden()?;
+    system_calls::restrict_supervisor(settings)?;
     let channel = Channel::stdin()?;
-    let mut workers = Workers(HashMap::new());
+    let mut workers = Workers { running: HashMap::new(), arguments };
     let mut buffer = [0; SupervisorCommand::LENGTH];
     let is_dismissed = loop {
         channel::wait(&[channel.as_fd(), ended.as_fd()], None)?;
@@ -71,7 +83,7 @@ fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Err
                 let command = buffer.get(..length).and_then(SupervisorCommand::decode);
                 match (command, <[OwnedFd; 2]>::try_from(descriptors)) {
                     (Some(SupervisorCommand::Start(number)), Ok([channel, output]))
-                        if !workers.0.contains_key(&number) =>
+                        if !workers.running.contains_key(&number) =>
                     {
                         workers.start(number, channel, output);
                     }
@@ -89,7 +101,7 @@ fn supervise(on_daemon_end: impl FnOnce()) -> Result<(), Box<dyn std::error::Err
     }
     // Idle workers detect the daemon's exit themselves, by their channels.
     let deadline = Instant::now() + GRACE_PERIOD;
-    while !workers.0.is_empty() && Instant::now() < deadline {
+    while !workers.running.is_empty() && Instant::now() < deadline {
         channel::wait(&[ended.as_fd()], Some(deadline))?;
         while ended.read_signal()?.is_some() {}
         workers.reap();
@@ -108,20 +120,26 @@ fn allow_open_files() {
     }
 }
 
-/// The workers whose exit has not been seen yet, by number.
-struct Workers(HashMap<u64, Child>);
+/// The workers.
+struct Workers {
+    /// Those whose exit has not been seen yet, by number.
+    running: HashMap<u64, Child>,
+    /// Arguments of each, after its role word.
+    arguments: Vec<OsString>,
+}
 
 impl Workers {
     fn start(&mut self, number: u64, channel: OwnedFd, output: OwnedFd) {
-        if self.0.len() >= WORKERS_MAX {
+        if self.running.len() >= WORKERS_MAX {
             return log::error!("multipath: {WORKERS_MAX} workers are running, which is the limit");
         }
-        let started = output
-            .try_clone()
-            .and_then(|errors| role_process::worker().stdin(channel).stdout(output).stderr(errors).spawn());
+        let started = output.try_clone().and_then(|errors| {
+            let mut command = role_process::worker(&self.arguments);
+            command.stdin(channel).stdout(output).stderr(errors).spawn()
+        });
         match started {
             Ok(child) => {
-                self.0.insert(number, child);
+                self.running.insert(number, child);
             }
             Err(error) => log::error!("multipath: a worker cannot be started: {error}"),
         }
@@ -129,13 +147,13 @@ impl Workers {
 
     fn kill(&mut self, number: u64) {
         // A worker that has exited meanwhile is no longer in the map.
-        if let Some(Err(error)) = self.0.get_mut(&number).map(Child::kill) {
+        if let Some(Err(error)) = self.running.get_mut(&number).map(Child::kill) {
             log::error!("multipath worker {number} cannot be killed: {error}");
         }
     }
 
     fn kill_all(&mut self) {
-        for (number, child) in &mut self.0 {
+        for (number, child) in &mut self.running {
             log::error!(
                 "multipath worker {number} is killed during a command; {}",
                 role_process::MAY_BE_SUSPENDED
@@ -146,7 +164,7 @@ impl Workers {
 
     /// Removes the workers that have exited, and logs each.
     fn reap(&mut self) {
-        self.0.retain(|number, child| match child.try_wait() {
+        self.running.retain(|number, child| match child.try_wait() {
             Ok(None) => true,
             Ok(Some(status)) => {
                 report(*number, child.id(), status);

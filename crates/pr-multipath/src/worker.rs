@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use confinement::Settings;
 use nix::sys::{prctl, signal::Signal};
 use pr_backend::{Outcome, with_sources};
 use pr_proto::{Command, DATA_MAX, Data, SENSE_LEN};
@@ -18,7 +19,7 @@ use crate::{
     capabilities, cause,
     channel::{self, Channel, Received},
     map::Maps,
-    reply, signals,
+    reply, signals, system_calls,
     wire::{Hello, WorkerRequest},
     worker_log::worker_log,
 };
@@ -27,8 +28,8 @@ use crate::{
 const LIFETIME: Duration = Duration::from_secs(10);
 
 /// Runs the worker process.
-pub(crate) fn run() -> ExitCode {
-    match work() {
+pub(crate) fn run(settings: Option<Settings>) -> ExitCode {
+    match work(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             worker_log!("multipath worker: {}", with_sources(&*error));
@@ -37,12 +38,14 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn work() -> Result<(), Box<dyn std::error::Error>> {
+fn work(settings: Option<Settings>) -> Result<(), Box<dyn std::error::Error>> {
     prctl::set_name(c"pr-helper-mpath")?;
     signals::block_daemon_signals()?;
     // The supervisor kills its workers. If it is killed itself, the kernel must kill them.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     capabilities::confine()?;
+    confinement::harden()?;
+    system_calls::restrict_worker(settings)?;
     let channel = Channel::stdin()?;
     let mut maps = match Maps::open() {
         Ok(maps) => maps,

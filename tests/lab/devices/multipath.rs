@@ -14,6 +14,7 @@ mod process_tree;
 mod processes;
 mod stale_record;
 mod tables;
+mod taken_over;
 mod transport_ids;
 mod types;
 
