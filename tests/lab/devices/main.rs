@@ -3,7 +3,6 @@
 
 mod descriptors;
 mod doctor;
-mod iscsi;
 mod machine;
 mod model;
 mod multipath;
