@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Instant;
 
 use fixtures::{Disk, Multipath, READ_KEYS, READ_RESERVATION, ask_disk, clean, iscsi, open, wait_for};
@@ -35,8 +35,8 @@ fn fence_scsi_in_a_guest() {
     let helper = Helper::start(Program::PrHelper, &[]);
     let guest = Guest::start(&helper, &one.block);
     fence_each_other(
-        &mut Node::fence_scsi(0xa1, 1, &one.block, Place::Guest(guest)),
-        &mut Node::fence_scsi(0xb2, 1, &two.block, Place::Host),
+        &mut Node::fence_scsi(0xa1, 1, Place::Guest(guest)),
+        &mut Node::fence_scsi(0xb2, 1, Place::Host(two.block)),
         &observer,
     );
 }
@@ -46,8 +46,8 @@ fn fence_scsi_in_a_guest() {
 fn fence_mpath_on_maps() {
     let maps = Maps::make();
     fence_each_other(
-        &mut Node::fence_mpath(0xa1, 2, &maps.node_1, "/run/lab/node1"),
-        &mut Node::fence_mpath(0xb2, 1, &maps.node_2, "/run/lab/node2"),
+        &mut Node::fence_mpath(0xa1, 2, maps.node_1, "/run/lab/node1"),
+        &mut Node::fence_mpath(0xb2, 1, maps.node_2, "/run/lab/node2"),
         &maps.observer,
     );
 }
@@ -59,8 +59,8 @@ fn fence_scsi_in_a_guest_on_a_map() {
     let helper = Helper::start(Program::PrHelper, &[]);
     let guest = Guest::start(&helper, &maps.node_1);
     fence_each_other(
-        &mut Node::fence_scsi(0xa1, 2, &maps.node_1, Place::Guest(guest)),
-        &mut Node::fence_mpath(0xb2, 1, &maps.node_2, "/run/lab/node2"),
+        &mut Node::fence_scsi(0xa1, 2, Place::Guest(guest)),
+        &mut Node::fence_mpath(0xb2, 1, maps.node_2, "/run/lab/node2"),
         &maps.observer,
     );
 }
@@ -129,39 +129,53 @@ struct Node {
     agent: String,
     /// The agent's option for the key of the node that an action concerns.
     key_option: &'static str,
-    device: String,
     place: Place,
     /// Number of writes so far.
     writes: u64,
 }
 
-/// The machine that a node is.
+/// The machine that a node is, with its disk.
 enum Place {
-    /// The lab's machine.
-    Host,
+    /// The lab's machine, and the path of the block device.
+    Host(PathBuf),
+    /// A guest and its first disk.
     Guest(Guest),
 }
 
-impl Node {
-    fn fence_scsi(key: u64, paths: usize, device: &Path, place: Place) -> Self {
-        let device = match &place {
-            Place::Host => device.display().to_string(),
-            Place::Guest(guest) => guest.0.disk(0).to_owned(),
-        };
-        let agent = format!("/usr/sbin/fence_scsi --devices={device}");
-        Self { key, paths, agent, key_option: "--key", device, place, writes: 0 }
+impl Place {
+    fn device(&self) -> String {
+        match self {
+            Self::Host(device) => device.display().to_string(),
+            Self::Guest(guest) => guest.0.disk(0).to_owned(),
+        }
     }
 
-    fn fence_mpath(key: u64, paths: usize, map: &Path, store: &str) -> Self {
-        let device = map.display().to_string();
-        let agent = format!("/usr/sbin/fence_mpath --devices={device} --store-path={store}");
-        Self { key, paths, agent, key_option: "--plug", device, place: Place::Host, writes: 0 }
+    fn run(&mut self, command: &str) -> Outcome {
+        match self {
+            Self::Host(_) => run(command),
+            Self::Guest(guest) => guest.0.run(&format!("chroot /host sh -c '{command}'")),
+        }
+    }
+}
+
+impl Node {
+    fn fence_scsi(key: u64, paths: usize, place: Place) -> Self {
+        let agent = format!("/usr/sbin/fence_scsi --devices={}", place.device());
+        Self { key, paths, agent, key_option: "--key", place, writes: 0 }
+    }
+
+    /// `store` is the directory in which the agent records the node's key.
+    fn fence_mpath(key: u64, paths: usize, map: PathBuf, store: &str) -> Self {
+        let place = Place::Host(map);
+        let agent = format!("/usr/sbin/fence_mpath --devices={} --store-path={store}", place.device());
+        Self { key, paths, agent, key_option: "--plug", place, writes: 0 }
     }
 
     /// Runs an action of the agent that concerns the node with this key.
     fn agent(&mut self, action: &str, key: u64) -> Outcome {
         let begun = Instant::now();
-        let outcome = self.run(&format!("{} --action={action} {}={key:x}", self.agent, self.key_option));
+        let outcome =
+            self.place.run(&format!("{} --action={action} {}={key:x}", self.agent, self.key_option));
         println!("{action} {key:x}: {} in {:.1} s", outcome.status, begun.elapsed().as_secs_f64());
         outcome
     }
@@ -184,7 +198,8 @@ impl Node {
     fn expect_write(&mut self, succeeds: bool) {
         const BLOCK: u64 = 512;
         self.writes += 1;
-        let (block, text) = (self.key * 100 + self.writes, format!("{:x}-{}", self.key, self.writes));
+        let (block, text) =
+            (self.key * 100 + self.writes, format!("{:x}-{}-{}", self.key, process::id(), self.writes));
         let read = || {
             let mut bytes = vec![0; text.len()];
             File::open(iscsi::CONTENT).unwrap().read_exact_at(&mut bytes, block * BLOCK).unwrap();
@@ -192,17 +207,11 @@ impl Node {
         };
         let before = read();
         assert_ne!(before, text.as_bytes());
-        let device = &self.device;
-        let outcome = self.run(&format!("printf {text} | dd of={device} bs={BLOCK} seek={block} conv=fsync"));
+        let device = self.place.device();
+        let outcome =
+            self.place.run(&format!("printf {text} | dd of={device} bs={BLOCK} seek={block} conv=fsync"));
         assert_eq!(outcome.status == 0, succeeds, "{}", outcome.output);
         assert_eq!(read(), if succeeds { text.into_bytes() } else { before });
-    }
-
-    fn run(&mut self, command: &str) -> Outcome {
-        match &mut self.place {
-            Place::Host => run(command),
-            Place::Guest(guest) => guest.0.run(&format!("chroot /host sh -c '{command}'")),
-        }
     }
 }
 
