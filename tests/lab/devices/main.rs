@@ -12,3 +12,4 @@ mod shared_nexus;
 mod systemd;
 mod transport;
 mod unplug;
+mod windows;
