@@ -4,16 +4,17 @@
 //! Sources, all by Microsoft unless noted:
 //!
 //! - \[MS-CSVP\], "Failover Cluster: Setup and Validation Protocol", version of November 21, 2025, has the service action of
-//!   each step of cluster validation: register ([3.2.4.16][register], [3.4.4.9]: REGISTER AND IGNORE EXISTING KEY, or REGISTER
+//!   each step of cluster validation: register ([3.2.4.16][register], 3.4.4.9: REGISTER AND IGNORE EXISTING KEY, or REGISTER
 //!   if there is an old key), unregister ([3.2.4.17][unregister]: the same with key 0), reserve (3.2.4.18), release (3.2.4.19),
 //!   read the reservation ([3.2.4.22][present]), preempt ([3.4.4.11][preempt]: which key is in which field), clear
 //!   ([3.2.4.24][clear]), find a key (3.4.4.10), write and read a sector (3.2.4.1, 3.2.4.2), and "clear, register, reserve"
 //!   ([3.3.4.6][sequence]). Before a disk joins a cluster, it is registered and cleared (3.8.4.2).
-//! - The log of a validation, as in [an issue of ESOS][log]: "Registering PR key", "Putting PR reserve", "Attempting to read PR".
+//! - The log of a validation, in [an issue of ESOS][log]: "Registering PR key", "Putting PR reserve", "Attempting to read
+//!   PR".
 //! - [`DiskArbInterval`][interval]: nodes arbitrate for a disk at intervals of three seconds.
 //!
-//! Not published are the reservation type (write exclusive, registrants only, is what arrays see), the order of the failures
-//! that validation expects, and the commands of arbitration, which \[MS-CSVP\] calls implementation-specific: [`DEFENDED`] and
+//! These sources do not contain the reservation type (write exclusive, registrants only, is assumed here), the failures that
+//! validation expects, and the commands of arbitration, which \[MS-CSVP\] calls implementation-specific: [`DEFENDED`] and
 //! [`TAKEN_OVER`] use its service actions as SPC-4 5.13 lets a challenger and a defender use them.
 //!
 //! [register]: https://learn.microsoft.com/openspecs/windows_protocols/ms-csvp/f87a5a9f-a417-445b-bca3-c19cbaa26440
