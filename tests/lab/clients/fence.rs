@@ -188,7 +188,7 @@ impl Node {
     }
 
     /// Returns the exit status of the action `status`. A node that was fenced gets several unit attentions, and its agent
-    /// clears only one in each run.
+    /// expects only one.
     fn status(&mut self, key: u64) -> i32 {
         let outcomes = (0..3).map(|_| self.agent("status", key));
         let outcome = outcomes.into_iter().find(|outcome| !outcome.output.contains("Unit attention"));
