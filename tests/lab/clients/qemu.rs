@@ -43,6 +43,9 @@ pub(crate) const ILLEGAL_REQUEST: i32 = 5;
 pub(crate) const INVALID_OPCODE: i32 = 9;
 const UNIT_ATTENTION: i32 = 6;
 
+/// Shares this machine's files with the guest as the user that QEMU runs as.
+const HOST_FILES: &str = "local,path=/,mount_tag=host,security_model=none,multidevs=remap,readonly=on";
+
 /// A disk of the guest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Drive<'a> {
@@ -86,10 +89,19 @@ impl Qemu {
         Self::with_socket(helper.socket(), drives)
     }
 
+    /// Boots a guest with these drives that can read this machine's files: see [`Qemu::mount_host`].
+    pub(crate) fn with_host_files(helper: &Helper, drives: &[Drive]) -> Self {
+        Self::boot(helper.socket(), drives, &["-virtfs", HOST_FILES])
+    }
+
     /// Boots a guest with these drives, whose reservations go through the helper at this socket.
     pub(crate) fn with_socket(socket: &Path, drives: &[Drive]) -> Self {
+        Self::boot(socket, drives, &[])
+    }
+
+    fn boot(socket: &Path, drives: &[Drive], options: &[&str]) -> Self {
         let begun = Instant::now();
-        let mut qemu = Self::spawn(socket, drives, &[]);
+        let mut qemu = Self::spawn(socket, drives, options);
         while qemu.line(BOOT_TIMEOUT) != "@ready" {}
         println!("the guest has booted in {:.1} s", begun.elapsed().as_secs_f64());
         qemu.disks = (0..drives.len()).map(|number| qemu.find_disk(number)).collect();
@@ -211,6 +223,24 @@ impl Qemu {
             output.push_str(&line);
             output.push('\n');
         }
+    }
+
+    /// Mounts this machine's files at /host in the guest, with the guest's devices, so that `chroot /host` runs programs
+    /// that the guest does not contain.
+    pub(crate) fn mount_host(&mut self) {
+        for command in [
+            "mkdir /host && modprobe -a 9p 9pnet_virtio",
+            "mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose host /host",
+            "for directory in dev proc sys; do mount -o bind /$directory /host/$directory; done",
+            "mount -t tmpfs run /host/run && mount -t tmpfs tmp /host/tmp",
+        ] {
+            assert_eq!(self.run(command).status, 0, "{command}");
+        }
+    }
+
+    /// Returns the name of the guest's disk of this number.
+    pub(crate) fn disk(&self, number: usize) -> &str {
+        &self.disks[number]
     }
 
     /// Runs `sg_persist` on the guest's disk of this number.

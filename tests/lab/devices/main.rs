@@ -3,7 +3,6 @@
 
 mod descriptors;
 mod doctor;
-mod iscsi;
 mod machine;
 mod model;
 mod multipath;
@@ -13,3 +12,4 @@ mod shared_nexus;
 mod systemd;
 mod transport;
 mod unplug;
+mod windows;

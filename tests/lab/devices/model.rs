@@ -41,7 +41,7 @@ fn lio_and_model_agree_4() {
 /// Uses two initiators at one target port, and PREEMPT AND ABORT.
 #[test]
 fn lio_and_model_agree_over_iscsi() {
-    let (a, b) = crate::iscsi::two_nexuses();
+    let [a, b] = fixtures::iscsi::nexuses();
     compare(&mut Pair::open([a, b]), &(100_000..100_400), true);
 }
 

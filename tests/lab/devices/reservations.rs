@@ -240,7 +240,7 @@ fn preempt_takes_reservation_and_reports_it() {
 /// Over iSCSI, because LIO over `tcm_loop` hangs forever in PREEMPT AND ABORT, also without the helper (kernels 6.12 and 7.2).
 #[test]
 fn preempt_and_abort_over_iscsi() {
-    let (a, b) = crate::iscsi::two_nexuses();
+    let [a, b] = fixtures::iscsi::nexuses();
     let mut story = held_by_a(5);
     story.extend(read_all());
     let preempted_at = story.len();

@@ -48,6 +48,8 @@ pub(crate) static CLIENTS: Flavour = Flavour {
     tests: "clients",
     // qemu-system-common contains the C helper.
     more_packages: &[
+        "fence-agents-mpath",
+        "fence-agents-scsi",
         "libvirt-clients",
         "libvirt-daemon",
         "libvirt-daemon-driver-qemu",
@@ -56,8 +58,8 @@ pub(crate) static CLIENTS: Flavour = Flavour {
     ],
     // QEMU's emulated processor has SVM, so that a virtual machine in it need not be emulated twice.
     more_modules: &["kvm_amd", "kvm_intel"],
-    // libvirt's processor models, and QEMU's firmware.
-    kept: &[APPARMOR_FEATURES, "usr/share/libvirt", "usr/share/qemu", "usr/share/seabios"],
+    // The library of the fence agents, libvirt's processor models, and QEMU's firmware.
+    kept: &[APPARMOR_FEATURES, "usr/share/fence", "usr/share/libvirt", "usr/share/qemu", "usr/share/seabios"],
     has_inner_guest: true,
     mebibytes: 3072,
     // The kernel patches its own code when the first virtual machine starts and when the last one ends. With several emulated

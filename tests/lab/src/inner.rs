@@ -16,8 +16,9 @@ const INIT: &str = include_str!("inner-init.sh");
 const KERNEL: &str = "lab/inner/kernel";
 const INITRD: &str = "lab/inner/initrd";
 
-/// Modules that inner-init.sh loads.
-const MODULES: [&str; 5] = ["sd_mod", "sg", "virtio_console", "virtio_pci", "virtio_scsi"];
+/// Modules that inner-init.sh loads, and those with which a test mounts the file system of the outer machine.
+const MODULES: [&str; 7] =
+    ["9p", "9pnet_virtio", "sd_mod", "sg", "virtio_console", "virtio_pci", "virtio_scsi"];
 
 /// Prefixes of the paths from the packages that the file system contains: a shell, and `sg_persist` with its libraries.
 const CONTENT: [&str; 6] = [
