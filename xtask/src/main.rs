@@ -6,6 +6,7 @@ mod circles;
 mod demo;
 mod dispatch;
 mod dist;
+mod fuzz;
 #[cfg(test)]
 mod layers;
 mod man;
@@ -37,6 +38,8 @@ enum Command {
     /// Compare the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root
     /// (bench --help)
     Bench(Passed),
+    /// Run the fuzz targets of tests/fuzz, or those named; needs a C++ compiler
+    Fuzz(fuzz::Options),
     /// Show two nodes of a cluster fence each other, without a disk and without root
     Demo,
 }
@@ -64,6 +67,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Man(options) => man::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Bench(passed) => dispatch::bench(&passed.arguments),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Demo => demo::run(),
     }
 }

@@ -47,6 +47,7 @@ fn internal_packages_are_not_published() {
         "tests/bench",
         "tests/bench/simulated-disk",
         "tests/daemon",
+        "tests/fuzz",
         "tests/lab",
         "tests/support",
         "xtask",
