@@ -49,6 +49,7 @@ fn internal_packages_are_not_published() {
         "tests/daemon",
         "tests/fuzz",
         "tests/lab",
+        "tests/soak",
         "tests/support",
         "xtask",
         "xtask/tools",
