@@ -47,15 +47,18 @@ pub(super) fn transport_ids(bytes: &[u8]) {
     assert!(TransportIds::parse(again.as_bytes()).expect("a list").iter().eq(ids));
 }
 
-/// Makes an iSCSI TransportID of two texts that are separated by a zero.
+/// Makes an iSCSI TransportID of a name, whose length is the first byte, and the text of a session identifier, if any is left.
 pub(super) fn iscsi(bytes: &[u8]) {
-    let mut parts = bytes.splitn(2, |byte| *byte == 0);
-    let (name, session) = (parts.next().unwrap_or_default(), parts.next());
-    let Ok(name) = IscsiName::new(name) else { return };
-    let id = match session.map(IscsiSessionId::parse) {
-        None => TransportId::IscsiDevice { name },
-        Some(Ok(session)) => TransportId::IscsiPort { name, session },
-        Some(Err(_)) => return,
+    let Some((length, text)) = bytes.split_first() else { return };
+    let (name, session) = text.split_at(text.len().min((*length).into()));
+    let Ok(name) = IscsiName::new(name) else {
+        assert!(name.is_empty() || name.contains(&0), "{name:02x?}");
+        return;
+    };
+    let id = match IscsiSessionId::parse(session) {
+        _ if session.is_empty() => TransportId::IscsiDevice { name },
+        Ok(session) => TransportId::IscsiPort { name, session },
+        Err(_) => return,
     };
     match TransportIdBuf::new(id) {
         Ok(kept) => {
