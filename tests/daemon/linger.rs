@@ -1,11 +1,9 @@
-//! Clients whose descriptors block close(2). For a TCP socket with unsent data and `SO_LINGER`, close(2)
-//! blocks for as long as its peer likes. Any process can make such a socket.
+//! Clients whose descriptors block close(2).
 
 use std::{
     fs,
-    io::{IoSlice, Write as _},
+    io::IoSlice,
     mem::MaybeUninit,
-    net::{TcpListener, TcpStream},
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     process::{Child, Command, Stdio},
@@ -17,33 +15,12 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use tempfile::TempDir;
-use test_support::{Client, Daemon, Options, eventually};
+use test_support::{Client, Daemon, LingeringSockets, Options, eventually};
 
 use crate::{
     disks::{self, disk},
     null, read_keys,
 };
-
-/// A factory of sockets whose close(2) blocks until the factory is dropped.
-struct LingeringSockets {
-    listener: TcpListener,
-    peers: Vec<TcpStream>,
-}
-
-impl LingeringSockets {
-    fn new() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").unwrap(), peers: Vec::new() }
-    }
-
-    fn make(&mut self) -> TcpStream {
-        let mut socket = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
-        self.peers.push(self.listener.accept().unwrap().0);
-        rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::from_secs(300))).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        while socket.write(&[0; 8192]).is_ok() {}
-        socket
-    }
-}
 
 fn assert_served(daemon: &Daemon) {
     let begun = Instant::now();

@@ -16,6 +16,11 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<ExitCode> {
     run(&["--package", "bench", "--release"], arguments)
 }
 
+/// Runs `cargo xtask soak`: the program in tests/soak.
+pub(crate) fn soak(arguments: &[OsString]) -> Result<ExitCode> {
+    run(&["--package", "soak", "--release"], arguments)
+}
+
 /// Builds a program and runs it with these arguments. `program` selects it for `cargo run`.
 fn run(program: &[&str], arguments: &[OsString]) -> Result<ExitCode> {
     let mut cargo = workspace::cargo();

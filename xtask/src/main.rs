@@ -6,6 +6,7 @@ mod circles;
 mod demo;
 mod dispatch;
 mod dist;
+mod fuzz;
 #[cfg(test)]
 mod layers;
 mod man;
@@ -37,6 +38,11 @@ enum Command {
     /// Compare the speed of the daemon, a minimal helper and QEMU's helper, with a simulated disk; as root
     /// (bench --help)
     Bench(Passed),
+    /// Run the fuzz targets of tests/fuzz, or those named; needs a C++ compiler
+    Fuzz(fuzz::Options),
+    /// Let the daemon serve among hostile clients and failing disks for minutes or hours, and check that nothing grows and no
+    /// answer is wrong (soak --help)
+    Soak(Passed),
     /// Show two nodes of a cluster fence each other, without a disk and without root
     Demo,
 }
@@ -64,6 +70,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Man(options) => man::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Bench(passed) => dispatch::bench(&passed.arguments),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Soak(passed) => dispatch::soak(&passed.arguments),
         Command::Demo => demo::run(),
     }
 }
@@ -85,11 +93,13 @@ mod tests {
     fn passed_arguments_arrive_unchanged() {
         for passed in [&["--", "hang"][..], &["--suite", "forky", "--", "hang", "--exact"], &["--help"], &[]]
         {
-            for name in ["lab", "test", "bench"] {
+            for name in ["lab", "test", "bench", "soak"] {
                 let given = [&["xtask", name], passed].concat();
                 let given = arguments(given.into_iter().map(OsString::from));
                 let command = Command::try_parse_from(given).unwrap();
-                let (Command::Lab(seen) | Command::Test(seen) | Command::Bench(seen)) = command else {
+                let (Command::Lab(seen) | Command::Test(seen) | Command::Bench(seen) | Command::Soak(seen)) =
+                    command
+                else {
                     panic!("{command:?}");
                 };
                 assert_eq!(seen.arguments, passed);

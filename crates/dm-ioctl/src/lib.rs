@@ -51,6 +51,9 @@ mod answer;
 mod device_number;
 mod error;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ioctl;
 mod layout;
 mod table;

@@ -34,6 +34,9 @@
 
 mod counters;
 mod exposition;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod histogram;
 mod report;
 mod serve;

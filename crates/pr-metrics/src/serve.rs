@@ -206,7 +206,7 @@ fn exchange(mut stream: &UnixStream, render: &dyn Fn(Page) -> String) {
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+pub(crate) enum Asked {
     Page(Page),
     SomethingElse,
     AnotherMethod,
@@ -215,7 +215,7 @@ enum Asked {
 
 impl Asked {
     /// Returns `None` if the request is not whole. None of its header fields matters.
-    fn parse(request: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(request: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
         match parsed.parse(request) {
@@ -233,7 +233,7 @@ impl Asked {
         })
     }
 
-    fn reply(self, render: &dyn Fn(Page) -> String) -> Vec<u8> {
+    pub(crate) fn reply(self, render: &dyn Fn(Page) -> String) -> Vec<u8> {
         const PLAIN: &str = "text/plain; charset=utf-8";
         let (status, kind, body) = match self {
             Self::Page(Page::Metrics) => ("200 OK", exposition::CONTENT_TYPE, render(Page::Metrics)),

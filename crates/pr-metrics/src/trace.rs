@@ -127,7 +127,7 @@ impl Observer for Tracer {
 }
 
 /// Returns whether a text begins with a record.
-fn is_record(text: &str) -> bool {
+pub(crate) fn is_record(text: &str) -> bool {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let parts = text.split_once('@').and_then(|(pid, rest)| Some((pid, rest.split_once(':')?)));
     parts.is_some_and(|(pid, (time, rest))| is_number(pid) && is_number(time) && rest.starts_with(COMMAND))
@@ -164,7 +164,7 @@ impl fmt::Display for Record<'_> {
 }
 
 /// Returns whether `text` matches a shell pattern as in QEMU's trace options: `*` is any text, `?` any one character.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     match pattern.chars().next() {
         None => text.is_empty(),
         Some('*') => {

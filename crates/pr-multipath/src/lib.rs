@@ -52,6 +52,9 @@ mod change;
 mod change_error;
 mod channel;
 mod config;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod map;
 mod map_state;
 mod multipath;

@@ -78,7 +78,7 @@ pub(crate) fn read() -> Vec<Announced> {
 }
 
 /// Returns the announcement that a line of /proc/net/unix shows.
-fn parse(line: &str) -> Option<Announced> {
+pub(crate) fn parse(line: &str) -> Option<Announced> {
     let (_, name) = line.split_once('@')?;
     let mut fields = name.strip_prefix(PREFIX)?.split('/');
     let mut next = || fields.next();
@@ -107,7 +107,7 @@ fn stream_socket() -> Option<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()
 }
 
-fn name(Subject { nexus, key }: Subject, Registrant { pid, uid, .. }: Registrant) -> String {
+pub(crate) fn name(Subject { nexus, key }: Subject, Registrant { pid, uid, .. }: Registrant) -> String {
     format!("{PREFIX}{nexus:016x}/{key:016x}/{pid}/{uid}")
 }
 

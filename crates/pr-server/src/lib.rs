@@ -44,6 +44,9 @@ mod announcements;
 mod connection;
 mod connections;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod locks;
 mod log_events;

@@ -4,7 +4,7 @@ use std::path::{self, Path, PathBuf};
 use std::process::Command;
 
 use tools::c_helper::{self, CHelper};
-use tools::error::{Context as _, Error, Result};
+use tools::error::Result;
 use tools::workspace;
 
 use crate::kind::Kind;
@@ -74,7 +74,7 @@ impl Programs {
         let Options { pr_helper, also, c_helper, floor, disk } = options;
         let or_built = |path: Option<PathBuf>, arguments: &[&str], file: &str| match path {
             Some(path) => Ok(path),
-            None => build(arguments).map(|directory| directory.join(file)),
+            None => workspace::build_release(arguments).map(|directory| directory.join(file)),
         };
         let c_helper = match c_helper {
             Some(program) => Ok(CHelper { program, libraries: None }),
@@ -138,17 +138,6 @@ impl Programs {
         command.arg(socket);
         command
     }
-}
-
-/// Builds a package for release and returns the directory of the result.
-fn build(arguments: &[&str]) -> Result<PathBuf> {
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--quiet", "--release", "--locked"]).args(arguments);
-    let status = cargo.status().context(|| "run cargo build".into())?;
-    if !status.success() {
-        return Err(Error::new("cargo build failed (see above)"));
-    }
-    Ok(workspace::target().join("release"))
 }
 
 #[cfg(test)]
