@@ -6,6 +6,7 @@ mod claims;
 mod commands;
 mod doctor;
 mod hang;
+mod kill_points;
 mod kubevirt;
 mod migration;
 mod missing;
