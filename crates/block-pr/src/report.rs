@@ -128,6 +128,7 @@ impl Report {
     fn check(&self) -> Result<(), Malformed> {
         let mut holders: Vec<_> =
             self.registrants.iter().filter(|one| one.holds).map(|one| (one.host, one.key)).collect();
+        holders.sort_unstable();
         holders.dedup();
         match self.reservation_type {
             None if holders.is_empty() => Ok(()),

@@ -130,7 +130,7 @@ fn contradictory_reports_are_malformed() {
     assert!(broken(&|report| report.reservation_type = all).is_ok());
     // One host by two controllers is one holder.
     let twice = broken(&|report| {
-        report.registrants[1] = Registrant { controller: 1, ..report.registrants[0] };
+        report.registrants[2] = Registrant { controller: 1, ..report.registrants[0] };
     });
     assert_eq!(twice.unwrap().registrants.len(), 3);
     for code in 7..=u8::MAX {

@@ -5,7 +5,8 @@ use block_pr::{HostIdentifier, Registrant, Report};
 use super::answer::Stop;
 use crate::outcome::{Cause, Refusal};
 
-/// The first number of dynamic controllers: a report has `FFFFh` for each of them, which names no host.
+/// The first number that is not of a static controller: a report has `FFFFh` for hosts with dynamic controllers, and for
+/// those that are not connected.
 const FIRST_DYNAMIC: u16 = 0xfff0;
 
 /// What /sys says of the host and its controllers.
@@ -13,7 +14,7 @@ const FIRST_DYNAMIC: u16 = 0xfff0;
 pub(super) struct Identity {
     /// The host identifiers of the controllers, each once.
     pub(super) hosts: Vec<HostIdentifier>,
-    /// CNTLID of each controller.
+    /// CNTLID of each controller on PCI Express. These are static: if this host is registered, the report has one of them.
     pub(super) controllers: Vec<u16>,
 }
 

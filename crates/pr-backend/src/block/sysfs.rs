@@ -59,8 +59,9 @@ impl Sysfs {
                     identity.hosts.push(host);
                 }
             }
-            if let Ok(controller) = read("cntlid").trim().parse() {
-                identity.controllers.push(controller);
+            // Controllers of fabrics are dynamic: a report does not have their numbers.
+            if read("transport").trim() == "pcie" {
+                identity.controllers.extend(read("cntlid").trim().parse::<u16>());
             }
         }
         identity
@@ -148,6 +149,8 @@ mod tests {
         fn controller(&self, name: &str, host: &str, number: u16) -> PathBuf {
             let directory = self.parent(name, "nvme");
             fs::write(directory.join("cntlid"), format!("{number}\n")).unwrap();
+            let transport = if host.is_empty() { "pcie" } else { "loop" };
+            fs::write(directory.join("transport"), format!("{transport}\n")).unwrap();
             if !host.is_empty() {
                 fs::write(directory.join("hostid"), format!("{host}\n")).unwrap();
             }
@@ -203,13 +206,20 @@ mod tests {
         let sysfs = copy.sysfs();
         let (host_a, host_b) = (HOST_A.parse().unwrap(), HOST_B.parse().unwrap());
         let controller = copy.controller("devices/nvme0", HOST_A, 65535);
-        let one = Identity { hosts: vec![host_a], controllers: vec![65535] };
+        let one = Identity { hosts: vec![host_a], controllers: Vec::new() };
         assert_eq!(sysfs.identity(copy.block(0, &controller)), one);
         assert_eq!(sysfs.identity(copy.character(0, &controller, "nvme-generic")), one);
 
         let local = copy.controller("devices/nvme9", "", 7);
         let expected = Identity { hosts: Vec::new(), controllers: vec![7] };
-        assert_eq!(sysfs.identity(copy.block(9, &local)), expected);
+        let local_block = copy.block(9, &local);
+        assert_eq!(sysfs.identity(local_block), expected);
+        fs::write(local.join("transport"), "tcp\n").unwrap();
+        assert_eq!(
+            sysfs.identity(local_block),
+            Identity::default(),
+            "an old kernel shows no host identifier"
+        );
         assert_eq!(sysfs.identity(DeviceId::Block { major: 259, minor: 99 }), Identity::default());
 
         // A native multipath device has several controllers, of one host if all is well.
