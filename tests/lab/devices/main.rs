@@ -7,6 +7,7 @@ mod iscsi;
 mod machine;
 mod model;
 mod multipath;
+mod nvme;
 mod privileges;
 mod reservations;
 mod shared_nexus;
