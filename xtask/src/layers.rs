@@ -9,7 +9,7 @@ use tools::workspace;
 
 /// The layers, the lowest first. A package may depend only on packages of lower layers, also in its tests.
 const LAYERS: [&[&str]; 6] = [
-    &["confinement", "daemon-files", "dm-ioctl", "mpathpersist-sys", "scsi-sense"],
+    &["block-pr", "confinement", "daemon-files", "dm-ioctl", "mpathpersist-sys", "scsi-sense"],
     &["mpathpersist", "pr-proto", "pr-target", "sg-io"],
     &["pr-backend", "pr-client"],
     &["pr-multipath", "pr-server"],

@@ -157,7 +157,7 @@ impl Kind {
                 "the device behind it has no persistent reservations, or the helper's log says why it refuses it".into()
             }
             Self::Nvme { .. } => {
-                "the helper does not serve NVMe, or the namespace has no reservations: see `nvme id-ns` (rescap)".into()
+                "the namespace has no reservations (see `nvme id-ns`, rescap), or the helper's log says why it refuses it".into()
             }
             Self::Partition { disk, .. } => {
                 format!("a reservation is on the whole disk: use /dev/{disk}, for the guest, too")

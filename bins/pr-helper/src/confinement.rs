@@ -23,6 +23,12 @@ const IOCTLS: &[u32] = &[
     0x2285,
     // BLKGETDISKSEQ: tells a disk from a later one of the same number (<linux/fs.h>).
     0x8008_1280,
+    // NVME_IOCTL_ID, NVME_IOCTL_ADMIN_CMD, NVME_IOCTL_IO_CMD, NVME_IOCTL_IO64_CMD: examine and change the reservations of an
+    // NVMe namespace (<linux/nvme_ioctl.h>).
+    0x4e40,
+    0xc048_4e41,
+    0xc048_4e43,
+    0xc050_4e48,
     // FIONBIO, FIOCLEX: the standard library's flags of sockets.
     0x5421,
     0x5451,

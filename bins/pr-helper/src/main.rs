@@ -31,7 +31,7 @@ use std::{
 
 use clap::Parser as _;
 use daemon_files::{Listener, Pidfile, SocketFile};
-use pr_backend::{Emulated, Executor, Scsi, with_sources};
+use pr_backend::{Block, Emulated, Executor, Scsi, with_sources};
 use pr_metrics::{Counters, Page, Tracer, trace};
 use pr_multipath::{Multipath, Role};
 use pr_server::{DeviceLoad, Ended, LogEvents, Server, SharedNexus};
@@ -164,7 +164,9 @@ struct Opened<'a> {
 fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitCode, Box<dyn Error>> {
     let Opened { signals, tracer, sockets, metrics_socket, limits, state_directory, removed, background } =
         opened;
-    let mut executor = Executor::new().with(Scsi::new(args.timeout)).with(multipath.clone());
+    // NVMe namespaces are disks, too: whatever is no NVMe namespace is left to SG_IO.
+    let executor = Executor::new().with(Block::new(args.timeout)).with(Scsi::new(args.timeout));
+    let mut executor = executor.with(multipath.clone());
     if let Some(directory) = &state_directory {
         // Opened after the privileges are dropped, as the user that writes there.
         let emulated = Emulated::open(directory, &sockets.initiators());

@@ -182,9 +182,10 @@ fn unclaimed(kind: DescriptorKind) -> Refusal {
                 "{id} is not known to /sys, so it cannot be told whether it is a whole disk: is /sys mounted?"
             ),
         ),
-        DescriptorKind::Character(id) => {
-            Refusal::new("other_character_device", format!("{id} is not a SCSI generic device"))
-        }
+        DescriptorKind::Character(id) => Refusal::new(
+            "other_character_device",
+            format!("{id} is neither a SCSI generic device nor an NVMe namespace"),
+        ),
         DescriptorKind::File(_) => not_a_device("file"),
         DescriptorKind::Other(name) => not_a_device(name),
     }

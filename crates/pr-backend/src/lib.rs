@@ -29,11 +29,12 @@
 //!
 //! # What this crate does not do
 //!
-//! It has no socket, no threads and no event loop (that is `pr-server`), and it never repeats a command. It knows nothing
-//! of multipath maps (that is `pr-multipath`).
+//! It has no socket, no threads and no event loop (that is `pr-server`), and it never repeats a command that was sent. It
+//! knows nothing of multipath maps (that is `pr-multipath`).
 
 #![deny(unsafe_code)]
 
+mod block;
 mod descriptor;
 mod device;
 mod disks;
@@ -46,6 +47,7 @@ mod scsi;
 mod sys;
 mod with_sources;
 
+pub use block::Block;
 pub use descriptor::{Descriptor, is_writable};
 pub use device::{Device, DeviceId};
 pub use disks::Disks;

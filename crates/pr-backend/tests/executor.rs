@@ -213,7 +213,7 @@ fn unclaimed_descriptors_are_refused_by_kind() {
         (
             open("/dev/full", OFlags::RDWR),
             "other_character_device",
-            "character device 1:7 is not a SCSI generic device",
+            "character device 1:7 is neither a SCSI generic device nor an NVMe namespace",
         ),
     ] {
         for outcome in [run_in(&executor, &descriptor), run_out(&executor, &descriptor, &[0; 24])] {

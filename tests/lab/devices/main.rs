@@ -6,6 +6,7 @@ mod doctor;
 mod machine;
 mod model;
 mod multipath;
+mod nvme;
 mod privileges;
 mod reservations;
 mod shared_nexus;

@@ -73,9 +73,9 @@ pub(crate) static CLIENTS: Flavour = Flavour {
 ///
 /// linux-image-amd64 stands for the kernel, however a suite splits it into packages. Rust programs need libgcc-s1 and libc6.
 /// apparmor, dpkg, systemd and tar are for tests of our own packages. Newer versions of systemd do not depend on libapparmor1
-/// and libseccomp2, and without them lack the features that need them. dmsetup, sg3-utils and strace are for tests and for
-/// interactive use.
-const PACKAGES: [&str; 16] = [
+/// and libseccomp2, and without them lack the features that need them. dmsetup, nvme-cli, sg3-utils and strace are for tests and
+/// for interactive use.
+const PACKAGES: [&str; 17] = [
     "linux-image-amd64",
     "busybox-static",
     "libc6",
@@ -86,6 +86,7 @@ const PACKAGES: [&str; 16] = [
     "libapparmor1",
     "libseccomp2",
     "multipath-tools",
+    "nvme-cli",
     "open-iscsi",
     "sg3-utils",
     "strace",

@@ -15,13 +15,15 @@ use crate::cpio::Archive;
 
 /// Modules for init.sh and for the tests. `scsi_debug` is for tests with a disk that fails or hangs as told (debugfs:
 /// `scsi_debug/TARGET/error`).
-pub(crate) const MODULES: [&str; 13] = [
+pub(crate) const MODULES: [&str; 15] = [
     "dm_mod",
     "dm_multipath",
     "dm_service_time",
     "iscsi_target_mod",
     "iscsi_tcp",
     "loop",
+    "nvme_loop",
+    "nvmet",
     "scsi_debug",
     "scsi_dh_alua",
     "sd_mod",
