@@ -341,6 +341,8 @@ pub(crate) fn allow_kvm() {
         }
     }
     if kvm.exists() {
+        // If udevd runs, it sets the permissions too, when it handles the event of a new module.
+        let _ = Command::new("udevadm").arg("settle").status().unwrap();
         fs::set_permissions(kvm, Permissions::from_mode(0o666)).unwrap();
     }
 }
