@@ -11,7 +11,7 @@ use crate::{
     layout::{
         IOC_PR_CLEAR, IOC_PR_PREEMPT, IOC_PR_PREEMPT_ABORT, IOC_PR_READ_KEYS, IOC_PR_READ_RESERVATION,
         IOC_PR_REGISTER, IOC_PR_RELEASE, IOC_PR_RESERVE, NVME_IOCTL_ADMIN_CMD, NVME_IOCTL_ID,
-        NVME_IOCTL_IO_CMD, NVME_IOCTL_IO64_CMD, PR_FL_IGNORE_KEY, PassthruCmd64, PrClear, PrPreempt,
+        NVME_IOCTL_IO_CMD, NVME_IOCTL_IO64_CMD, PR_FL_IGNORE_KEY, PassthruCmd64, PrCall, PrClear, PrPreempt,
         PrReadKeys, PrReadReservation, PrRegistration, PrReservation,
     },
     pr_request::{PrIoctl, PrRequest, PrStatus},
@@ -88,8 +88,9 @@ impl Kernel<'_> {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(Status::from_ioctl(result)) }
     }
 
-    /// Makes an ioctl with `argument`, whose type must be the one that `number` was built from.
-    fn call_with<T>(&self, number: libc::Ioctl, argument: &mut T) -> io::Result<PrStatus> {
+    /// Makes a call with its argument. A pointer in the argument must be valid for the call.
+    fn call_with<T>(&self, call: &PrCall<T>, argument: &mut T) -> io::Result<PrStatus> {
+        let number = call.number();
         // SAFETY: `number` states the size of `T`, and the kernel reads and writes that many bytes of `argument`, which is
         // borrowed mutably through the call. `T` is one of the structures of layout.rs: any bytes are valid in it. Its
         // only pointer is `keys_ptr`, for which the caller borrows a slice of `num_keys` numbers. The descriptor is open.
@@ -105,24 +106,24 @@ impl PrIoctl for Kernel<'_> {
             PrRequest::Register { old, new, ignore_key } => {
                 let flags = if *ignore_key { PR_FL_IGNORE_KEY } else { 0 };
                 let mut argument = PrRegistration { old_key: *old, new_key: *new, flags, pad: 0 };
-                self.call_with(IOC_PR_REGISTER, &mut argument)
+                self.call_with(&IOC_PR_REGISTER, &mut argument)
             }
             PrRequest::Reserve { key, kind } => {
                 let mut argument = PrReservation { key: *key, kind: kind.code().into(), flags: 0 };
-                self.call_with(IOC_PR_RESERVE, &mut argument)
+                self.call_with(&IOC_PR_RESERVE, &mut argument)
             }
             PrRequest::Release { key, kind } => {
                 let mut argument = PrReservation { key: *key, kind: kind.code().into(), flags: 0 };
-                self.call_with(IOC_PR_RELEASE, &mut argument)
+                self.call_with(&IOC_PR_RELEASE, &mut argument)
             }
             PrRequest::Preempt { own, victim, kind, abort } => {
-                let number = if *abort { IOC_PR_PREEMPT_ABORT } else { IOC_PR_PREEMPT };
+                let call = if *abort { IOC_PR_PREEMPT_ABORT } else { IOC_PR_PREEMPT };
                 let kind = kind.code().into();
                 let mut argument = PrPreempt { old_key: *own, new_key: *victim, kind, flags: 0 };
-                self.call_with(number, &mut argument)
+                self.call_with(&call, &mut argument)
             }
             PrRequest::Clear { key } => {
-                self.call_with(IOC_PR_CLEAR, &mut PrClear { key: *key, flags: 0, pad: 0 })
+                self.call_with(&IOC_PR_CLEAR, &mut PrClear { key: *key, flags: 0, pad: 0 })
             }
             PrRequest::ReadKeys { keys, generation, total } => {
                 let address = keys.as_mut_ptr().expose_provenance();
@@ -131,13 +132,13 @@ impl PrIoctl for Kernel<'_> {
                     num_keys: u32::try_from(keys.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
                     keys_ptr: u64::try_from(address).map_err(|_| io::ErrorKind::InvalidInput)?,
                 };
-                let status = self.call_with(IOC_PR_READ_KEYS, &mut argument)?;
+                let status = self.call_with(&IOC_PR_READ_KEYS, &mut argument)?;
                 (*generation, *total) = (argument.generation, argument.num_keys);
                 Ok(status)
             }
             PrRequest::ReadReservation { key, generation, kind } => {
                 let mut argument = PrReadReservation::default();
-                let status = self.call_with(IOC_PR_READ_RESERVATION, &mut argument)?;
+                let status = self.call_with(&IOC_PR_READ_RESERVATION, &mut argument)?;
                 (*key, *generation, *kind) = (argument.key, argument.generation, argument.kind);
                 Ok(status)
             }

@@ -1,7 +1,7 @@
 //! Structures and ioctl numbers of `<linux/nvme_ioctl.h>` and `<linux/pr.h>`. The test below compares them with those
 //! headers.
 
-use std::mem::offset_of;
+use std::{marker::PhantomData, mem::offset_of};
 
 /// `'N'`, the type of the NVMe ioctls.
 const NVME: u32 = b'N' as u32;
@@ -16,14 +16,39 @@ pub(crate) const NVME_IOCTL_ADMIN_CMD: libc::Ioctl = libc::_IOWR::<[u8; PASSTHRU
 pub(crate) const NVME_IOCTL_IO_CMD: libc::Ioctl = libc::_IOWR::<[u8; PASSTHRU_SIZE]>(NVME, 0x43);
 pub(crate) const NVME_IOCTL_IO64_CMD: libc::Ioctl = libc::_IOWR::<PassthruCmd64>(NVME, 0x48);
 
-pub(crate) const IOC_PR_REGISTER: libc::Ioctl = libc::_IOW::<PrRegistration>(PR, 200);
-pub(crate) const IOC_PR_RESERVE: libc::Ioctl = libc::_IOW::<PrReservation>(PR, 201);
-pub(crate) const IOC_PR_RELEASE: libc::Ioctl = libc::_IOW::<PrReservation>(PR, 202);
-pub(crate) const IOC_PR_PREEMPT: libc::Ioctl = libc::_IOW::<PrPreempt>(PR, 203);
-pub(crate) const IOC_PR_PREEMPT_ABORT: libc::Ioctl = libc::_IOW::<PrPreempt>(PR, 204);
-pub(crate) const IOC_PR_CLEAR: libc::Ioctl = libc::_IOW::<PrClear>(PR, 205);
-pub(crate) const IOC_PR_READ_KEYS: libc::Ioctl = libc::_IOWR::<PrReadKeys>(PR, 206);
-pub(crate) const IOC_PR_READ_RESERVATION: libc::Ioctl = libc::_IOR::<PrReadReservation>(PR, 207);
+pub(crate) const IOC_PR_REGISTER: PrCall<PrRegistration> = PrCall::write(200);
+pub(crate) const IOC_PR_RESERVE: PrCall<PrReservation> = PrCall::write(201);
+pub(crate) const IOC_PR_RELEASE: PrCall<PrReservation> = PrCall::write(202);
+pub(crate) const IOC_PR_PREEMPT: PrCall<PrPreempt> = PrCall::write(203);
+pub(crate) const IOC_PR_PREEMPT_ABORT: PrCall<PrPreempt> = PrCall::write(204);
+pub(crate) const IOC_PR_CLEAR: PrCall<PrClear> = PrCall::write(205);
+pub(crate) const IOC_PR_READ_KEYS: PrCall<PrReadKeys> = PrCall::write_and_read(206);
+pub(crate) const IOC_PR_READ_RESERVATION: PrCall<PrReadReservation> = PrCall::read(207);
+
+/// The number of a reservation ioctl whose argument is a `T`: the kernel accesses no more bytes than a `T` has.
+#[derive(Debug)]
+pub(crate) struct PrCall<T> {
+    number: libc::Ioctl,
+    argument: PhantomData<fn(&mut T)>,
+}
+
+impl<T> PrCall<T> {
+    const fn write(number: u32) -> Self {
+        Self { number: libc::_IOW::<T>(PR, number), argument: PhantomData }
+    }
+
+    const fn read(number: u32) -> Self {
+        Self { number: libc::_IOR::<T>(PR, number), argument: PhantomData }
+    }
+
+    const fn write_and_read(number: u32) -> Self {
+        Self { number: libc::_IOWR::<T>(PR, number), argument: PhantomData }
+    }
+
+    pub(crate) const fn number(&self) -> libc::Ioctl {
+        self.number
+    }
+}
 
 /// `PR_FL_IGNORE_KEY`: the key that the host has is not compared.
 pub(crate) const PR_FL_IGNORE_KEY: u32 = 1;
@@ -202,14 +227,14 @@ mod tests {
             ("NVME_IOCTL_ADMIN_CMD", NVME_IOCTL_ADMIN_CMD),
             ("NVME_IOCTL_IO_CMD", NVME_IOCTL_IO_CMD),
             ("NVME_IOCTL_IO64_CMD", NVME_IOCTL_IO64_CMD),
-            ("IOC_PR_REGISTER", IOC_PR_REGISTER),
-            ("IOC_PR_RESERVE", IOC_PR_RESERVE),
-            ("IOC_PR_RELEASE", IOC_PR_RELEASE),
-            ("IOC_PR_PREEMPT", IOC_PR_PREEMPT),
-            ("IOC_PR_PREEMPT_ABORT", IOC_PR_PREEMPT_ABORT),
-            ("IOC_PR_CLEAR", IOC_PR_CLEAR),
-            ("IOC_PR_READ_KEYS", IOC_PR_READ_KEYS),
-            ("IOC_PR_READ_RESERVATION", IOC_PR_READ_RESERVATION),
+            ("IOC_PR_REGISTER", IOC_PR_REGISTER.number()),
+            ("IOC_PR_RESERVE", IOC_PR_RESERVE.number()),
+            ("IOC_PR_RELEASE", IOC_PR_RELEASE.number()),
+            ("IOC_PR_PREEMPT", IOC_PR_PREEMPT.number()),
+            ("IOC_PR_PREEMPT_ABORT", IOC_PR_PREEMPT_ABORT.number()),
+            ("IOC_PR_CLEAR", IOC_PR_CLEAR.number()),
+            ("IOC_PR_READ_KEYS", IOC_PR_READ_KEYS.number()),
+            ("IOC_PR_READ_RESERVATION", IOC_PR_READ_RESERVATION.number()),
             ("PR_FL_IGNORE_KEY", PR_FL_IGNORE_KEY.into()),
         ] {
             writeln!(source, "printf(\"{name} %#lx\\n\", (unsigned long){name});").unwrap();
@@ -250,8 +275,8 @@ mod tests {
         assert_eq!(NVME_IOCTL_ADMIN_CMD, 0xc048_4e41);
         assert_eq!(NVME_IOCTL_IO_CMD, 0xc048_4e43);
         assert_eq!(NVME_IOCTL_IO64_CMD, 0xc050_4e48);
-        assert_eq!(IOC_PR_REGISTER, 0x4018_70c8);
-        assert_eq!(IOC_PR_READ_KEYS, 0xc010_70ce);
-        assert_eq!(IOC_PR_READ_RESERVATION, 0x8010_70cf);
+        assert_eq!(IOC_PR_REGISTER.number(), 0x4018_70c8);
+        assert_eq!(IOC_PR_READ_KEYS.number(), 0xc010_70ce);
+        assert_eq!(IOC_PR_READ_RESERVATION.number(), 0x8010_70cf);
     }
 }

@@ -28,7 +28,7 @@ use scsi_sense::{
 };
 
 use self::{
-    answer::{Stop, Use},
+    answer::{Stop, Use, no_reservations},
     identity::Identity,
     sysfs::Sysfs,
     waiting::Waiting,
@@ -102,27 +102,44 @@ fn execute(
     let is_read = matches!(command.data, Data::In(_));
     let namespace = Namespace::open(device, timeout)
         .map_err(|error| Stop::of(&error, if is_read { Use::Read } else { Use::Change }));
-    let ended = namespace.and_then(|namespace| {
-        let cdb = Cdb::new(command.cdb).map_err(|_| Stop::Rejected(SenseCode::INVALID_FIELD_IN_CDB))?;
-        if cdb.as_bytes().last().is_some_and(|control| control & NACA != 0) {
-            return Err(Stop::Rejected(SenseCode::INVALID_FIELD_IN_CDB));
-        }
-        match &mut command.data {
-            Data::In(buffer) => {
-                let command = PersistentReserveIn::try_from(cdb)
-                    .map_err(|_| Stop::Rejected(SenseCode::INVALID_FIELD_IN_CDB))?;
-                let length = buffer.len().min(command.allocation_length.into());
-                read::run(&namespace, command.action, buffer.get_mut(..length).unwrap_or_default())
-            }
-            Data::Out(parameters) => {
-                let command = PersistentReserveOut::try_from(cdb)
-                    .map_err(|_| Stop::Rejected(SenseCode::INVALID_FIELD_IN_CDB))?;
-                change::run(&namespace, identity, command, parameters).map(|()| 0)
-            }
-        }
-    });
+    let ended = namespace
+        .and_then(|namespace| run(&namespace, identity, command).map_err(|stop| explain(stop, &namespace)));
     match ended {
         Ok(transferred) => Outcome::Device { status: Status::GOOD, transferred, sense_len: 0 },
         Err(stop) => stop.outcome(command.sense),
+    }
+}
+
+/// Runs `command`. Returns the number of bytes of data, if the answer is GOOD.
+fn run(
+    namespace: &Namespace<impl Passthrough>,
+    identity: &Identity,
+    command: &mut Command<'_>,
+) -> Result<usize, Stop> {
+    let invalid = || Stop::Rejected(SenseCode::INVALID_FIELD_IN_CDB);
+    let cdb = Cdb::new(command.cdb).map_err(|_| invalid())?;
+    if cdb.as_bytes().last().is_some_and(|control| control & NACA != 0) {
+        return Err(invalid());
+    }
+    match &mut command.data {
+        Data::In(buffer) => {
+            let command = PersistentReserveIn::try_from(cdb).map_err(|_| invalid())?;
+            let length = buffer.len().min(command.allocation_length.into());
+            read::run(namespace, command.action, buffer.get_mut(..length).unwrap_or_default())
+        }
+        Data::Out(parameters) => {
+            let command = PersistentReserveOut::try_from(cdb).map_err(|_| invalid())?;
+            change::run(namespace, identity, command, parameters).map(|()| 0)
+        }
+    }
+}
+
+/// Returns why the kernel did not permit a command, if the reason is that the namespace has no reservations: its controller
+/// does not list the commands then, and the kernel has sent nothing.
+fn explain(stop: Stop, namespace: &Namespace<impl Passthrough>) -> Stop {
+    let Stop::Denied(failure) = stop else { return stop };
+    match namespace.capabilities() {
+        Ok(found) if !found.is_supported() => Stop::Refused(no_reservations("its RESCAP is 0")),
+        _ => Stop::Failed(failure),
     }
 }

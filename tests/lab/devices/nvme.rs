@@ -2,6 +2,7 @@
 //!
 //! nvmet has reservations from kernel 6.13 on: with older kernels most of these tests are not run.
 
+mod interface;
 mod model;
 mod multipath;
 
@@ -152,7 +153,7 @@ fn check_cases(paths: [PathBuf; 3]) {
 
 /// nvmet up to 7.2 answers success to a holder that preempts, and removes nobody.
 #[test]
-fn nvme_preempt_is_good_only_if_it_removed() {
+fn nvme_preempt_without_effect_is_failure() {
     let Some((_target, disks)) = three_hosts() else { return };
     let daemon = daemon();
     let [mut a, mut b, _] = disks.map(|disk| Host::new(daemon.client(), &disk.block));

@@ -60,7 +60,7 @@ fn report_of_1500_registrants_is_read() {
 }
 
 #[test]
-fn report_fields_are_where_the_standard_has_them() {
+fn report_fields_have_their_standard_offsets() {
     let mut bytes = vec![0; 128];
     bytes[..10].copy_from_slice(&[5, 0, 0, 0, 3, 1, 0, 0, 0, 1]);
     bytes[64..67].copy_from_slice(&[0xff, 0xff, 1]);

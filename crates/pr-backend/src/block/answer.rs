@@ -21,6 +21,8 @@ pub(super) enum Stop {
     Rejected(SenseCode),
     /// The device did not answer, or not as it should.
     Failed(Failure),
+    /// The kernel did not permit the command, and sent nothing.
+    Denied(Failure),
     /// The namespace has no reservations, or they cannot be reached.
     Refused(Refusal),
 }
@@ -74,6 +76,10 @@ impl Stop {
             Error::Status(status) => Self::of_status(*status, used),
             // The command may have taken effect, and must not be repeated.
             Error::Cancelled => failed(SenseCode::LU_COMMUNICATION_FAILURE, "cancelled"),
+            Error::Permission(_) => Self::Denied(Failure::check_condition(
+                SenseCode::IO_PROCESS_TERMINATED,
+                Cause::new("denied", with_sources(error)),
+            )),
             Error::NoPath => failed(SenseCode::LU_COMMUNICATION_FAILURE, "no_path"),
             Error::Gone(_) => failed(SenseCode::INTERNAL_TARGET_FAILURE, "gone"),
             Error::NotSupported(_) => Self::Refused(no_reservations(&with_sources(error))),
@@ -86,7 +92,7 @@ impl Stop {
                     None => failed(SenseCode::IO_PROCESS_TERMINATED, "errno"),
                 }
             }
-            // Permission, all other error numbers, malformed data, and what a later version of the crate adds.
+            // All other error numbers, malformed data, and what a later version of the crate adds.
             _ => failed(SenseCode::IO_PROCESS_TERMINATED, "errno"),
         }
     }
@@ -132,7 +138,7 @@ impl Stop {
                 Outcome::Device { status: Status::CHECK_CONDITION, transferred: 0, sense_len }
             }
             Self::Rejected(code) => Outcome::Rejected(code),
-            Self::Failed(failure) => Outcome::Failed(failure),
+            Self::Failed(failure) | Self::Denied(failure) => Outcome::Failed(failure),
             Self::Refused(refusal) => Outcome::Refused(refusal),
         }
     }

@@ -11,7 +11,7 @@ use super::{
 
 /// If the command is GOOD, the result must be that of a SCSI disk that did one of the two commands after the other.
 #[test]
-fn change_between_steps_leads_to_no_wrong_good() {
+fn race_between_steps_is_never_wrong_good() {
     let (mut raced, mut good) = (0_usize, 0_usize);
     let mut pair = Pair::new();
     for number in 0..20_000_u64 {
