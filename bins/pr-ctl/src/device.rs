@@ -41,10 +41,11 @@ pub(crate) fn access_of(metadata: &fs::Metadata) -> String {
     format!("mode {:04o}, user {}, group {}", metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
 }
 
-/// Returns the link to the directory of a block device in /sys.
+/// Returns the link to the directory of a device in /sys.
 pub(crate) fn sysfs_directory(metadata: &fs::Metadata) -> PathBuf {
     let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+    let kind = if metadata.file_type().is_block_device() { "block" } else { "char" };
+    PathBuf::from(format!("/sys/dev/{kind}/{major}:{minor}"))
 }
 
 /// The kind of file at a path, determined without opening it.
@@ -77,7 +78,7 @@ pub(crate) enum Kind {
     },
     /// A block device without a directory in /sys.
     Unknown,
-    /// A character device that is not a SCSI generic one.
+    /// A character device that is neither a SCSI generic one nor an NVMe namespace.
     Character,
     /// A regular file, which a helper with an emulation may serve.
     File,
@@ -97,12 +98,23 @@ impl Kind {
             Self::of_block(&sysfs_directory(&metadata))
         } else if kind.is_char_device() {
             let is_generic = rustix::fs::major(metadata.rdev()) == SCSI_GENERIC_MAJOR;
-            if is_generic { Self::ScsiGeneric } else { Self::Character }
+            if is_generic { Self::ScsiGeneric } else { Self::of_character(&sysfs_directory(&metadata)) }
         } else if kind.is_file() {
             Self::File
         } else {
             Self::Other
         })
+    }
+
+    /// Determines the kind of a character device that is not of SCSI from its directory in /sys.
+    fn of_character(directory: &Path) -> Self {
+        let subsystem = fs::read_link(directory.join("subsystem")).unwrap_or_default();
+        match fs::canonicalize(directory) {
+            Ok(real) if subsystem.ends_with("nvme-generic") => {
+                Self::Nvme { name: real.file_name().unwrap_or_default().to_string_lossy().into_owned() }
+            }
+            _ => Self::Character,
+        }
     }
 
     /// Determines the kind of a block device from its directory in /sys, or a link to it.
@@ -140,7 +152,7 @@ impl Kind {
             Self::Map { name, owner } => format!("device-mapper map {name} ({owner})"),
             Self::Stacked { name } => format!("block device {name}, built on others"),
             Self::Unknown => "block device that is not known to /sys".into(),
-            Self::Character => "character device that is not a SCSI one".into(),
+            Self::Character => "character device that is neither of SCSI nor of NVMe".into(),
             Self::File => "file".into(),
             Self::Other => "neither a device nor a file".into(),
         }

@@ -15,6 +15,7 @@ mod failure;
 mod findings;
 mod json;
 mod multipathd;
+mod nvme;
 mod probe;
 mod raw;
 mod recorded_key;

@@ -18,7 +18,7 @@ use crate::{
     device::{self, Kind},
     failure::{Chain, Failure},
     findings::{Finding, Findings, Outcome},
-    recorded_key,
+    nvme, recorded_key,
     report::{Report, at_least},
     session::{self, skip_attentions},
 };
@@ -85,6 +85,9 @@ pub(crate) fn check_device(
     let writing = writing.ok();
     if let Some(device) = &writing {
         check_changing(client, device, &kind, findings);
+    }
+    if let (Kind::Nvme { .. }, Ok(metadata)) = (&kind, fs::metadata(path)) {
+        nvme::check(&device::sysfs_directory(&metadata), findings);
     }
     if let Kind::Multipath { name } = &kind {
         recorded_key::check(client, path, name, &registered, capabilities.as_ref(), findings);

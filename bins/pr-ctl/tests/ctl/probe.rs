@@ -187,7 +187,7 @@ fn probe_works_without_a_device() {
 fn files_other_than_disks_are_recognized() {
     let helper = Helper::always(Answer::CheckCondition(SenseCode::INVALID_OPCODE));
     for (device, what, advice) in [
-        ("/dev/null", "character device that is not a SCSI one", "it is no disk"),
+        ("/dev/null", "character device that is neither of SCSI nor of NVMe", "it is no disk"),
         ("DEVICE", ": file", "emulates reservations on files"),
         ("/nonexistent", "not there", "/dev/disk/by-id"),
     ] {
