@@ -90,7 +90,6 @@ const WORKER: &[Rule] = &[
     Rule::new(libc::SYS_io_setup, "the path checker directio reads"),
     Rule::new(libc::SYS_io_submit, "the path checker directio reads"),
     Rule::new(libc::SYS_io_getevents, "the path checker directio reads"),
-    Rule::new(libc::SYS_io_pgetevents, "the path checker directio reads"),
     Rule::new(libc::SYS_io_cancel, "the path checker directio reads"),
     Rule::new(libc::SYS_io_destroy, "the path checker directio reads"),
     Rule::new(libc::SYS_times, "time limits of the library"),
