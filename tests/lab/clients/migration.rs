@@ -54,6 +54,11 @@ fn hosts_on_disk() -> [Host; 2] {
     [Host::on_disk("source", &source), Host::on_disk("destination", &destination)]
 }
 
+/// Returns the two hosts with maps of a disk, which has no registrations.
+fn hosts_on_maps() -> [Host; 2] {
+    [Host::on_map("source", &Map::a()), Host::on_map("destination", &Map::a_away())]
+}
+
 /// Returns whether this version of QEMU migrates reservations.
 fn migrates_reservations() -> bool {
     let help = Command::new("qemu-system-x86_64").args(["-device", "scsi-block,help"]).output().unwrap();
@@ -77,8 +82,7 @@ fn reservation_moves_with_the_guest() {
 #[test]
 fn reservation_moves_with_the_guest_between_maps() {
     let _multipath = Multipath::with_destination();
-    let [source, destination] =
-        [Host::on_map("source", &Map::a()), Host::on_map("destination", &Map::a_away())];
+    let [source, destination] = hosts_on_maps();
     let mut qemu = Qemu::start(&source.helper, &[source.drive()]);
     if !migrates_reservations() {
         return assert_reservation_stays(&source, &destination, qemu);
@@ -155,11 +159,20 @@ fn assert_reservation_stays(source: &Host, destination: &Host, mut qemu: Qemu) {
 #[test]
 fn cancelled_migration_leaves_the_source() {
     let [source, destination] = hosts_on_disk();
+    cancel(&source, &destination, &Disk::nexus_c());
+}
+
+#[test]
+fn cancelled_migration_leaves_the_source_map() {
+    let _multipath = Multipath::with_destination();
+    let [source, destination] = hosts_on_maps();
+    cancel(&source, &destination, &Disk::map_a_other_host());
+}
+
+fn cancel(source: &Host, destination: &Host, third: &Disk) {
     let mut qemu = Qemu::start(&source.helper, &[source.drive()]);
-    qemu.expect_success(0, &format!("--out --register --param-sark={KEY:#x}"));
-    qemu.expect_success(0, &format!("--out --reserve --param-rk={KEY:#x} --prout-type=1"));
-    let held = source.registered(KEY).with_reservation(KEY, 1);
-    let fenced = Fenced::start(&Disk::nexus_c());
+    let held = hold(source, &mut qemu);
+    let fenced = Fenced::start(third);
     let mark = destination.mark();
     let incoming = Qemu::incoming(&destination.helper, &[destination.drive()]);
     qemu.cancel_migration(&incoming);
@@ -170,26 +183,43 @@ fn cancelled_migration_leaves_the_source() {
     fenced.stop();
 }
 
-/// The destination's helper dies after QEMU has connected to it, so the destination cannot take the reservation.
-#[test]
-fn failed_migration_leaves_the_source() {
-    if !migrates_reservations() {
-        return;
-    }
-    let [source, mut destination] = hosts_on_disk();
-    let mut qemu = Qemu::start(&source.helper, &[source.drive()]);
+/// Registers the guest and lets it hold a reservation; returns the state of the disk.
+fn hold(source: &Host, qemu: &mut Qemu) -> State {
     qemu.expect_success(0, &format!("--out --register --param-sark={KEY:#x}"));
     qemu.expect_success(0, &format!("--out --reserve --param-rk={KEY:#x} --prout-type=5"));
     let held = source.registered(KEY).with_reservation(KEY, 5);
-    let fenced = Fenced::start(&Disk::nexus_c());
-    let mark = source.mark();
+    assert_eq!(source.state(), held);
+    held
+}
+
+#[test]
+fn failed_migration_leaves_the_source() {
+    if migrates_reservations() {
+        let [source, destination] = hosts_on_disk();
+        fail(&source, destination, &Disk::nexus_c());
+    }
+}
+
+#[test]
+fn failed_migration_leaves_the_source_map() {
+    if migrates_reservations() {
+        let _multipath = Multipath::with_destination();
+        let [source, destination] = hosts_on_maps();
+        fail(&source, destination, &Disk::map_a_other_host());
+    }
+}
+
+/// The destination's helper dies after QEMU has connected to it, so the destination cannot take the reservation.
+fn fail(source: &Host, mut destination: Host, third: &Disk) {
+    let mut qemu = Qemu::start(&source.helper, &[source.drive()]);
+    let held = hold(source, &mut qemu);
+    let fenced = Fenced::start(third);
     let incoming = Qemu::incoming(&destination.helper, &[destination.drive()]);
     destination.helper.signal(Signal::KILL);
     destination.helper.wait();
     qemu.fail_to_migrate(incoming);
     assert_eq!(source.state(), held);
     assert!(qemu.can_write(0));
-    println!("{:#?}", source.commands_since(mark));
     fenced.stop();
 }
 
