@@ -11,7 +11,7 @@ use test_support::Daemon;
 use super::*;
 
 /// Number of commands. The test must end in time, also in an emulated machine.
-const COMMANDS: u64 = 600;
+const COMMANDS: u64 = 400;
 
 /// What the helper answers, and SCSI does not.
 struct Deviation {
@@ -137,6 +137,6 @@ fn nvmet_and_model_agree_where_good() {
         println!("{count:5} x {}", deviation.why);
     }
     println!("{good:5} x GOOD");
-    assert!(good > 100, "{good}");
+    assert!(good > 40, "{good}");
     daemon.stop();
 }
