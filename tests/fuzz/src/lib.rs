@@ -10,6 +10,7 @@ mod announcements;
 mod dm_ioctl;
 mod metrics_request;
 mod multipath_wire;
+mod nvme_report;
 mod pr_proto;
 mod pr_target;
 mod saved_state;
@@ -21,6 +22,7 @@ pub use announcements::announcements;
 pub use dm_ioctl::dm_ioctl;
 pub use metrics_request::metrics_request;
 pub use multipath_wire::multipath_wire;
+pub use nvme_report::nvme_report;
 pub use pr_proto::pr_proto;
 pub use pr_target::pr_target;
 pub use saved_state::saved_state;
@@ -32,11 +34,12 @@ pub use trace_options::trace_options;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets, by name.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("announcements", announcements),
     ("dm_ioctl", dm_ioctl),
     ("metrics_request", metrics_request),
     ("multipath_wire", multipath_wire),
+    ("nvme_report", nvme_report),
     ("pr_proto", pr_proto),
     ("pr_target", pr_target),
     ("saved_state", saved_state),
