@@ -88,7 +88,7 @@ pub(crate) fn open_loop(minor: u32) -> io::Result<File> {
 /// What a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// Resident memory in KiB.
+    /// Resident memory in KiB, without the pages of files: those of the program come as it uses more of its code.
     pub(crate) resident: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
@@ -150,7 +150,7 @@ impl Daemon {
             line.split_whitespace().next()?.parse().ok()
         };
         let descriptors = u64::try_from(fs::read_dir(directory.join("fd"))?.count()).unwrap_or(u64::MAX);
-        let (resident, threads) = (field("VmRSS:"), field("Threads:"));
+        let (resident, threads) = (field("RssAnon:"), field("Threads:"));
         resident
             .zip(threads)
             .map(|(resident, threads)| Figures { resident, descriptors, threads })

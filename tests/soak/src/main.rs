@@ -33,7 +33,7 @@ use verdict::Round;
 use watch::Watch;
 
 /// How long a daemon lives, at most.
-const LIFE: Duration = Duration::from_secs(5 * 60);
+const LIFE: Duration = Duration::from_secs(10 * 60);
 
 /// Lets the daemon serve among hostile clients and failing disks, and checks that nothing grows and no answer is wrong.
 #[derive(Debug, Parser)]
