@@ -71,7 +71,8 @@ impl Backend for Block {
             _ => return None,
         };
         match self.sysfs.is_namespace(id) {
-            Ok(true) => Some(Ok(Device::new(id).one_command_at_a_time())),
+            // Its character device and its block device are one namespace.
+            Ok(true) => Some(Ok(Device::new(id).one_command_at_a_time_with(self.sysfs.block_device(id)))),
             Ok(false) => None,
             Err(failure) => Some(Err(failure.into())),
         }

@@ -63,7 +63,7 @@ impl fmt::Display for DeviceId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     id: DeviceId,
-    serial: bool,
+    lock: Option<DeviceId>,
     close_may_block: bool,
     checks_reads: bool,
     /// Index of the backend that claimed it.
@@ -74,14 +74,21 @@ impl Device {
     /// Returns a device that takes any number of commands at a time, closes without blocking, and needs no check of the
     /// descriptor's mode before a PERSISTENT RESERVE IN.
     pub fn new(id: DeviceId) -> Self {
-        Self { id, serial: false, close_may_block: false, checks_reads: false, backend: usize::MAX }
+        Self { id, lock: None, close_may_block: false, checks_reads: false, backend: usize::MAX }
     }
 
     /// Sets that the device takes one command at a time. The caller of [`Executor::execute`](crate::Executor::execute)
     /// must hold a lock of the device meanwhile.
     #[must_use]
-    pub fn one_command_at_a_time(mut self) -> Self {
-        self.serial = true;
+    pub fn one_command_at_a_time(self) -> Self {
+        let id = self.id;
+        self.one_command_at_a_time_with(id)
+    }
+
+    /// Sets that this device and `other` take one command at a time together: they are nodes of one namespace, say.
+    #[must_use]
+    pub fn one_command_at_a_time_with(mut self, other: DeviceId) -> Self {
+        self.lock = Some(other);
         self
     }
 
@@ -108,7 +115,12 @@ impl Device {
 
     /// Returns whether the device takes one command at a time.
     pub fn is_serial(&self) -> bool {
-        self.serial
+        self.lock.is_some()
+    }
+
+    /// Returns the device whose lock must be held, if this one takes one command at a time.
+    pub fn lock(&self) -> Option<DeviceId> {
+        self.lock
     }
 
     /// Returns whether closing a descriptor can block on something other than the device.

@@ -199,7 +199,7 @@ impl Connection {
         let claim = executor.claim(descriptor.as_fd());
         let cdb = request.cdb();
         let device = claim.as_ref().ok();
-        let lock = device.filter(|device| device.is_serial()).map(|device| locks.acquire(device.id()));
+        let lock = device.and_then(Device::lock).map(|device| locks.acquire(device));
         let waited = lock.as_ref().is_some_and(|lock| lock.waited);
         let is_change = cdb.first() == Some(&PERSISTENT_RESERVE_OUT);
         // A request that follows a reply at once cannot be stale.

@@ -49,6 +49,19 @@ impl Sysfs {
         }
     }
 
+    /// Returns the block device of the namespace of a character device (`/dev/nvme0n1` for `/dev/ng0n1`), or `id` itself.
+    pub(super) fn block_device(&self, id: DeviceId) -> DeviceId {
+        let block = || {
+            let DeviceId::Character { .. } = id else { return None };
+            let real = fs::canonicalize(self.directory(id)?).ok()?;
+            let name = format!("nvme{}", real.file_name()?.to_str()?.strip_prefix("ng")?);
+            let number = fs::read_to_string(self.root.join("class/block").join(name).join("dev")).ok()?;
+            let (major, minor) = number.trim().split_once(':')?;
+            Some(DeviceId::Block { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        };
+        block().unwrap_or(id)
+    }
+
     /// Returns what is known of the host, by the controllers of the namespace.
     pub(super) fn identity(&self, id: DeviceId) -> Identity {
         let mut identity = Identity::default();
@@ -237,6 +250,23 @@ mod tests {
         identity.hosts.sort();
         assert_eq!(identity.hosts, [host_a, host_b]);
         assert!(identity.check().is_err());
+    }
+
+    #[test]
+    fn nodes_of_one_namespace_share_a_lock() {
+        let copy = Copy::new();
+        let sysfs = copy.sysfs();
+        let real = copy.path("devices/ng0n1");
+        fs::create_dir_all(&real).unwrap();
+        fs::create_dir_all(copy.path("dev/char")).unwrap();
+        symlink(&real, copy.path("dev/char/240:3")).unwrap();
+        let character = DeviceId::Character { major: 240, minor: 3 };
+        assert_eq!(sysfs.block_device(character), character, "its block device is not known");
+        let block = copy.path("class/block/nvme0n1");
+        fs::create_dir_all(&block).unwrap();
+        fs::write(block.join("dev"), "259:7\n").unwrap();
+        let expected = DeviceId::Block { major: 259, minor: 7 };
+        assert_eq!((sysfs.block_device(character), sysfs.block_device(expected)), (expected, expected));
     }
 
     #[test]
