@@ -23,7 +23,7 @@ _pr__helper() {
 
     case "${cmd}" in
         pr__helper)
-            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --shared-nexus --metrics-socket --log-format --emulate --initiator --seccomp --unprivileged --help --version"
+            opts="-d -f -k -T -u -g -v -q -h -V --daemon --pidfile --socket --trace --user --group --verbose --quiet --socket-mode --socket-owner --socket-group --timeout --stop-grace --max-clients --slow --shared-nexus --metrics-socket --log-format --emulate --initiator --keep-sys-admin --seccomp --unprivileged --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -25,6 +25,7 @@ off\t'System calls are not restricted'"
 complete -c pr-helper -s d -l daemon -d 'Run in the background; implies a pidfile'
 complete -c pr-helper -s v -l verbose -d 'Log more: once for each refused or failed command, twice for everything'
 complete -c pr-helper -s q -l quiet -d 'Log errors only'
+complete -c pr-helper -l keep-sys-admin -d 'Keep `CAP_SYS_ADMIN`, too: for NVMe controllers that do not list the reservation commands in their effects log, and for Linux before 6.2'
 complete -c pr-helper -l unprivileged -d 'Start without `CAP_SYS_RAWIO`, the privilege to send reservation commands: for tests, and for devices that need none'
 complete -c pr-helper -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pr-helper -s V -l version -d 'Print version'

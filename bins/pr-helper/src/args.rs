@@ -116,6 +116,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=PATH", requires = "emulate", action = ArgAction::Append, value_parser = parse_initiator)]
     pub(crate) initiator: Vec<(String, PathBuf)>,
 
+    /// Keep `CAP_SYS_ADMIN`, too: for NVMe controllers that do not list the reservation commands in their
+    /// effects log, and for Linux before 6.2
+    #[arg(long)]
+    pub(crate) keep_sys_admin: bool,
+
     /// What happens when the daemon, once it has started, makes a system call that it does not need
     ///
     /// Such a call is a sign that a client has taken the process over, or of an error of pr-helper. `log` and

@@ -103,7 +103,7 @@ fn start(args: &Args, passed: io::Result<Vec<OwnedFd>>) -> Result<ExitCode, Box<
     let identity = Identity::find(args.user.as_deref(), args.group.as_deref())?;
     let access = sockets::access(args)?;
     if !args.unprivileged {
-        match privileges::check() {
+        match privileges::check(args.keep_sys_admin) {
             // Emulated disks need no privilege.
             Err(missing) if args.emulate.is_some() => log::info!("only files can be served: {missing}"),
             checked => checked?,
@@ -134,7 +134,7 @@ fn start(args: &Args, passed: io::Result<Vec<OwnedFd>>) -> Result<ExitCode, Box<
     let limits = ClientLimits::raise(args.max_clients);
     let made = sockets.first_file();
     let multipath = Multipath::start(multipath_config(args, made.as_ref().map(SocketFile::path)));
-    privileges::drop_to(identity)?;
+    privileges::drop_to(identity, args.keep_sys_admin)?;
     let removed = sockets.paths().into_iter().chain(metrics_path.as_deref()).chain(pidfile_path.as_deref());
     let removed: Vec<PathBuf> = removed.map(Path::to_owned).collect();
     let opened =

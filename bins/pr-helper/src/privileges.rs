@@ -28,6 +28,10 @@ pub(crate) enum PrivilegeError {
         "not permitted to send persistent reservations: CAP_SYS_RAWIO is missing; start pr-helper as root, or with AmbientCapabilities=CAP_SYS_RAWIO in its systemd unit (--unprivileged starts it anyway)"
     )]
     NoRawIo,
+    #[error(
+        "--keep-sys-admin: CAP_SYS_ADMIN is missing; start pr-helper as root, or with the drop-in /usr/share/pr-helper/nvme.conf of its systemd unit"
+    )]
+    NoSysAdmin,
     #[error("cannot {doing}: {error} (root is required)")]
     Change { doing: &'static str, error: Errno },
     #[error("cannot {doing}: {error}")]
@@ -73,16 +77,28 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|&number| number != u32::MAX)
 }
 
-/// Checks that this process has `CAP_SYS_RAWIO`.
-pub(crate) fn check() -> Result<(), PrivilegeError> {
-    if has(Capability::CAP_SYS_RAWIO)? { Ok(()) } else { Err(PrivilegeError::NoRawIo) }
+/// Checks that this process has `CAP_SYS_RAWIO`, and `CAP_SYS_ADMIN` if it must keep that.
+pub(crate) fn check(keeps_sys_admin: bool) -> Result<(), PrivilegeError> {
+    if !has(Capability::CAP_SYS_RAWIO)? {
+        return Err(PrivilegeError::NoRawIo);
+    }
+    if keeps_sys_admin && !has(Capability::CAP_SYS_ADMIN)? {
+        return Err(PrivilegeError::NoSysAdmin);
+    }
+    Ok(())
 }
 
-/// Changes to `identity` and drops all capabilities but `CAP_SYS_RAWIO`, for this thread and for threads that
-/// it spawns later.
-pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
-    let keep: CapsHashSet =
-        if has(Capability::CAP_SYS_RAWIO)? { [Capability::CAP_SYS_RAWIO].into() } else { CapsHashSet::new() };
+/// Changes to `identity` and drops all capabilities but `CAP_SYS_RAWIO`, and `CAP_SYS_ADMIN` if it must keep that, for this
+/// thread and for threads that it spawns later.
+pub(crate) fn drop_to(identity: Identity, keeps_sys_admin: bool) -> Result<(), PrivilegeError> {
+    let mut keep = CapsHashSet::new();
+    for (capability, is_kept) in
+        [(Capability::CAP_SYS_RAWIO, true), (Capability::CAP_SYS_ADMIN, keeps_sys_admin)]
+    {
+        if is_kept && has(capability)? {
+            keep.insert(capability);
+        }
+    }
     let capabilities = |doing| move |error| PrivilegeError::Capabilities { doing, error };
     caps::clear(None, CapSet::Ambient).map_err(capabilities("clear the ambient capabilities"))?;
     if has(Capability::CAP_SETPCAP)? {
@@ -91,7 +107,7 @@ pub(crate) fn drop_to(identity: Identity) -> Result<(), PrivilegeError> {
         log::debug!("the capability bounding set is not changed: CAP_SETPCAP is missing");
     }
     become_identity(identity)?;
-    caps::set(None, CapSet::Effective, &keep).map_err(capabilities("keep CAP_SYS_RAWIO"))?;
+    caps::set(None, CapSet::Effective, &keep).map_err(capabilities("keep capabilities"))?;
     caps::set(None, CapSet::Permitted, &keep).map_err(capabilities("give up capabilities"))?;
     caps::clear(None, CapSet::Inheritable).map_err(capabilities("clear the inheritable capabilities"))?;
     prctl::set_no_new_privs()

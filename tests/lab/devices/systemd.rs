@@ -33,6 +33,8 @@ const KEY: u64 = 0x5e47_0000_0000_0001;
 
 /// Bit 17: `CAP_SYS_RAWIO`.
 const RAWIO: &str = "0000000000020000";
+/// Also bit 21: `CAP_SYS_ADMIN`.
+const RAWIO_AND_ADMIN: &str = "0000000000220000";
 const NONE: &str = "0000000000000000";
 
 /// A system with the package installed. Stops the units when dropped; the package remains installed for later tests.
@@ -351,10 +353,31 @@ impl Drop for QemuHelperFile {
 
 /// Follows the instructions in /usr/share/pr-helper/multipath.conf.
 fn add_multipath(system: &Installed) {
+    add_drop_in(system, "multipath.conf");
+}
+
+fn add_drop_in(system: &Installed, name: &str) {
     system.0.run(&["mkdir", "-p", DROP_INS]);
-    system.0.run(&["ln", "-s", "/usr/share/pr-helper/multipath.conf", DROP_INS]);
+    system.0.run(&["ln", "-s", &format!("/usr/share/pr-helper/{name}"), DROP_INS]);
     system.0.run(&["systemctl", "daemon-reload"]);
     system.0.run(&["systemctl", "try-restart", SERVICE]);
+}
+
+#[test]
+fn with_nvme_drop_in_one_capability_more() {
+    let system = Installed::enabled();
+    let before = denied();
+    add_drop_in(&system, "nvme.conf");
+    let disk = open(&Disk::nexus_a().block);
+    assert!(keys(&mut client(), &disk).is_empty(), "{}", system.0.journal(SERVICE));
+    let pid = system.main_pid();
+    assert_eq!(
+        (field(pid, "CapPrm"), field(pid, "CapEff")),
+        (RAWIO_AND_ADMIN.into(), RAWIO_AND_ADMIN.into())
+    );
+    assert_eq!((field(pid, "NoNewPrivs"), field(pid, "Seccomp")), ("1".into(), "2".into()));
+    assert!(!field(pid, "Uid").split(' ').any(|uid| uid == "0"), "{}", field(pid, "Uid"));
+    assert_eq!(denied(), before);
 }
 
 #[test]

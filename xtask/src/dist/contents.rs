@@ -61,6 +61,7 @@ pub(super) const PACKAGES: [Package; 2] = [
                 "usr/lib/systemd/system/pr-helper.socket",
             ),
             (File("bins/pr-helper/packaging/systemd/multipath.conf"), "usr/share/pr-helper/multipath.conf"),
+            (File("bins/pr-helper/packaging/systemd/nvme.conf"), "usr/share/pr-helper/nvme.conf"),
             (File("bins/pr-helper/packaging/systemd/sysusers.conf"), "usr/lib/sysusers.d/pr-helper.conf"),
             (File("bins/pr-helper/packaging/apparmor/pr-helper"), "etc/apparmor.d/pr-helper"),
             (Compressed("CHANGELOG.md"), "usr/share/doc/pr-helper/CHANGELOG.md.gz"),
