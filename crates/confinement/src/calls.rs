@@ -16,13 +16,10 @@ use crate::{
 pub const IS_SUPPORTED: bool =
     cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
 
-/// Exit status of a process that a forbidden call has ended: 128 and the number of SIGSYS.
-pub const FORBIDDEN_EXIT_STATUS: i32 = 128 + libc::SIGSYS;
-
 /// What happens at a call that no rule allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The call is not made, and the process exits with [`FORBIDDEN_EXIT_STATUS`] and a line on standard error.
+    /// The call is not made, and the process exits with [`FORBIDDEN_EXIT_STATUS`](crate::FORBIDDEN_EXIT_STATUS) and a line on standard error.
     Kill,
     /// The call is made, and the kernel logs it (`type=1326` in the audit log or in dmesg).
     Log,

@@ -38,9 +38,10 @@ mod process;
 mod rule;
 mod sys;
 
-pub use calls::{Error, FORBIDDEN_EXIT_STATUS, IS_SUPPORTED, Mode, Settings, restrict_calls};
+pub use calls::{Error, IS_SUPPORTED, Mode, Settings, restrict_calls};
 pub use common::COMMON;
 pub use files::{FileAccess, FileError, FileRestriction, restrict_files};
 pub use inherited::close_inherited;
 pub use process::harden;
 pub use rule::Rule;
+pub use sys::FORBIDDEN_EXIT_STATUS;

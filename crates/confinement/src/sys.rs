@@ -6,7 +6,8 @@ use std::{os::fd::RawFd, sync::OnceLock};
 use libc::{c_int, c_void};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::calls::FORBIDDEN_EXIT_STATUS;
+/// Exit status of a process that a forbidden call has ended: 128 and the number of SIGSYS.
+pub const FORBIDDEN_EXIT_STATUS: i32 = 128 + libc::SIGSYS;
 
 /// Begins the line about a forbidden call.
 static LOG_PREFIX: OnceLock<&str> = OnceLock::new();
