@@ -10,7 +10,7 @@ use std::{
         net::UnixListener,
     },
     path::Path,
-    process::Child,
+    process::{Child, Command},
     thread,
 };
 
@@ -87,6 +87,30 @@ fn managed_helper_runs_in_qemus_namespace() {
     assert_eq!(helper.field("Uid"), "0 0 0 0");
     assert_eq!(helper.field("CapEff"), CAP_SYS_RAWIO);
     assert!(is_locked_by(&guest.pidfile(), helper), "{}", fs::read_to_string("/proc/locks").unwrap());
+    guest.destroy();
+}
+
+/// From libvirt 12.1 on, `migration='yes'` has QEMU take reservations along, and open the disk for writing while it waits for
+/// the guest.
+#[test]
+fn migration_of_reservations_can_be_asked_for() {
+    let version = Command::new("libvirtd").arg("--version").output().unwrap().stdout;
+    let version = String::from_utf8(version).unwrap();
+    let mut numbers =
+        version.trim().rsplit(' ').next().unwrap().split('.').map(|number| number.parse().unwrap());
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version < (12, 1) {
+        return;
+    }
+    let libvirt = Libvirt::start();
+    let disk = disk(&Disk::nexus_a().block, "<reservations managed='yes' migration='yes'/>");
+    let guest = libvirt.create(&disk);
+    let words = guest.qemu().command_line();
+    let word =
+        |text: &str| words.iter().find(|word| word.contains(text)).unwrap_or_else(|| panic!("{words:#?}"));
+    assert!(word("scsi-block").contains("\"migrate-pr\":true"), "{words:#?}");
+    let device = word("host_device");
+    assert!(device.contains("\"read-only\":false") && !device.contains("auto-read-only"), "{words:#?}");
     guest.destroy();
 }
 
