@@ -1,5 +1,7 @@
 //! The registrants that an NVMe controller reports.
 
+use std::collections::BTreeSet;
+
 use block_pr::{Format, HostIdentifier, Report, ReservationType};
 
 /// The first byte chooses the format, the rest are the data of Reservation Report.
@@ -27,11 +29,13 @@ pub fn nvme_report(data: &[u8]) {
         assert_eq!(registrant.key.to_le_bytes(), entry[key..key + 8]);
         assert!(host, "the host identifier is another");
     }
-    // A report is used to tell who holds the reservation, so it must not contradict itself.
-    let holders = report.registrants.iter().filter(|registrant| registrant.holds).count();
+    // A report is used to tell which host holds the reservation, so it must not contradict itself. A host is listed once for
+    // each of its controllers.
+    let holders = report.registrants.iter().filter(|registrant| registrant.holds);
+    let hosts: BTreeSet<_> = holders.map(|registrant| (registrant.host, registrant.key)).collect();
     match report.reservation_type {
-        None => assert_eq!(holders, 0),
+        None => assert!(hosts.is_empty()),
         Some(kind) if kind.is_all_registrants() => assert!(report.total > 0),
-        Some(_) => assert!(holders <= 1 && (holders == 1 || !report.is_complete())),
+        Some(_) => assert!(hosts.len() == 1 || (hosts.is_empty() && !report.is_complete())),
     }
 }
