@@ -23,6 +23,17 @@ use std::ffi::{c_int, c_void};
 use header::{Exchange, Report, SG_IO, SgIoHdr};
 use settings::Settings;
 
+/// Has the settings read when the library is loaded: a daemon may restrict its own access to files before its first command.
+// SAFETY: the loader calls each function in this section once, before `main`. This one takes no argument, and uses only
+// variables of the environment and files, which a constructor may.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static READ_SETTINGS: extern "C" fn() = read_settings;
+
+extern "C" fn read_settings() {
+    Settings::get();
+}
+
 /// Replaces the C library's ioctl(2).
 ///
 /// The C function is variadic, this one is not. On the supported architectures (64-bit x86, ARM, RISC-V),
