@@ -173,6 +173,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
         executor = executor.with(emulated.map_err(|error| format!("--emulate: {}", with_sources(&error)))?);
     }
     let counters = Arc::new(Counters::new(&executor.refusal_labels()));
+    let system_calls = executor.system_calls();
     let mut builder = Server::builder(executor)
         .limits(limits.with(args.slow))
         .shared_nexus(args.shared_nexus.into())
@@ -187,7 +188,7 @@ fn serve(args: &Args, opened: Opened<'_>, multipath: &Multipath) -> Result<ExitC
         removed: removed.iter().map(PathBuf::as_path).collect(),
         states: state_directory.as_deref(),
     };
-    confinement::restrict(args, &files)?;
+    confinement::restrict(args, &files, &system_calls)?;
     let handle = server.handle();
     let report = {
         let (handle, multipath) = (handle.clone(), multipath.clone());

@@ -1,6 +1,6 @@
 //! The system calls of every Rust process with threads.
 
-use crate::Rule;
+use crate::{Rule, rules};
 
 /// `PROT_EXEC`, `PR_SET_NAME` and SIGABRT as the kernel sees them.
 const PROT_EXEC: u32 = 4;
@@ -16,7 +16,7 @@ const SIGNALS: &[u32] = &[SIGABRT, 32, 33];
 
 /// The system calls that the standard library and the C library make for memory, threads, time and the end of the process, in
 /// their versions of 2021 to 2026. No memory can become executable.
-pub const COMMON: &[Rule] = &[
+pub const COMMON: &[Rule] = rules![
     Rule::new(libc::SYS_brk, "allocates memory"),
     Rule::without(libc::SYS_mmap, 2, PROT_EXEC, "allocates memory, and stacks of threads"),
     Rule::without(libc::SYS_mprotect, 2, PROT_EXEC, "allocates memory, and guards stacks of threads"),
@@ -56,6 +56,11 @@ pub const COMMON: &[Rule] = &[
     Rule::new(libc::SYS_fstat, "examines descriptors"),
     Rule::new(libc::SYS_statx, "examines files"),
     Rule::new(libc::SYS_newfstatat, "examines files, with older C libraries"),
+    // A panic prints where it happened, with RUST_BACKTRACE from which files, relative to the working directory.
+    Rule::new(libc::SYS_getcwd, "prints a panic"),
+    Rule::new(libc::SYS_readlinkat, "prints a panic"),
+    #[cfg(target_arch = "x86_64")]
+    Rule::new(libc::SYS_readlink, "prints a panic"),
     Rule::new(libc::SYS_lseek, "reads files to their end"),
     Rule::new(libc::SYS_ppoll, "waits for descriptors"),
     #[cfg(target_arch = "x86_64")]

@@ -12,14 +12,17 @@
 //!
 //! What it does not do: capabilities and users (crate `caps`, `nix`), namespaces, control groups.
 //!
+//! A crate that is a part of such daemons can publish the rules for its own calls: without the feature `restrict` this crate
+//! is [`Rule`], [`rules!`] and [`COMMON`] alone.
+//!
 //! # Example
 //!
-//! ```no_run
-//! use confinement::{COMMON, Mode, Rule, Settings};
+#![cfg_attr(feature = "restrict", doc = "```no_run")]
+#![cfg_attr(not(feature = "restrict"), doc = "```ignore")]
+//! use confinement::{COMMON, Mode, Rule, Settings, rules};
 //!
-//! const CALLS: &[Rule] = &[
-//!     Rule::new(libc::SYS_read, "requests"),
-//!     Rule::new(libc::SYS_write, "replies and the log"),
+//! const CALLS: &[Rule] = rules![
+//!     Rule::new(libc::SYS_sendto, "replies"),
 //!     Rule::without(libc::SYS_openat, 2, 0o3 | 0o100, "reads files: neither O_WRONLY, O_RDWR nor O_CREAT"),
 //! ];
 //!
@@ -30,18 +33,28 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "restrict")]
 mod calls;
 mod common;
+#[cfg(feature = "restrict")]
 mod files;
+#[cfg(feature = "restrict")]
 mod inherited;
+#[cfg(feature = "restrict")]
 mod process;
 mod rule;
+#[cfg(feature = "restrict")]
 mod sys;
 
+#[cfg(feature = "restrict")]
 pub use calls::{Error, IS_SUPPORTED, Mode, Settings, restrict_calls};
 pub use common::COMMON;
+#[cfg(feature = "restrict")]
 pub use files::{FileAccess, FileError, FileRestriction, restrict_files};
+#[cfg(feature = "restrict")]
 pub use inherited::close_inherited;
+#[cfg(feature = "restrict")]
 pub use process::harden;
 pub use rule::Rule;
+#[cfg(feature = "restrict")]
 pub use sys::FORBIDDEN_EXIT_STATUS;

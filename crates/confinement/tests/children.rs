@@ -30,6 +30,7 @@ const SETTINGS: Settings = Settings { mode: Mode::Kill, log_prefix: "test: " };
 fn child(part: &str, arguments: &[&Path]) -> Output {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "part", "--ignored", "--nocapture", "--test-threads=1"]).env(PART, part);
+    command.env("RUST_BACKTRACE", "1");
     for (number, argument) in arguments.iter().enumerate() {
         command.env(format!("{PART}_{number}"), argument);
     }
@@ -71,6 +72,10 @@ fn part() {
             restrict(Mode::Log);
             nix::unistd::getppid();
             File::options().write(true).open("/dev/null").unwrap();
+        }
+        "panicked" => {
+            restrict(Mode::Kill);
+            assert!(thread::spawn(|| panic!("a test")).join().is_err());
         }
         "aborted" => {
             restrict(Mode::Kill);
@@ -130,6 +135,16 @@ fn allowed_calls_work() {
     if IS_SUPPORTED {
         assert_ok(&child("allowed", &[]));
         assert_eq!(child("aborted", &[]).status.signal(), Some(libc::SIGABRT));
+    }
+}
+
+/// A panic prints a backtrace, for which the standard library reads files. It must not end the process.
+#[test]
+fn panic_ends_its_thread_only() {
+    if IS_SUPPORTED {
+        let output = child("panicked", &[]);
+        assert_ok(&output);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("stack backtrace:"), "{output:?}");
     }
 }
 

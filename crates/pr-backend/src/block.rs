@@ -21,6 +21,7 @@ mod waiting;
 use std::time::Duration;
 
 use block_pr::{Kernel, Namespace, Passthrough};
+use confinement::Rule;
 use pr_proto::{Command, Data};
 use scsi_sense::{
     Cdb, SenseCode, Status,
@@ -40,6 +41,7 @@ use crate::{
     kind::DescriptorKind,
     nexus::Nexus,
     outcome::{NotServed, Outcome},
+    system_calls,
 };
 
 /// NACA, bit 2 of CONTROL: there is no auto contingent allegiance here (SAM-5 clause 5.2).
@@ -90,6 +92,10 @@ impl Backend for Block {
 
     fn refusal_labels(&self) -> &'static [&'static str] {
         &["no_reservations", "nvme_hosts_differ", "path_only"]
+    }
+
+    fn system_calls(&self) -> &'static [Rule] {
+        system_calls::NVME
     }
 }
 

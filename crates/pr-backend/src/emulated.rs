@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use confinement::Rule;
 use pr_proto::{Command, Data};
 use pr_target::{FileStore, LogicalUnit, Nexus};
 use rustix::{
@@ -33,6 +34,7 @@ use crate::{
     executor::{Backend, Target},
     kind::DescriptorKind,
     outcome::{Cause, Failure, NotServed, Outcome},
+    system_calls,
     with_sources::with_sources,
 };
 
@@ -235,6 +237,10 @@ impl Backend for Emulated {
 
     fn nexuses(&self, target: Target<'_>) -> Vec<crate::Nexus> {
         vec![crate::Nexus::local(format!("{}, initiator {}", target.device.id(), target.listener))]
+    }
+
+    fn system_calls(&self) -> &'static [Rule] {
+        system_calls::EMULATED
     }
 }
 

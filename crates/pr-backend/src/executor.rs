@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use confinement::Rule;
 use pr_proto::{Command, Data};
 use scsi_sense::{
     SenseCode,
@@ -15,6 +16,7 @@ use crate::{
     kind::DescriptorKind,
     nexus::{self, Nexus},
     outcome::{NotServed, Outcome, Refusal},
+    system_calls,
 };
 
 /// Runs commands on devices of one kind.
@@ -33,6 +35,12 @@ pub trait Backend: Send + Sync {
     /// Unless a backend knows better, they are those that /sys shows for the device.
     fn nexuses(&self, target: Target<'_>) -> Vec<Nexus> {
         nexus::of_device(target.device.id())
+    }
+
+    /// Returns the system calls that `claim`, `execute` and `nexuses` make beside those of every process
+    /// ([`confinement::COMMON`]) and those that examine a descriptor, so that a program can restrict itself to what it needs.
+    fn system_calls(&self) -> &'static [Rule] {
+        &[]
     }
 
     /// Returns the labels of all refusals that this backend makes, so that metrics can show each from the start.
@@ -95,6 +103,12 @@ impl Executor {
             }
         }
         labels
+    }
+
+    /// Returns the system calls that the executor and its backends make beside those of every process.
+    pub fn system_calls(&self) -> Vec<&'static [Rule]> {
+        let of_backends = self.backends.iter().map(|backend| backend.system_calls());
+        [system_calls::EXAMINING].into_iter().chain(of_backends).collect()
     }
 
     /// Finds the device behind `descriptor`. Never blocks.

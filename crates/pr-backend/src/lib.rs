@@ -45,6 +45,7 @@ mod nexus;
 mod outcome;
 mod scsi;
 mod sys;
+mod system_calls;
 mod with_sources;
 
 pub use block::Block;

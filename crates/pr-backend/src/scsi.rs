@@ -2,6 +2,7 @@
 
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
+use confinement::Rule;
 use pr_proto::{Command, Data};
 use scsi_sense::Status;
 use sg_io::{Completion, Error, Verdict};
@@ -12,6 +13,7 @@ use crate::{
     executor::{Backend, Target},
     kind::DescriptorKind,
     outcome::{Cause, Failure, NotServed, Outcome, Refusal},
+    system_calls,
 };
 
 /// The backend of SCSI disks (`/dev/sdX`), SCSI generic devices (`/dev/sgN`), and any other block device whose driver
@@ -56,6 +58,10 @@ impl Backend for Scsi {
 
     fn refusal_labels(&self) -> &'static [&'static str] {
         &["not_scsi", "path_only"]
+    }
+
+    fn system_calls(&self) -> &'static [Rule] {
+        system_calls::SCSI
     }
 }
 

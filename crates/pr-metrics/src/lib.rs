@@ -40,9 +40,11 @@ pub mod fuzzing;
 mod histogram;
 mod report;
 mod serve;
+mod system_calls;
 pub mod trace;
 
 pub use counters::Counters;
 pub use report::report;
 pub use serve::{Page, serve};
+pub use system_calls::SYSTEM_CALLS;
 pub use trace::Tracer;

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use confinement::Rule;
 use pr_backend::{
     Backend, Cause, Descriptor, DescriptorKind, Device, DeviceId, Failure, NotServed, Outcome, Target,
     with_sources,
@@ -21,6 +22,7 @@ use crate::{
     recent_lines::RecentLines,
     refusal,
     supervisor_client::SupervisorClient,
+    system_calls,
     unavailable::Unavailable,
     worker_error::{WorkerError, WorkerFault},
 };
@@ -170,6 +172,10 @@ impl Backend for Multipath {
 
     fn refusal_labels(&self) -> &'static [&'static str] {
         refusal::LABELS
+    }
+
+    fn system_calls(&self) -> &'static [Rule] {
+        system_calls::DAEMON
     }
 }
 

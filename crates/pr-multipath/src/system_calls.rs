@@ -1,10 +1,10 @@
-//! The system calls of the supervisor and the workers, with the reason for each.
+//! The system calls of the supervisor and the workers, with the reason for each, and those by which the daemon reaches them.
 //!
 //! A filter is inherited through fork and exec. So the supervisor's contains everything that a worker needs, and what a
 //! process needs to start; a worker then restricts itself further. The lists of the library follow from runs of the lab's
 //! tests with multipath-tools 0.11 and 0.15 under strace.
 
-use confinement::{COMMON, Error, Rule, Settings};
+use confinement::{COMMON, Error, Rule, Settings, rules};
 
 /// `AF_UNIX`.
 const UNIX: &[u32] = &[1];
@@ -38,8 +38,25 @@ const IOCTLS: &[u32] = &[
     0x5401,
 ];
 
+/// The daemon's own calls for maps.
+pub(crate) const DAEMON: &[Rule] = rules![
+    Rule::one_of(libc::SYS_socketpair, 0, UNIX, "makes the channel to a worker"),
+    Rule::new(libc::SYS_pipe2, "reads what a worker prints"),
+    Rule::new(libc::SYS_sendmsg, "sends commands to workers"),
+    Rule::new(libc::SYS_recvmsg, "receives answers of workers"),
+    Rule::new(libc::SYS_shutdown, "ends the supervisor"),
+    Rule::new(libc::SYS_wait4, "waits for the supervisor"),
+    Rule::new(libc::SYS_waitid, "waits for the supervisor"),
+    Rule::without(
+        libc::SYS_openat,
+        2,
+        0o3 | 0o100,
+        "reads the UUID of a map in /sys: neither O_WRONLY, O_RDWR nor O_CREAT"
+    ),
+];
+
 /// The library, and the commands of this crate.
-const WORKER: &[Rule] = &[
+const WORKER: &[Rule] = rules![
     Rule::one_of(libc::SYS_ioctl, 1, IOCTLS, "sends commands to paths, examines maps"),
     Rule::new(libc::SYS_recvmsg, "receives requests"),
     Rule::new(libc::SYS_recvfrom, "receives multipathd's answers"),
@@ -108,7 +125,7 @@ const WORKER: &[Rule] = &[
 ];
 
 /// Starting workers, and the start of a worker.
-const SUPERVISOR: &[Rule] = &[
+const SUPERVISOR: &[Rule] = rules![
     Rule::new(libc::SYS_execve, "starts workers"),
     #[cfg(target_arch = "x86_64")]
     Rule::new(libc::SYS_vfork, "starts workers"),

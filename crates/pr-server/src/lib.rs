@@ -58,6 +58,7 @@ mod registrations;
 mod serve;
 mod server;
 mod shared_nexus;
+mod system_calls;
 mod threads;
 
 pub use activity::Running;
@@ -67,6 +68,7 @@ pub use log_events::LogEvents;
 pub use peer::{Client, Peer};
 pub use server::{Builder, Ended, Limits, Server};
 pub use shared_nexus::{NexusShared, Registrant, SharedNexus};
+pub use system_calls::SYSTEM_CALLS;
 
 /// How long a message may take from its first byte to its last.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(30);
