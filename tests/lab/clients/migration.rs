@@ -3,7 +3,7 @@
 
 mod hosts;
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use fixtures::{Disk, Map, Multipath, PREEMPT, REGISTER, State, change_disk, clean, open};
 use rustix::process::Signal;
@@ -234,21 +234,34 @@ fn unit_attention_fails_one_migration() {
     let [source, destination] = hosts_on_disk();
     let mut qemu = Qemu::start(&source.helper, &[source.drive()]);
     qemu.expect_success(0, &format!("--out --register --param-sark={KEY:#x}"));
-    let mark = destination.mark();
-    let incoming = Qemu::incoming(&destination.helper, &[destination.drive()]);
-    preempt_destination();
-    qemu.fail_to_migrate(incoming);
-    let attention = "PERSISTENT RESERVE IN, READ KEYS, 136 bytes: CHECK CONDITION (02h), UNIT ATTENTION, REGISTRATIONS PREEMPTED (06/2A/05)";
-    assert_eq!(destination.commands_since(mark), [attention]);
-    assert_eq!(source.state(), source.registered(KEY));
-
-    preempt_destination();
-    let qemu = qemu.migrate(Qemu::incoming(&destination.helper, &[destination.drive()]));
-    assert_eq!(destination.state(), destination.registered(KEY));
-    drop(qemu);
+    let events: [(fn(), &str); 3] = [
+        (preempt_destination, "UNIT ATTENTION, REGISTRATIONS PREEMPTED (06/2A/05)"),
+        (reset_unit, "UNIT ATTENTION, BUS DEVICE RESET FUNCTION OCCURRED (06/29/03)"),
+        (interrupt_path, "UNIT ATTENTION, I_T NEXUS LOSS OCCURRED (06/29/07)"),
+    ];
+    for (occur, attention) in events {
+        let mark = destination.mark();
+        let incoming = Qemu::incoming(&destination.helper, &[destination.drive()]);
+        occur();
+        qemu.fail_to_migrate(incoming);
+        let read = format!("PERSISTENT RESERVE IN, READ KEYS, 136 bytes: CHECK CONDITION (02h), {attention}");
+        assert_eq!(destination.commands_since(mark), [read]);
+        assert_eq!(source.state(), source.registered(KEY));
+        occur();
+        qemu = qemu.migrate(Qemu::incoming(&destination.helper, &[destination.drive()]));
+        assert_eq!(destination.state(), destination.registered(KEY));
+        qemu = qemu.migrate(Qemu::incoming(&source.helper, &[source.drive()]));
+    }
 }
 
-/// Lets the third host remove a registration of the destination, which so has a unit attention pending.
+/// Takes the destination's path away and back.
+fn interrupt_path() {
+    for status in ["offline", "online"] {
+        fs::write(Disk::nexus_b().target_port.join("transport_status"), status).unwrap();
+    }
+}
+
+/// Lets the third host remove a registration of the destination.
 fn preempt_destination() {
     let (away, third) = (open(&Disk::nexus_b().block), open(&Disk::nexus_c().block));
     let (away_key, third_key) = (0xb1, 0xc1);
@@ -256,4 +269,10 @@ fn preempt_destination() {
     assert_eq!(change_disk(&third, REGISTER, 0, 0, third_key).status, Status::GOOD);
     assert_eq!(change_disk(&third, PREEMPT, 5, third_key, away_key).status, Status::GOOD);
     assert_eq!(change_disk(&third, REGISTER, 0, third_key, 0).status, Status::GOOD);
+}
+
+/// Lets the third host reset the logical unit.
+fn reset_unit() {
+    let reset = Command::new("sg_reset").arg("--device").arg(Disk::nexus_c().generic).output().unwrap();
+    assert!(reset.status.success(), "{reset:?}");
 }
