@@ -141,3 +141,11 @@ impl Findings {
         Report::with_status(self.lines, json, exit_status)
     }
 }
+
+/// Returns the line of one finding, for tests.
+#[cfg(test)]
+pub(crate) fn line(finding: Finding) -> String {
+    let mut findings = Findings::default();
+    findings.add(finding);
+    findings.report().lines.into_iter().next().unwrap_or_default().trim_start().to_owned()
+}

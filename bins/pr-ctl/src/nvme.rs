@@ -64,12 +64,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    fn line(finding: Finding) -> String {
-        let mut findings = Findings::default();
-        findings.add(finding);
-        findings.report().lines.first().unwrap().trim_start().to_owned()
-    }
+    use crate::findings::line;
 
     #[test]
     fn old_kernels_are_a_warning() {

@@ -1,7 +1,7 @@
 //! The key that multipathd has on record for a map.
 //!
-//! multipathd registers this key with every path that returns. It keeps the key when the guest has migrated away or was
-//! preempted, and so registers this host again where nobody expects it.
+//! multipathd registers this key with every path that returns. It keeps the key after the guest has migrated away, and then
+//! registers a host on which the guest no longer runs.
 
 use std::{
     fs, io,

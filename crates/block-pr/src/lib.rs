@@ -28,8 +28,8 @@
 //! # Errors
 //!
 //! A command that returns `Ok` was completed by the device without an error. [`Error`] tells apart a status of the device,
-//! a command that was cancelled and may have taken effect ([`Error::Cancelled`]), one that was not sent since there is no
-//! path ([`Error::NoPath`]), and a lack of privilege. No command is ever repeated by this crate.
+//! a cancelled command, which may have taken effect ([`Error::Cancelled`]), a command that was not sent for want of a path
+//! ([`Error::NoPath`]), and a lack of privilege. No command is ever repeated by this crate.
 //!
 //! # What success does not mean
 //!

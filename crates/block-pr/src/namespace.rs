@@ -61,7 +61,7 @@ pub enum Register {
     New,
     /// Replaces the current key by the new one.
     Replace,
-    /// Registers the new key, whatever the host's key is now (IEKEY). Controllers before NVM Express 1.3 need one that is
+    /// Registers the new key, whatever the host's key is now (IEKEY). Before NVM Express 1.3 the host must be
     /// registered.
     ReplaceAny,
     /// Unregisters the host, if the current key is its key.

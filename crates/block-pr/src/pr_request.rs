@@ -70,7 +70,7 @@ pub enum PrRequest<'a> {
         keys: &'a mut [u64],
         /// Receives the generation.
         generation: u32,
-        /// Receives the number of registrations, also of those that do not fit.
+        /// Receives the number of all registrations, even if the buffer has room for fewer.
         total: u32,
     },
     /// `IOC_PR_READ_RESERVATION` (from kernel 6.19 on).

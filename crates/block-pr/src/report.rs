@@ -34,7 +34,7 @@ pub struct Report {
     pub generation: u32,
     /// RTYPE: the type of the reservation, if there is one.
     pub reservation_type: Option<ReservationType>,
-    /// REGSTRNT: the number of registrants of the namespace, also of those that the data were too short for.
+    /// REGSTRNT: the number of all registrants of the namespace, even if the data have fewer.
     pub total: u16,
     /// PTPLS: registrations and reservation persist through a loss of power.
     pub persists: bool,

@@ -151,7 +151,7 @@ fn check_cases(paths: [PathBuf; 3]) {
     daemon.stop();
 }
 
-/// nvmet up to 7.2 answers success to a holder that preempts, and removes nobody.
+/// nvmet up to 7.2 answers success to PREEMPT by the holder, and removes no registration.
 #[test]
 fn nvme_preempt_without_effect_is_failure() {
     let Some((_target, disks)) = three_hosts() else { return };

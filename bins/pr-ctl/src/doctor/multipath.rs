@@ -155,12 +155,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-
-    fn line(finding: Finding) -> String {
-        let mut findings = Findings::default();
-        findings.add(finding);
-        findings.report().lines.first().unwrap().trim_start().to_owned()
-    }
+    use crate::findings::line;
 
     fn sysfs(files: &[(&str, &str)]) -> TempDir {
         let directory = tempfile::tempdir().unwrap();

@@ -142,8 +142,8 @@ impl<P: Passthrough> Change<'_, P> {
         self.namespace.register(what, persist, current, new)
     }
 
-    /// Returns what APTPL means for this namespace, or the sense code of a list that it cannot perform: one that asks for
-    /// persistence that the namespace does not have, or for the registration of other initiator ports.
+    /// Returns what APTPL means for this namespace. The inner error is the sense code of a list with APTPL for a namespace
+    /// without persistence, or with TransportIDs.
     fn persist(&self, list: &BasicParameters<'_>) -> Result<Result<Persist, SenseCode>, Stop> {
         let capabilities = self.namespace.capabilities().map_err(|error| Stop::of(&error, Use::Read))?;
         if !capabilities.is_supported() {

@@ -5,8 +5,7 @@ use block_pr::{HostIdentifier, Registrant, Report};
 use super::answer::Stop;
 use crate::outcome::{Cause, Refusal};
 
-/// The first number that is not of a static controller: a report has `FFFFh` for hosts with dynamic controllers, and for
-/// those that are not connected.
+/// The first CNTLID that is reserved. A report has `FFFFh` for a host with dynamic controllers, or without a connection.
 const FIRST_DYNAMIC: u16 = 0xfff0;
 
 /// What /sys says of the host and its controllers.

@@ -14,7 +14,7 @@ use block_pr::{Passthrough, Queue, Request, Status, opcode};
 pub(super) enum Flavour {
     /// As the standard says. RCSTS is set for all holders.
     Standard,
-    /// Linux's nvmet up to 7.2: a holder that preempts removes nobody; RELEASE of a reservation that all registrants hold
+    /// Linux's nvmet up to 7.2: PREEMPT by the holder has no effect; RELEASE of a reservation that all registrants hold
     /// works for one of them only; a wrong type is a conflict.
     Nvmet,
     /// A RELEASE with a wrong type is an invalid field, also for a host that does not hold the reservation.

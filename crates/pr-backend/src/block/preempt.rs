@@ -1,8 +1,8 @@
 //! PREEMPT and PREEMPT AND ABORT, by NVMe's Reservation Acquire.
 //!
-//! A controller that answers success may have removed nobody: Linux's nvmet (up to 7.2 at least) does so if the host that
-//! preempts holds the reservation. A cluster would take the victim for fenced. So the registrants are read before, to know
-//! what SCSI demands, and after, to see that it happened.
+//! A success of the controller does not mean that the victim's registration is gone: Linux's nvmet (up to 7.2 at least)
+//! removes no registration if the preempting host holds the reservation. A cluster would take the victim for fenced. So the
+//! registrants are read before the command, to know what SCSI demands, and after it, to see whether that happened.
 
 use block_pr::{Acquire, Namespace, Passthrough, Report, ReservationType as NvmeType};
 use scsi_sense::{
@@ -102,8 +102,8 @@ fn plan(request: &Request, before: &Report, registrants: &Registrants<'_>) -> Re
     }
 }
 
-/// Checks that the registrants are as the plan demands. A registration that another host made meanwhile looks like one that
-/// was not removed: the guest gets a failure, and looks itself.
+/// Checks that the registrants are as the plan demands. If another host has registered the victim's key meanwhile,
+/// the guest gets a failure, too, and must read the registrants itself.
 fn verify(
     request: &Request,
     plan: Plan,

@@ -74,8 +74,8 @@ pub(super) fn on_namespace(model: &Model, command: &RandomCommand) -> Answer {
     (answer(&outcome, sense), data)
 }
 
-/// Returns the data of READ KEYS and READ RESERVATION, without the generation: a SCSI disk counts a REGISTER that
-/// unregisters nobody differently.
+/// Returns the data of READ KEYS and READ RESERVATION, without the generation: SCSI and NVMe count a REGISTER without
+/// effect differently.
 pub(super) fn state_of(read: &mut dyn FnMut(&RandomCommand) -> Answer) -> [Vec<u8>; 2] {
     [0, 1].map(|action| {
         let cdb = [0x5e, action, 0, 0, 0, 0, 0, 0x20, 0, 0];
