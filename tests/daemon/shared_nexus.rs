@@ -82,6 +82,21 @@ fn second_process_is_warned_about_once() {
     });
 }
 
+/// `pr-ctl probe` asks a path in this way whether a guest's key is registered. The disk must answer it, also with `refuse`.
+#[test]
+fn query_for_a_key_is_no_registration() {
+    let mut guests = Guests::new("refuse");
+    assert_eq!(guests.other.change(REGISTER, 0, A.0), Status::GOOD);
+    let disk = guests.cluster.disk("disk");
+    for (key, expected) in [(A, Status::GOOD), (B, Status::RESERVATION_CONFLICT)] {
+        let reply = change(&mut guests.client, &disk, OutServiceAction::Register, (key, key), false);
+        assert_eq!(reply.status, expected);
+    }
+    assert_eq!((guests.warnings(), guests.count()), (0, Some(0)));
+    assert_eq!(guests.register(OutServiceAction::Register).status, Status::RESERVATION_CONFLICT);
+    assert_eq!(guests.warnings(), 1);
+}
+
 #[test]
 fn former_registrants_are_not_reported() {
     for end in ["unregistered", "replaced and unregistered", "preempted", "ended", "never registered"] {

@@ -106,15 +106,21 @@ impl Registrations {
     }
 
     /// Returns the key that a command registers, 0 if it unregisters; `None` for any other command.
+    ///
+    /// A REGISTER that replaces a key by itself registers nothing: it asks whether the nexus has the key, as `pr-ctl probe`
+    /// does on behalf of another process.
     fn registered_key(&self, command: &Command<'_>) -> Option<ReservationKey> {
         let [opcode::PERSISTENT_RESERVE_OUT, action, ..] = *command.cdb else { return None };
-        let action = OutServiceAction::new(action & 0x1f);
-        let is_register =
-            matches!(action, OutServiceAction::Register | OutServiceAction::RegisterAndIgnoreExistingKey);
         let Data::Out(parameters) = &command.data else { return None };
-        // SERVICE ACTION RESERVATION KEY, bytes 8-15 (SPC-4 6.16.3).
-        let key = parameters.get(8..)?.first_chunk().map(|key| ReservationKey(u64::from_be_bytes(*key)));
-        key.filter(|_| is_register && self.is_watching())
+        // RESERVATION KEY and SERVICE ACTION RESERVATION KEY (SPC-4 6.16.3).
+        let (current, rest) = parameters.split_first_chunk::<8>()?;
+        let new = rest.first_chunk::<8>()?;
+        let is_register = match OutServiceAction::new(action & 0x1f) {
+            OutServiceAction::Register => current != new || *new == [0; 8],
+            OutServiceAction::RegisterAndIgnoreExistingKey => true,
+            _ => false,
+        };
+        (is_register && self.is_watching()).then(|| ReservationKey(u64::from_be_bytes(*new)))
     }
 }
 
